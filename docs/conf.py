@@ -1,0 +1,51 @@
+"""Sphinx: built with ``-n -W``, so that a name of ours that leads nowhere fails the build."""
+
+from docutils.nodes import Element, TextElement
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+
+from inferencegw import __version__
+
+project = "inferencegw"
+author = "the inferencegw authors"
+copyright = f"2026, {author}"  # noqa: A001 - Sphinx reads it under this name
+release = __version__
+
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib_trio"]
+exclude_patterns = ["_build", "newsfragments"]
+html_theme = "furo"
+html_title = f"inferencegw {release}"
+
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 100
+
+nitpick_ignore_regex = [
+    # Only our own names are looked up: finding those of other projects would need the network.
+    ("py:.*", r"(?!inferencegw\.).*"),
+    # Type variables and private names show in signatures, and mean nothing to a reader.
+    ("py:.*", r".*\.(_\w+|[A-Z]|[A-Z]\w*T)"),
+    # What a room builds its public objects from shows in constructors that only the room itself calls.
+    ("py:.*", r"inferencegw\.rpc\.(link|server_connection|client_connection|stream)\..*"),
+    ("py:.*", r"inferencegw\.v1\..*"),
+]
+
+
+def link_to_public_name(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: TextElement
+) -> Element | None:
+    """Link ``inferencegw.rpc.server.Server`` to ``inferencegw.rpc.Server``, as which users import it."""
+    domain = env.domains.python_domain
+    parts = node.get("reftarget", "").split(".")
+    for dropped in range(1, len(parts) - 1):
+        name = ".".join(parts[:dropped] + parts[dropped + 1 :])
+        if name in domain.objects:
+            return domain.resolve_xref(env, node["refdoc"], app.builder, node["reftype"], name, node, contnode)
+    return None
+
+
+def setup(app: Sphinx) -> None:
+    """What Sphinx calls first."""
+    app.connect("missing-reference", link_to_public_name)

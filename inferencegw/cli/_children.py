@@ -1,0 +1,126 @@
+"""Child processes that run ``trio-gw`` commands and cannot outlive us.
+
+The rule: a child is one task. :func:`run_child` is started with ``await nursery.start(run_child, name, arguments)``,
+reports the child as started once it has printed its ready line, and ends when the child has ended; cancelling it ends
+the child. So a child lives exactly as long as its nursery wants it, and no list of processes is kept anywhere.
+
+That covers every way of leaving that runs Python code. For the others (SIGKILL, a crash of the interpreter) the child
+is on a leash: see :mod:`inferencegw.cli._leash`.
+
+Each child is a process group of its own, so that Ctrl-C reaches us alone and we decide what ends in which order.
+"""
+
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import attrs
+import trio
+
+from inferencegw.cli._exit import CommandError
+
+__all__ = ["Child", "parse_ready_line", "run_child"]
+
+GRACE: Final = 1.0
+"""Seconds from SIGTERM to SIGKILL. High: a stuck child delays the end. Low: a loaded machine's children are killed
+before they could say goodbye, which costs nothing but their last log lines."""
+
+MAX_LINE_BYTES: Final = 65_536
+"""Longest line kept of a child's output. High: memory. Low: long addresses or error messages are cut."""
+
+LAST_WORDS: Final = 20
+"""Lines of a child's log that are kept to say why it failed. High: memory. Low: the cause may have scrolled away."""
+
+
+@attrs.frozen(eq=False)
+class Child:
+    """A child that is ready to serve."""
+
+    name: str
+    process: trio.Process
+    addresses: Mapping[str, str]
+    """What its ready line said, e.g. ``{"grpc": "127.0.0.1:50051"}``."""
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def kill(self) -> None:
+        """``kill -9``: the child gets no chance to say anything."""
+        self.process.kill()
+
+
+def parse_ready_line(line: str) -> dict[str, str]:
+    """``ready grpc=127.0.0.1:8080`` -> ``{"grpc": "127.0.0.1:8080"}``; empty for any other line."""
+    word, *pairs = line.split() or [""]
+    addresses = {name: address for name, _, address in (pair.partition("=") for pair in pairs)}
+    return addresses if word == "ready" and all(addresses) and all(addresses.values()) else {}
+
+
+async def run_child(
+    name: str, arguments: Sequence[str], *, task_status: trio.TaskStatus[Child] = trio.TASK_STATUS_IGNORED
+) -> int:
+    """Run ``trio-gw ARGUMENTS`` until it ends, or until cancelled; its exit status.
+
+    Raises:
+        CommandError: it ended before it was ready; the message has its last words.
+    """
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-m", "inferencegw.cli._leash", *arguments],
+        stdin=subprocess.PIPE,  # the leash
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        process_group=0,
+    )
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None  # noqa: PT018
+    said: deque[str] = deque(maxlen=LAST_WORDS)
+    async with process.stdin, process.stdout, process.stderr:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_remember_lines, process.stderr, said)
+                addresses = parse_ready_line(await _read_line(process.stdout))
+                if addresses:
+                    task_status.started(Child(name, process, addresses))
+                else:
+                    process.terminate()
+                status = await process.wait()
+        finally:
+            with trio.CancelScope(shield=True):
+                await _end(process)
+    if not addresses:
+        raise CommandError(f"{name} ended with status {status} before it was ready: {said[-1] if said else 'no word'}")
+    return status
+
+
+async def _end(process: trio.Process) -> None:
+    """SIGTERM, and SIGKILL if that is not enough. Returns when the child has ended."""
+    if process.returncode is None:
+        process.terminate()
+        with trio.move_on_after(GRACE):
+            await process.wait()
+        process.kill()
+        await process.wait()
+
+
+async def _read_line(stream: trio.abc.ReceiveStream) -> str:
+    """The first line of ``stream``, without its newline; what there was if it ends or runs too long."""
+    received = bytearray()
+    while b"\n" not in received and len(received) < MAX_LINE_BYTES:
+        chunk = await stream.receive_some()
+        if not chunk:
+            break
+        received += chunk
+    return received.partition(b"\n")[0].decode(errors="replace")
+
+
+async def _remember_lines(stream: trio.abc.ReceiveStream, lines: deque[str]) -> None:
+    """Read ``stream`` to its end, so that its writer never has to wait, and keep the last lines."""
+    partial_line = b""
+    async for chunk in stream:
+        *whole, partial_line = (partial_line + chunk).split(b"\n")
+        lines.extend(line.decode(errors="replace") for line in whole)
+        partial_line = partial_line[-MAX_LINE_BYTES:]
+    if partial_line:
+        lines.append(partial_line.decode(errors="replace"))

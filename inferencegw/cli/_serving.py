@@ -1,0 +1,59 @@
+"""What the two server commands share: flags made from their configuration classes, and the ready line.
+
+The rule: the attrs classes of :mod:`inferencegw.config` are the only place that knows a default, a range, or what a
+high and a low value cost; a flag takes its help and its default from there, and the class refuses what cannot work.
+Standard output gets exactly one line, when the server accepts calls, for a script to wait for and read the port from.
+"""
+
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import attrs
+import trio
+from cyclopts import Parameter
+
+from inferencegw.cli._exit import CommandError, describe, leaves
+from inferencegw.config import GatewayConfig, ReplicaConfig
+
+__all__ = ["LOG_LEVEL", "flag", "join_address", "serve"]
+
+LOG_LEVEL: Final = Parameter(
+    help="Least important events to log. debug: everything, for finding faults; critical: hardly any."
+)
+
+
+def flag(config: type[attrs.AttrsInstance], field: str) -> Parameter:
+    """The command line's view of one field of a configuration class."""
+    attribute = attrs.fields_dict(config)[field]
+    empty = attribute.default is False or attribute.default in ("", (), None)
+    return Parameter(help=attribute.metadata["help"], negative=(), show_default=not empty)
+
+
+def join_address(host: str, port: int) -> str:
+    """``host:port``, with an IPv6 address in brackets (RFC 3986 section 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def serve(run_server: Callable[..., Awaitable[None]], config: GatewayConfig | ReplicaConfig) -> None:
+    """Run a server until it has drained; print the ready line once it accepts calls.
+
+    Raises:
+        CommandError: it cannot listen where it was told to.
+    """
+    ready = False
+    try:
+        async with trio.open_nursery() as nursery:
+            host, port = await nursery.start(run_server, config)
+            ready = True
+            # One write, newline included, whatever the buffering: a script may take what one read() gives it.
+            sys.stdout.write(f"ready grpc={join_address(host, port)}\n")
+            sys.stdout.flush()
+    except* OSError as errors:
+        if ready:
+            raise
+        reasons = "; ".join(map(describe, leaves(errors)))
+        where = join_address(config.host, config.port)
+        raise CommandError(
+            f"cannot listen on {where}: {reasons}: choose another --host or --port (0: a free one)"
+        ) from errors

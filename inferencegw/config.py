@@ -1,0 +1,155 @@
+"""Configuration: frozen attrs classes, valid by construction.
+
+The rule: an object of one of these classes cannot hold a value that does not work; a bad one raises
+:class:`~inferencegw.errors.ConfigError` naming the key, the value and what is allowed. Where values come from (flags,
+environment, a file) is not known here. Seconds are plain floats; other units are in the name. Each field's metadata
+says what a high and a low value cost, for ``--help`` and the reference.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import attrs
+
+from inferencegw.errors import ConfigError
+
+__all__ = ["GatewayConfig", "ReplicaConfig", "RpcLimits", "option", "split_address"]
+
+
+def _between(low: float, high: float, unit: str) -> Any:
+    def check(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+        # `not (low <= value)` rather than `value < low`: NaN must fail too.
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not (low <= value <= high):
+            raise ConfigError(
+                f"{type(instance).__name__}.{attribute.name} = {value!r}: must be a number from {low:g} to {high:g} ({unit})"
+            )
+
+    return check
+
+
+def option(default: Any, help: str, *, low: float = 0.0, high: float = math.inf, unit: str = "seconds") -> Any:
+    """An attrs field for a number in ``[low, high]``, with the sentence that tells an operator what it costs."""
+    return attrs.field(default=default, validator=_between(low, high, unit), metadata={"help": help, "unit": unit})
+
+
+@attrs.frozen(kw_only=True)
+class RpcLimits:
+    """What one gRPC peer may make us hold, send or wait for.
+
+    With the defaults a connection holds at most ``max_streams * stream_window_bytes + max_partial_bytes +
+    max_output_bytes`` = 88 MiB, and only if its peer uses every window to the full and nobody reads.
+    """
+
+    max_connections: int = option(1024, "High: more memory and descriptors under attack. Low: clients are turned away.", low=1, high=1_000_000, unit="connections")  # fmt: skip
+    max_streams: int = option(1024, "Concurrent calls per connection. High: more memory per peer. Low: busy clients queue in their own library.", low=1, high=2**20, unit="calls")  # fmt: skip
+    max_message_bytes: int = option(4 * 2**20, "Largest message received. High: one call may hold that much. Low: long prompts are refused.", low=1, high=2**30, unit="bytes")  # fmt: skip
+    stream_window_bytes: int = option(65_535, "Unread bytes per call (RFC 9113 5.2). High: memory. Low: a round trip per window.", low=65_535, high=2**24, unit="bytes")  # fmt: skip
+    max_partial_bytes: int = option(16 * 2**20, "Bytes of half-received messages per connection. High: memory. Low: fewer large prompts in flight at once.", low=2**14, high=2**31, unit="bytes")  # fmt: skip
+    max_output_bytes: int = option(8 * 2**20, "Bytes waiting for a peer that does not read; beyond, it is cut off. High: memory. Low: slow links are cut.", low=2**16, high=2**30, unit="bytes")  # fmt: skip
+    max_header_list_bytes: int = option(8192, "Size of a request's headers (RFC 9113 6.5.2). High: memory. Low: clients with large metadata are refused.", low=1024, high=65_536, unit="bytes")  # fmt: skip
+    keepalive_time: float = option(30.0, "PING a peer with open calls after this much silence. High: half-open peers are noticed late. Low: idle traffic, and C-core servers object.", low=0.01, high=7200.0)  # fmt: skip
+    keepalive_timeout: float = option(10.0, "Give a PING up after this long. High: late detection. Low: a stalled network looks dead.", low=0.01, high=600.0)  # fmt: skip
+    handshake_timeout: float = option(10.0, "Time for TLS and the HTTP/2 preface. High: idle sockets are held. Low: slow links cannot connect.", low=0.01, high=600.0)  # fmt: skip
+    max_connection_age: float = option(math.inf, "Send a connection away gracefully after this long. High: uneven load after scaling out. Low: reconnects.", low=0.1)  # fmt: skip
+
+
+def _is_host(text: str) -> bool:
+    """Whether ``text`` can be looked up; the resolver raises UnicodeError, not OSError, where it cannot."""
+    try:
+        return bool(text) and bool(text.encode("idna"))
+    except UnicodeError:
+        return False
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """``"host:port"``, or ``"[v6 address]:port"``, in its two parts; ConfigError where it is neither."""
+    host, _, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""  # a bare IPv6 address: which colon is the port's would be a guess
+    if not (_is_host(host) and port.isascii() and port.isdigit() and 1 <= int(port) <= 65_535):
+        raise ConfigError(f"address = {address!r}: must be HOST:PORT with a port from 1 to 65535")
+    return host, int(port)
+
+
+def _tuple(value: Iterable[str]) -> tuple[str, ...]:
+    return tuple(value)
+
+
+def _distinct_addresses(instance: object, attribute: "attrs.Attribute[Any]", value: tuple[str, ...]) -> None:
+    for address in value:
+        split_address(address)
+        if value.count(address) > 1:
+            raise ConfigError(f"{type(instance).__name__}.{attribute.name} names {address!r} twice: name it once")
+
+
+@attrs.frozen(kw_only=True)
+class GatewayConfig:
+    """One gateway: where it listens, which replicas it uses, and how patient it is."""
+
+    host: str = attrs.field(default="127.0.0.1", metadata={"help": "Address to listen on. Anything but loopback is open to whoever can reach it.", "unit": "address"})  # fmt: skip
+    port: int = option(8080, "Port to listen on; 0 takes a free one.", low=0, high=65_535, unit="port")
+    replicas: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=_distinct_addresses, metadata={"help": "HOST:PORT of each replica. Many: spread the load. None: every call is refused.", "unit": "addresses"})  # fmt: skip
+    drain_timeout: float = option(30.0, "Time for running calls to finish after SIGTERM. High: slow shutdowns. Low: streams are cut.", high=3600.0)  # fmt: skip
+    no_replica_grace: float = option(1.0, "Time a call waits for a replica to appear where none is there. High: callers wait for nothing. Low: calls fail over a reconnect.", high=600.0)  # fmt: skip
+    connect_timeout: float = option(5.0, "Time for a replica to accept a connection and say who it is. High: a silent one is noticed late. Low: distant or busy ones never get in.", low=0.01, high=600.0)  # fmt: skip
+    reconnect_initial: float = option(0.1, "First pause before a lost replica is tried again. High: a restarted one waits. Low: connection attempts to the dead.", low=0.001, high=600.0)  # fmt: skip
+    reconnect_maximum: float = option(5.0, "Longest such pause. High: one that was gone for long waits. Low: connection attempts to the dead.", low=0.001, high=3600.0)  # fmt: skip
+    draining_recheck: float = option(1.0, "Ask a draining replica again after this long. High: it is used again late. Low: more such questions.", low=0.01, high=600.0)  # fmt: skip
+    tls_cert: str | None = attrs.field(default=None, metadata={"help": "File with the certificate chain to show (PEM). None: clients connect without TLS.", "unit": "file"})  # fmt: skip
+    tls_key: str | None = attrs.field(default=None, metadata={"help": "File with its key (PEM).", "unit": "file"})
+    tls_ca: str | None = attrs.field(default=None, metadata={"help": "File with the authorities whose replicas are believed and, with a certificate, whose clients are let in (PEM). None: no TLS to replicas, any client.", "unit": "file"})  # fmt: skip
+    limits: RpcLimits = attrs.field(factory=RpcLimits, metadata={"help": "What one gRPC peer may cost.", "unit": "limits"})  # fmt: skip
+
+    def __attrs_post_init__(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigError("GatewayConfig.tls_cert and tls_key: must be given together or not at all")
+
+
+def _name(low: int) -> Any:
+    """A validator: ``low`` to 64 bytes, which is what the protos give a name."""
+
+    def check(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+        if not isinstance(value, str) or not low <= len(value.encode()) <= 64:
+            raise ConfigError(
+                f"{type(instance).__name__}.{attribute.name} = {value!r}: must be {low} to 64 bytes long in UTF-8"
+            )
+
+    return check
+
+
+@attrs.frozen(kw_only=True)
+class ReplicaConfig:
+    """One simulated replica: what it calls itself, where it listens, how fast it is and what it does wrong.
+
+    ``fault`` is text here and is read when the replica is made, which raises ConfigError in the same manner: what
+    faults there are is the replica's own knowledge.
+    """
+
+    id: str = attrs.field(default="", validator=_name(0), metadata={"help": "Name, unique in the cluster and kept over restarts. Empty: HOST:PORT, or a new one each time where the port is 0.", "unit": "name"})  # fmt: skip
+    host: str = attrs.field(default="127.0.0.1", metadata={"help": "Address to listen on. Anything but loopback is open to whoever can reach it.", "unit": "address"})  # fmt: skip
+    port: int = option(50_051, "Port to listen on; 0 takes a free one.", low=0, high=65_535, unit="port")
+    model: str = attrs.field(default="simulated", validator=_name(1), metadata={"help": "Model that it says it serves. Tokens depend on it.", "unit": "name"})  # fmt: skip
+    model_version: str = attrs.field(default="v1", validator=_name(1), metadata={"help": "Version of that model. Tokens do not depend on it.", "unit": "name"})  # fmt: skip
+    max_capacity: int = option(4, "Generations at once. High: more load per process. Low: callers are refused as busy.", low=1, high=65_536, unit="generations")  # fmt: skip
+    token_delay: float = option(0.1, "Time per token, the first included. High: a slow model. Low: 0 is as fast as the process can send.", high=3600.0)  # fmt: skip
+    jitter: float = option(0.1, "Share of the time per token by which one may be early or late. High: uneven streams. Low: 0 is a metronome.", high=0.5, unit="share")  # fmt: skip
+    prefill: float = option(0.0, "Time before the first token's, for every prompt. High: late first tokens. Low: none.", high=3600.0)  # fmt: skip
+    prefill_per_token: float = option(0.0001, "Time to read each token of the prompt that the prefix cache does not know. High: affinity matters more. Low: it is not to be seen.", high=1.0)  # fmt: skip
+    reject_all: bool = attrs.field(default=False, metadata={"help": "Refuse every call from the start: the fault `reject`.", "unit": "switch"})  # fmt: skip
+    error_rate: float = option(0.0, "Share of calls to refuse from the start: the fault `error=RATE`.", high=1.0, unit="share")  # fmt: skip
+    fault: str = attrs.field(default="", metadata={"help": "Faults from the start, with commas between them: crash@TOKEN, slow=FACTOR, ...", "unit": "faults"})  # fmt: skip
+    seed: int = option(0, "Start of every random sequence: jitter and error rate.", low=0, high=2**64 - 1, unit="any number")  # fmt: skip
+    drain_timeout: float = option(30.0, "Time for running generations to finish while draining, before they are handed over. High: slow shutdowns. Low: more is generated twice.", high=3600.0)  # fmt: skip
+    tls_cert: str | None = attrs.field(default=None, metadata={"help": "File with the certificate chain to show (PEM). None: no TLS.", "unit": "file"})  # fmt: skip
+    tls_key: str | None = attrs.field(default=None, metadata={"help": "File with its key (PEM).", "unit": "file"})
+    tls_ca: str | None = attrs.field(default=None, metadata={"help": "File with the authorities whose clients are let in (PEM). None: any client.", "unit": "file"})  # fmt: skip
+    limits: RpcLimits = attrs.field(factory=RpcLimits, metadata={"help": "What one gRPC peer may cost.", "unit": "limits"})  # fmt: skip
+
+    def __attrs_post_init__(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigError("ReplicaConfig.tls_cert and tls_key: must be given together or not at all")
+        if self.tls_ca is not None and self.tls_cert is None:
+            raise ConfigError(f"ReplicaConfig.tls_ca = {self.tls_ca!r}: is of no use without tls_cert and tls_key")

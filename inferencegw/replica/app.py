@@ -1,0 +1,185 @@
+"""One simulated replica as a process: its task tree, and how it leaves.
+
+::
+
+    run_replica
+    └─ root nursery           ends when the replica has left, or at the second signal
+       ├─ signals             SIGTERM/SIGINT: the first drains, the second ends everything at once
+       └─ Replica.run
+          └─ connections      one task per connection, outlives the listeners
+             └─ listeners     innermost: first to stop
+
+The rule: leaving is a drain. New generations are refused, running ones finish within ``drain_timeout``, what still runs
+then is handed over (its caller continues it elsewhere), and after that only :data:`GOODBYE_SECONDS` are left for the
+last bytes to be read. A signal changes state and deadlines; the nurseries then end by themselves.
+"""
+
+import functools
+import os
+import secrets
+import signal
+import ssl
+import time
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+import structlog
+import trio
+
+from inferencegw.config import ReplicaConfig
+from inferencegw.replica.control import ReplicaControl
+from inferencegw.replica.engine import SimulatedEngine
+from inferencegw.replica.faults import FaultPlan
+from inferencegw.replica.generation import Speed
+from inferencegw.replica.servicer import FaultInjectionServicer, LLMReplicaServicer
+from inferencegw.rpc import Server
+from inferencegw.rpc.health import HealthServicer, ServingStatus
+from inferencegw.rpc.reflection import reflection_services
+from inferencegw.rpc.tls import server_context
+from inferencegw.v1 import replica_pb2
+
+__all__ = ["Replica", "run_replica"]
+
+GOODBYE_SECONDS: Final = 1.0
+"""Time for peers to read the end of what was handed over. High: a peer that does not read delays the exit. Low: slow
+links lose their last tokens, which are then generated again."""
+
+CRASH_STATUS: Final = 137
+"""Exit status of a crash: what a shell reports for kill -9, which is what it simulates."""
+
+_log = structlog.get_logger(__name__)
+
+
+def _die() -> NoReturn:
+    os._exit(CRASH_STATUS)
+
+
+class Replica:
+    """A replica that runs in whatever task tree it is given; it installs no signal handlers.
+
+    Args:
+        config: what it is like.
+        crash: what the crash fault does; must not return.
+        wall_clock: seconds since 1970, read once, for the epoch that tells this process from an earlier one.
+
+    Raises:
+        ConfigError: a fault cannot be read, or a TLS file cannot be used.
+    """
+
+    def __init__(
+        self,
+        config: ReplicaConfig,
+        *,
+        crash: Callable[[], NoReturn] = _die,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._config = config
+        engine = SimulatedEngine(
+            model=config.model, max_capacity=config.max_capacity, speed=speed_of(config), plan=plan_of(config)
+        )
+        self._health = HealthServicer()
+        self._control = ReplicaControl(engine, self._announce)
+        self._announce(draining=False)
+        self.id: Final = config.id or _default_id(config)
+        identity = replica_pb2.GetInfoResponse(
+            replica_id=self.id,
+            model=config.model,
+            model_version=config.model_version,
+            epoch=int(wall_clock() * 1000),
+        )
+        services = [
+            LLMReplicaServicer(
+                self._control, identity=identity, drain_timeout=config.drain_timeout, crash=crash
+            ).service,
+            FaultInjectionServicer(self._control).service,
+            self._health.service,
+        ]
+        self._server = Server(
+            [*services, *reflection_services(services)], limits=config.limits, ssl_context=_ssl_context(config)
+        )
+
+    async def run(self, *, task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until :meth:`drain`; reports the bound address."""
+        listen = functools.partial(self._server.listen, self._config.host, self._config.port)
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as listeners:
+                task_status.started(await listeners.start(functools.partial(listen, connections=connections)))
+            with trio.move_on_at(self._control.engine.slots.handover_at + GOODBYE_SECONDS):
+                await self._control.wait_idle()
+            connections.cancel_scope.deadline = trio.current_time() + GOODBYE_SECONDS
+        _log.info("replica.left", replica_id=self.id)
+
+    def drain(self) -> None:
+        """Begin to leave: :meth:`run` returns when it is done."""
+        _log.info("replica.draining", replica_id=self.id, active=self._control.engine.slots.active)
+        self._control.drain(trio.current_time() + self._config.drain_timeout, for_good=True)
+        self._health.drain()
+        self._server.drain()
+
+    def _announce(self, *, draining: bool) -> None:
+        status = ServingStatus.NOT_SERVING if draining else ServingStatus.SERVING
+        self._health.set("", status)
+        self._health.set(replica_pb2.DESCRIPTOR.services_by_name["LLMReplica"].full_name, status)
+
+
+async def run_replica(
+    config: ReplicaConfig, *, task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Run one replica as this process: until it has drained after SIGTERM or SIGINT, or at once at a second one.
+
+    Raises:
+        ConfigError: as :class:`Replica`; nothing was started.
+        OSError: the address cannot be listened on.
+    """
+    replica = Replica(config)
+    async with trio.open_nursery() as root:
+        await root.start(_obey_signals, replica.drain, root.cancel_scope.cancel)
+        async with trio.open_nursery() as serving:
+            task_status.started(await serving.start(replica.run))
+        root.cancel_scope.cancel()  # there is nothing left to be signalled about
+
+
+async def _obey_signals(
+    drain: Callable[[], None],
+    stop: Callable[[], None],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as arrivals:
+        task_status.started()
+        await anext(arrivals)
+        drain()
+        await anext(arrivals)
+        stop()
+
+
+def speed_of(config: ReplicaConfig) -> Speed:
+    """How fast ``config`` wants the model to be."""
+    return Speed(
+        token_delay=config.token_delay,
+        jitter=config.jitter,
+        prefill=config.prefill,
+        prefill_per_token=config.prefill_per_token,
+        seed=config.seed,
+    )
+
+
+def plan_of(config: ReplicaConfig) -> FaultPlan:
+    """Everything that ``config`` wants to go wrong; ConfigError where it says one thing twice, or nonsense."""
+    parts = (
+        config.fault,
+        "reject" if config.reject_all else "",
+        f"error={config.error_rate}" if config.error_rate else "",
+    )
+    return FaultPlan.parse(",".join(part for part in parts if part), seed=config.seed)
+
+
+def _default_id(config: ReplicaConfig) -> str:
+    # A port the system chooses is another one after a restart, and so would a name made of it be.
+    return f"{config.host}:{config.port}" if config.port else f"replica-{secrets.token_hex(4)}"
+
+
+def _ssl_context(config: ReplicaConfig) -> ssl.SSLContext | None:
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    return server_context(config.tls_cert, config.tls_key, config.tls_ca)

@@ -1,0 +1,156 @@
+"""What a handler holds: its request, a way to answer, and what it may know about its caller.
+
+The rule: a handler is ``async def method(self, call)``. It runs in a cancel scope of its own, which is cancelled when the
+client resets the stream, the connection drops, or the deadline passes; it may open nurseries freely, for nothing of it
+is suspended in a ``yield``. It ends the call by returning (OK) or by raising :class:`~inferencegw.errors.RpcError`.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol
+
+import attrs
+import trio
+from google.protobuf.message import DecodeError, Message
+
+from inferencegw.errors import Metadata, RpcError, StatusCode
+from inferencegw.rpc.doorbell import Doorbell
+from inferencegw.rpc.link import Link
+from inferencegw.rpc.messages import frame_message
+from inferencegw.rpc.server_connection import InboundCall
+
+__all__ = ["Peer", "ServerCall"]
+
+
+@attrs.frozen
+class Peer:
+    """Who is at the other end.
+
+    Attributes:
+        address: ``host:port`` of the connection, for logs and for telling loopback from the rest.
+        certificate: what :meth:`ssl.SSLSocket.getpeercert` says of a verified client certificate, or None.
+    """
+
+    address: str
+    certificate: dict[str, Any] | None = None
+
+
+class _RequestType(Protocol):
+    def FromString(self, data: bytes, /) -> Message: ...  # noqa: N802 - protobuf's name
+
+
+class ServerCall:
+    """One call, from its handler's side.
+
+    Attributes:
+        request: the request message of a method that takes one; see :meth:`requests` for streams.
+        path: ``/package.Service/Method``.
+        metadata: the request's custom metadata.
+        peer: who calls.
+        deadline: on ``trio.current_time()``'s scale; inf if the client gave none.
+        initial_metadata: may be changed until the response's headers go out, with the first message.
+        trailing_metadata: may be changed until the call has ended.
+    """
+
+    def __init__(self, link: Link, stream: InboundCall, peer: Peer, request_type: _RequestType) -> None:
+        self.request: Any = None
+        self.path = stream.path
+        self.metadata: Metadata = stream.metadata
+        self.peer = peer
+        self.deadline = trio.current_time() + stream.timeout
+        self.initial_metadata: list[tuple[str, str | bytes]] = []
+        self.trailing_metadata: list[tuple[str, str | bytes]] = []
+        self.scope = trio.CancelScope(deadline=self.deadline)
+        self._link = link
+        self._stream = stream
+        self._request_type = request_type
+        self._inbox_bell = Doorbell()
+        self._room_bell = Doorbell()
+
+    # ------------------------------------------------------------------ for the handler
+
+    async def send(self, message: Message) -> None:
+        """Send one message; waits while the client does not read.
+
+        Raises:
+            RpcError: the call has ended; nothing was sent. A handler sees this only where it is shielded, for otherwise
+                it is cancelled first.
+        """
+        await self._write(frame_message(message.SerializeToString()))
+
+    async def send_many(self, messages: Sequence[Message]) -> None:
+        """Send a batch, in as few frames as possible."""
+        await self._write(b"".join([frame_message(message.SerializeToString()) for message in messages]))
+
+    async def send_headers(self) -> None:
+        """Send the initial metadata now instead of with the first message. From then on the call is committed."""
+        self._stream.send_headers(tuple(self.initial_metadata))
+        self._link.flush_soon()
+
+    async def requests(self) -> AsyncIterator[Any]:
+        """The request messages of a method that takes a stream of them."""
+        while True:
+            for data in self._stream.take():
+                yield self._decode(data)
+            if self._stream.remote_ended and not self._stream.inbox:
+                return
+            self._link.flush_soon()
+            await self._inbox_bell.wait()
+
+    def abort_connection(self) -> None:
+        """Cut the whole connection as a crash would. For fault injection."""
+        self._link.abort()
+
+    # ------------------------------------------------------------------ for the server
+
+    def wake_reader(self) -> None:
+        """Something has arrived."""
+        self._inbox_bell.ring()
+
+    def wake_writer(self) -> None:
+        """There is room to write."""
+        self._room_bell.ring()
+
+    async def receive_request(self) -> None:
+        """Wait for the one request message.
+
+        Raises:
+            RpcError: INTERNAL if there is none, or more than one, or it cannot be parsed.
+        """
+        messages: list[bytes] = []
+        while not messages and not self._stream.remote_ended:
+            await self._inbox_bell.wait()
+            messages = self._stream.take()
+        messages = messages or self._stream.take()
+        if len(messages) != 1:
+            raise RpcError(StatusCode.INTERNAL, f"{len(messages)} request messages: this method takes one")
+        self._link.flush_soon()
+        self.request = self._decode(messages[0])
+
+    def finish(self, status: RpcError | None) -> None:
+        """End the call on the wire."""
+        self._stream.finish(status, tuple(self.trailing_metadata))
+        self._link.flush_soon()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the call has ended on the wire."""
+        return self._stream.closed
+
+    def _decode(self, data: bytes) -> Message:
+        try:
+            return self._request_type.FromString(data)
+        except DecodeError as error:
+            raise RpcError(StatusCode.INTERNAL, f"the request cannot be parsed: {error}") from error
+
+    async def _write(self, data: bytes) -> None:
+        stream = self._stream
+        if not stream.headers_sent:
+            stream.send_headers(tuple(self.initial_metadata))
+        sent = stream.write(data)
+        self._link.flush_soon()
+        if sent < len(data):
+            rest = memoryview(data)[sent:]
+            while rest:
+                await self._room_bell.wait()
+                rest = rest[stream.write(rest) :]
+                self._link.flush_soon()

@@ -1,0 +1,56 @@
+"""A budget for frames that cost their sender nothing and us something.
+
+The rule: each kind of cheap frame has a token bucket of its own (burst, refill per second); a peer that empties one is
+sent away with ENHANCE_YOUR_CALM. Rates, not totals, so that a connection may live for years. The kinds are those of
+CVE-2019-9511 to 9518 and CVE-2023-44487 ("rapid reset"); RFC 9113 section 10.5 asks for exactly this.
+"""
+
+import enum
+from typing import Final
+
+__all__ = ["BUDGETS", "Flood", "FloodGuard"]
+
+
+class Flood(enum.Enum):
+    """Cheap things a peer can do too often."""
+
+    SETTINGS = "SETTINGS"
+    PING = "PING"
+    RESET = "RST_STREAM"
+    EMPTY_DATA = "empty DATA"
+    PRIORITY = "PRIORITY"
+    WINDOW_UPDATE = "WINDOW_UPDATE on no open stream"
+    STRAY = "frames on closed streams or of unknown type"
+    MALFORMED = "malformed requests"
+
+
+BUDGETS: Final[dict[Flood, tuple[float, float]]] = {
+    # (burst, per second). A gateway that hedges resets many streams honestly: RESET is generous, and still three orders
+    # of magnitude below what the attack needs. C core's bandwidth probes send at most ten PINGs a second.
+    Flood.SETTINGS: (64, 2),
+    Flood.PING: (256, 20),
+    Flood.RESET: (2048, 1000),
+    Flood.EMPTY_DATA: (256, 50),
+    Flood.PRIORITY: (1024, 100),
+    Flood.WINDOW_UPDATE: (4096, 1000),
+    Flood.STRAY: (1024, 500),
+    Flood.MALFORMED: (256, 100),
+}
+
+
+class FloodGuard:
+    """Token buckets for one connection."""
+
+    __slots__ = ("_tokens", "_when")
+
+    def __init__(self, now: float) -> None:
+        self._tokens = {kind: burst for kind, (burst, _) in BUDGETS.items()}
+        self._when = dict.fromkeys(BUDGETS, now)
+
+    def allows(self, kind: Flood, now: float) -> bool:
+        """Spend one token of ``kind``; False if there was none."""
+        burst, per_second = BUDGETS[kind]
+        tokens = min(burst, self._tokens[kind] + (now - self._when[kind]) * per_second)
+        self._when[kind] = now
+        self._tokens[kind] = tokens - 1 if tokens >= 1 else tokens
+        return tokens >= 1

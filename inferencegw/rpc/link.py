@@ -1,0 +1,154 @@
+"""The trio shell of one connection: it moves bytes, tells the time, and hands events to whoever owns the streams.
+
+The rule: three loops and no decisions. Whoever changes the connection calls :meth:`Link.flush_soon`; the writing loop
+then sends everything that was put into the output during that scheduler pass with one call.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import trio
+
+from inferencegw.errors import ConnectionLost
+from inferencegw.rpc.connection import Connection
+from inferencegw.rpc.doorbell import Doorbell
+from inferencegw.rpc.events import Event
+from inferencegw.rpc.frames import ErrorCode
+from inferencegw.rpc.stream import Stream
+
+__all__ = ["LINGER", "Link"]
+
+LINGER: Final = 1.0
+"""Seconds a connection that has ended may still take to say why. High: closing hangs on dead peers. Low: peers on slow
+links see a reset instead of a GOAWAY."""
+
+_READ_BYTES: Final = 64 * 1024
+_DISCARD_BYTES: Final = 1024 * 1024
+
+
+class Link:
+    """Runs one connection over one stream.
+
+    ``handle`` gets each event, ``wake_writer`` each stream that may write on; ``attend`` is called after every input.
+    """
+
+    def __init__(
+        self,
+        transport: trio.abc.Stream,
+        connection: Connection[Any],
+        handle: Callable[[Event], None],
+        wake_writer: Callable[[Stream], None],
+        attend: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.connection = connection
+        self._transport = transport
+        self._handle = handle
+        self._wake_writer = wake_writer
+        self._attend = attend
+        self._output_bell = Doorbell()
+        self._clock_bell = Doorbell()
+        self._alarm = 0.0
+        self._input = trio.CancelScope()
+        self._all = trio.CancelScope()
+
+    def flush_soon(self) -> None:
+        """Send what is in the output in the next scheduler pass; attend to what the change has caused."""
+        self._output_bell.ring()
+
+    def reset_clock(self) -> None:
+        """The change may have brought a deadline forward."""
+        if self.connection.next_deadline() < self._alarm:
+            self._clock_bell.ring()
+
+    def close(self) -> None:
+        """End the connection in order: streams fail, GOAWAY is sent, then :meth:`run` returns."""
+        self._dispatch(self.connection.close())
+        self.flush_soon()
+
+    def abort(self) -> None:
+        """Cut the connection as a crash would: nothing more is sent."""
+        self._dispatch(self.connection.handle_eof(trio.current_time()))
+        self._all.cancel()
+
+    async def run(self) -> ConnectionLost:
+        """Serve until the connection has ended; return why. The transport is closed then, however this ends."""
+        try:
+            with self._all:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write)
+                    with self._input:
+                        async with trio.open_nursery() as inputs:
+                            inputs.start_soon(self._watch_clock)
+                            inputs.start_soon(self._read)
+                    self._all.deadline = trio.current_time() + LINGER
+                    self._output_bell.ring()
+        finally:
+            self._dispatch(self.connection.close(ErrorCode.NO_ERROR, "the connection was cut"))
+            await trio.aclose_forcefully(self._transport)
+        assert self.connection.ended is not None
+        return self.connection.ended
+
+    async def _read(self) -> None:
+        while self.connection.ended is None:
+            try:
+                data = await self._transport.receive_some(_READ_BYTES)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                data = b""
+            now = trio.current_time()
+            if data:
+                self._dispatch(self.connection.receive_untrusted(bytes(data), now))
+            else:
+                self._dispatch(self.connection.handle_eof(now))
+                self._all.cancel()
+
+    async def _watch_clock(self) -> None:
+        while True:
+            self._alarm = self.connection.next_deadline()
+            with trio.CancelScope(deadline=self._alarm) as nap:
+                await self._clock_bell.wait()
+            if nap.cancelled_caught:
+                self._dispatch(self.connection.handle_timeout(trio.current_time()))
+
+    async def _write(self) -> None:
+        connection = self.connection
+        while True:
+            self._dispatch(connection.take_events())
+            output = connection.take_output()
+            if output:
+                for stream in connection.pop_writable():
+                    self._wake_writer(stream)
+                try:
+                    await self._transport.send_all(output)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    self._dispatch(connection.handle_eof(trio.current_time()))
+                    self._all.cancel()
+            elif connection.ended is None:
+                await self._output_bell.wait()
+            else:
+                await self._hang_up()
+                return
+
+    async def _hang_up(self) -> None:
+        """Close our side and read on for a moment: closing with unread input would make TCP destroy our last words."""
+        if not isinstance(self._transport, trio.abc.HalfCloseableStream):
+            return
+        try:
+            await self._transport.send_eof()
+            discarded = 0
+            while discarded < _DISCARD_BYTES and (data := await self._transport.receive_some(_READ_BYTES)):
+                discarded += len(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the peer hung up first: that is what we wait for
+
+    def _dispatch(self, events: list[Event]) -> None:
+        for event in events:
+            self._handle(event)
+        connection = self.connection
+        for stream in connection.pop_writable():
+            self._wake_writer(stream)
+        if connection.output_bytes:
+            self._output_bell.ring()
+        if connection.ended is not None:
+            self._input.cancel()
+            self._output_bell.ring()
+        self._attend()

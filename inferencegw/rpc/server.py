@@ -1,0 +1,259 @@
+"""The server: it accepts connections and runs a handler for each call.
+
+The rule: purerpc's generated servicers say what there is (service and method names, types, cardinality); everything that
+happens is owned by two nurseries: the caller's, for connections, and each connection's own, for its calls. A handler
+that fails ends its call, never its connection; a connection that fails ends its calls, never another connection.
+
+The shell checks ALPN itself: a TLS client that did not negotiate ``h2`` would only send us HTTP/1.1.
+"""
+
+import ssl
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import attrs
+import purerpc
+import structlog
+import trio
+from purerpc.rpc import Cardinality
+from purerpc.server import BoundRPCMethod
+
+from inferencegw.config import RpcLimits
+from inferencegw.errors import RpcError, StatusCode
+from inferencegw.rpc.call import Peer, ServerCall
+from inferencegw.rpc.events import Arrived, CallEnded, CallReceived, Event
+from inferencegw.rpc.link import Link
+from inferencegw.rpc.server_connection import InboundCall, ServerConnection
+from inferencegw.rpc.stream import Stream
+
+__all__ = ["Server", "ServerStatistics", "serve"]
+
+_log = structlog.get_logger(__name__)
+
+
+@attrs.frozen
+class ServerStatistics:
+    """How many connections and calls are open now."""
+
+    connections: int
+    calls: int
+
+
+class Server:
+    """gRPC services behind any number of listeners.
+
+    Args:
+        services: purerpc services; give health and reflection explicitly.
+        limits: what one client may make us hold, send or wait for.
+        ssl_context: from :func:`inferencegw.rpc.tls.server_context`; plain text without.
+    """
+
+    def __init__(
+        self,
+        services: Iterable[purerpc.Service],
+        *,
+        limits: RpcLimits = RpcLimits(),  # noqa: B008 - frozen
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._methods: dict[str, BoundRPCMethod] = {
+            f"/{service.name}/{name}": method for service in services for name, method in service.methods.items()
+        }
+        self._limits = limits
+        self._ssl_context = ssl_context
+        self._sessions: dict[int, _Session] = {}
+        self._sessions_begun = 0
+        self._accepting = trio.CancelScope()
+        self._draining = False
+
+    async def listen(
+        self,
+        host: str,
+        port: int,
+        *,
+        connections: trio.Nursery,
+        task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Accept connections until :meth:`drain`; each is served by one task in ``connections``.
+
+        Reports the bound ``(host, port)``; port 0 binds any free one.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        listeners = await trio.open_tcp_listeners(port, host=host)
+        if port == 0:
+            # A name with several addresses would get a different free port for each: one is enough, and unambiguous.
+            for listener in listeners[1:]:
+                await listener.aclose()
+            del listeners[1:]
+        task_status.started(listeners[0].socket.getsockname()[:2])
+        with self._accepting:
+            await trio.serve_listeners(self._serve_socket, listeners, handler_nursery=connections)
+
+    def drain(self, deadline: float = float("inf")) -> None:
+        """Leave without losing a call: stop accepting, send GOAWAY, let every connection end with its last call.
+
+        Calls that still run at ``deadline`` (``trio.current_time()``'s scale) are cancelled and end UNAVAILABLE.
+        """
+        self._draining = True
+        self._accepting.cancel()
+        for session in self._sessions.values():
+            session.drain(deadline)
+
+    def statistics(self) -> ServerStatistics:
+        """See :class:`ServerStatistics`."""
+        return ServerStatistics(len(self._sessions), sum(session.calls_open for session in self._sessions.values()))
+
+    async def _serve_socket(self, stream: trio.SocketStream) -> None:
+        try:
+            host, port = stream.socket.getpeername()[:2]
+        except OSError:  # it has gone again
+            await trio.aclose_forcefully(stream)
+            return
+        await self.serve_stream(stream, peer_address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+
+    async def serve_stream(self, stream: trio.abc.Stream, *, peer_address: str) -> None:
+        """Serve one connection over any byte stream; return when it has ended. Never raises on account of the peer."""
+        if self._draining or len(self._sessions) >= self._limits.max_connections:
+            await trio.aclose_forcefully(stream)
+            return
+        number = self._sessions_begun = self._sessions_begun + 1
+        session = self._sessions[number] = _Session(self._methods, self._limits)
+        try:
+            secured = await self._secure(stream)
+            if secured is not None:
+                await session.run(secured, Peer(peer_address, _certificate(secured)))
+        finally:
+            del self._sessions[number]
+
+    async def _secure(self, stream: trio.abc.Stream) -> trio.abc.Stream | None:
+        """The stream to speak HTTP/2 on, or None if the client failed to get that far."""
+        if self._ssl_context is None:
+            return stream
+        secured = trio.SSLStream(stream, self._ssl_context, server_side=True, https_compatible=True)
+        try:
+            with trio.fail_after(self._limits.handshake_timeout):
+                await secured.do_handshake()
+        except (trio.BrokenResourceError, trio.TooSlowError) as error:
+            _log.info("TLS handshake failed", error=str(error.__cause__ or error))
+            await trio.aclose_forcefully(stream)
+            return None
+        if secured.selected_alpn_protocol() != "h2":
+            await trio.aclose_forcefully(stream)
+            return None
+        return secured
+
+
+async def serve(
+    services: Iterable[purerpc.Service],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    limits: RpcLimits = RpcLimits(),  # noqa: B008 - frozen
+    ssl_context: ssl.SSLContext | None = None,
+    task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve for ever; cancel to stop at once. :class:`Server` is for those who want to leave gracefully."""
+    server = Server(services, limits=limits, ssl_context=ssl_context)
+    async with trio.open_nursery() as connections:
+        await server.listen(host, port, connections=connections, task_status=task_status)
+
+
+class _Session:
+    """One client connection and its calls."""
+
+    def __init__(self, methods: dict[str, BoundRPCMethod], limits: RpcLimits) -> None:
+        self._methods = methods
+        self._connection = ServerConnection(limits, trio.current_time())
+        self._link: Link | None = None
+        self._peer = Peer("")
+        self._calls: trio.Nursery | None = None
+        self._drain_deadline = float("inf")
+
+    @property
+    def calls_open(self) -> int:
+        return len(self._connection.streams)
+
+    async def run(self, stream: trio.abc.Stream, peer: Peer) -> None:
+        self._peer = peer
+        self._link = Link(stream, self._connection, self._handle, _wake_writer)
+        async with trio.open_nursery() as self._calls:
+            await self._link.run()
+
+    def drain(self, deadline: float) -> None:
+        self._drain_deadline = deadline
+        self._connection.drain(trio.current_time())
+        for stream in self._connection.streams.values():
+            if stream.owner is not None:
+                stream.owner.scope.deadline = min(stream.owner.deadline, deadline)
+        if self._link is not None:
+            self._link.flush_soon()
+            self._link.reset_clock()
+
+    def _handle(self, event: Event) -> None:
+        call: ServerCall | None = event.stream.owner
+        match event:
+            case CallReceived():
+                self._begin(event.stream)  # type: ignore[arg-type]
+            case Arrived() if call is not None:
+                call.wake_reader()
+            case CallEnded() if call is not None:
+                call.scope.cancel()
+
+    def _begin(self, stream: InboundCall) -> None:
+        method = self._methods.get(stream.path)
+        if method is None:
+            stream.finish(RpcError(StatusCode.UNIMPLEMENTED, f"unknown method {stream.path}"))
+            return
+        assert self._link is not None
+        assert self._calls is not None
+        call = ServerCall(self._link, stream, self._peer, method.signature.request_type)
+        call.scope.deadline = min(call.deadline, self._drain_deadline)
+        stream.owner = call
+        self._calls.start_soon(_run_call, call, method, name=stream.path)
+
+
+async def _run_call(call: ServerCall, method: BoundRPCMethod) -> None:
+    status: RpcError | None = None
+    with call.scope:
+        try:
+            await _perform(call, method)
+        except RpcError as error:
+            status = error
+        except Exception:
+            _log.exception("a handler failed", path=call.path)
+            status = RpcError(StatusCode.INTERNAL, "internal error")
+    if call.scope.cancelled_caught:
+        if trio.current_time() >= call.deadline:
+            status = RpcError(StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
+        else:
+            status = RpcError(StatusCode.UNAVAILABLE, "the server is draining")
+    try:
+        call.finish(status)
+    except ValueError:
+        _log.exception("a handler left metadata that cannot be sent", path=call.path)
+        call.trailing_metadata.clear()
+        call.finish(RpcError(StatusCode.INTERNAL, "internal error"))
+
+
+async def _perform(call: ServerCall, method: BoundRPCMethod) -> None:
+    cardinality = method.signature.cardinality
+    if cardinality in (Cardinality.UNARY_UNARY, Cardinality.UNARY_STREAM):
+        await call.receive_request()
+    # purerpc passes its own request event as a second argument; a handler of ours takes the call alone.
+    handler: Callable[..., Any] = method.method_fn
+    response = await handler(call, request=None)
+    if cardinality in (Cardinality.UNARY_UNARY, Cardinality.STREAM_UNARY):
+        await call.send(response)
+
+
+def _wake_writer(stream: Stream) -> None:
+    if stream.owner is not None:
+        stream.owner.wake_writer()
+
+
+def _certificate(stream: trio.abc.Stream) -> dict[str, Any] | None:
+    if not isinstance(stream, trio.SSLStream):
+        return None
+    certificate: dict[str, Any] | None = stream.getpeercert()
+    return certificate or None

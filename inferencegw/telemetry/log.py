@@ -1,0 +1,100 @@
+"""The log: structlog, one event per line, ``key=value`` (logfmt), on standard error.
+
+The rule: a line of the log never contains what a user wrote or a model answered, and a peer cannot forge one. Both are
+kept here, by processors that every event passes, rather than by the good manners of each caller: fields that are known
+to carry prompt or completion text are replaced by their size, protobuf messages by their type (their ``repr`` is their
+whole content), and control characters are written as escapes.
+
+Why standard error: standard output belongs to the ready line and to what a command was asked to print.
+"""
+
+import contextlib
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Final, Literal, TextIO, TypeAlias, get_args
+
+import attrs
+import structlog
+from google.protobuf.message import Message
+
+from inferencegw.errors import ConfigError
+
+__all__ = ["LEVELS", "LogLevel", "configure_logging"]
+
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
+"""The names ``--log-level`` takes, most talkative first."""
+
+LEVELS: Final[tuple[str, ...]] = get_args(LogLevel)
+
+TEXT_FIELDS: Final = frozenset({"prompt", "text", "resume_text", "generated_text"})
+"""Names of the fields, as in the protos, that carry what a user wrote or a model answered."""
+
+# The renderer itself escapes the newline; an escape character or a carriage return would reach the terminal.
+_ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code != ord("\n")}
+
+
+def configure_logging(level: str, *, stream: TextIO | None = None) -> None:
+    """Send every event at ``level`` or above to ``stream`` (standard error as it is now), one line each.
+
+    Raises:
+        ConfigError: there is no such level; the log is as it was.
+    """
+    if level not in LEVELS:
+        raise ConfigError(f"log_level = {level!r}: must be one of {', '.join(LEVELS)}")
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            structlog.processors.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.processors.format_exc_info,
+            withhold_text,
+            structlog.processors.LogfmtRenderer(
+                key_order=["time", "level", "logger", "event"], drop_missing=True, bool_as_flag=False
+            ),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=_LoggerFactory(stream or sys.stderr),
+        # Module-level loggers outlive a configuration: a second call (a reload, the next test) must reach them too.
+        cache_logger_on_first_use=False,
+    )
+
+
+def withhold_text(_logger: object, _method: str, event_dict: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The structlog processor that keeps prompts, completions and control characters out of the log."""
+    for key, value in event_dict.items():
+        if isinstance(value, Message):
+            event_dict[key] = f"<{type(value).DESCRIPTOR.full_name}>"
+        elif key in TEXT_FIELDS and isinstance(value, (str, bytes)):
+            event_dict[key] = f"<{len(value)} withheld>"
+        elif isinstance(value, (str, BaseException)):
+            event_dict[key] = str(value).translate(_ESCAPES)
+    return event_dict
+
+
+@attrs.frozen
+class _LoggerFactory:
+    """Makes the loggers: each knows the name it was asked for, all write whole lines to one stream."""
+
+    stream: TextIO
+
+    def __call__(self, name: str = "inferencegw", *args: object) -> "_StreamLogger":
+        return _StreamLogger(name, self.stream)
+
+
+@attrs.frozen
+class _StreamLogger:
+    name: str
+    stream: TextIO
+
+    def write(self, line: str) -> None:
+        """One write per event, so that processes that share a terminal do not mix their lines.
+
+        An event that cannot be written is lost: the log is the only place to say so, and a full disk or a log reader
+        that died is no reason to stop serving.
+        """
+        with contextlib.suppress(OSError):
+            self.stream.write(line + "\n")
+            self.stream.flush()
+
+    debug = info = warning = error = critical = exception = write

@@ -1,0 +1,356 @@
+from inferencegw.v1 import gossip_pb2 as _gossip_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class BreakerState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    BREAKER_STATE_UNSPECIFIED: _ClassVar[BreakerState]
+    BREAKER_STATE_CLOSED: _ClassVar[BreakerState]
+    BREAKER_STATE_OPEN: _ClassVar[BreakerState]
+    BREAKER_STATE_HALF_OPEN: _ClassVar[BreakerState]
+
+class LogLevel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LOG_LEVEL_UNSPECIFIED: _ClassVar[LogLevel]
+    LOG_LEVEL_DEBUG: _ClassVar[LogLevel]
+    LOG_LEVEL_INFO: _ClassVar[LogLevel]
+    LOG_LEVEL_WARNING: _ClassVar[LogLevel]
+    LOG_LEVEL_ERROR: _ClassVar[LogLevel]
+
+class RolloutPhase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROLLOUT_PHASE_UNSPECIFIED: _ClassVar[RolloutPhase]
+    ROLLOUT_PHASE_CHECK: _ClassVar[RolloutPhase]
+    ROLLOUT_PHASE_CORDON: _ClassVar[RolloutPhase]
+    ROLLOUT_PHASE_DRAIN: _ClassVar[RolloutPhase]
+    ROLLOUT_PHASE_STOP: _ClassVar[RolloutPhase]
+    ROLLOUT_PHASE_START: _ClassVar[RolloutPhase]
+    ROLLOUT_PHASE_REJOIN: _ClassVar[RolloutPhase]
+    ROLLOUT_PHASE_CANARY: _ClassVar[RolloutPhase]
+    ROLLOUT_PHASE_WARM_UP: _ClassVar[RolloutPhase]
+    ROLLOUT_PHASE_REPLICA_DONE: _ClassVar[RolloutPhase]
+    ROLLOUT_PHASE_FINISHED: _ClassVar[RolloutPhase]
+    ROLLOUT_PHASE_STOPPED: _ClassVar[RolloutPhase]
+
+class AttemptKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ATTEMPT_KIND_UNSPECIFIED: _ClassVar[AttemptKind]
+    ATTEMPT_KIND_FIRST: _ClassVar[AttemptKind]
+    ATTEMPT_KIND_RETRY: _ClassVar[AttemptKind]
+    ATTEMPT_KIND_HEDGE: _ClassVar[AttemptKind]
+    ATTEMPT_KIND_MIGRATE: _ClassVar[AttemptKind]
+
+class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OUTCOME_UNSPECIFIED: _ClassVar[Outcome]
+    OUTCOME_SUCCESS: _ClassVar[Outcome]
+    OUTCOME_FAULT: _ClassVar[Outcome]
+    OUTCOME_NEUTRAL: _ClassVar[Outcome]
+    OUTCOME_CLIENT: _ClassVar[Outcome]
+BREAKER_STATE_UNSPECIFIED: BreakerState
+BREAKER_STATE_CLOSED: BreakerState
+BREAKER_STATE_OPEN: BreakerState
+BREAKER_STATE_HALF_OPEN: BreakerState
+LOG_LEVEL_UNSPECIFIED: LogLevel
+LOG_LEVEL_DEBUG: LogLevel
+LOG_LEVEL_INFO: LogLevel
+LOG_LEVEL_WARNING: LogLevel
+LOG_LEVEL_ERROR: LogLevel
+ROLLOUT_PHASE_UNSPECIFIED: RolloutPhase
+ROLLOUT_PHASE_CHECK: RolloutPhase
+ROLLOUT_PHASE_CORDON: RolloutPhase
+ROLLOUT_PHASE_DRAIN: RolloutPhase
+ROLLOUT_PHASE_STOP: RolloutPhase
+ROLLOUT_PHASE_START: RolloutPhase
+ROLLOUT_PHASE_REJOIN: RolloutPhase
+ROLLOUT_PHASE_CANARY: RolloutPhase
+ROLLOUT_PHASE_WARM_UP: RolloutPhase
+ROLLOUT_PHASE_REPLICA_DONE: RolloutPhase
+ROLLOUT_PHASE_FINISHED: RolloutPhase
+ROLLOUT_PHASE_STOPPED: RolloutPhase
+ATTEMPT_KIND_UNSPECIFIED: AttemptKind
+ATTEMPT_KIND_FIRST: AttemptKind
+ATTEMPT_KIND_RETRY: AttemptKind
+ATTEMPT_KIND_HEDGE: AttemptKind
+ATTEMPT_KIND_MIGRATE: AttemptKind
+OUTCOME_UNSPECIFIED: Outcome
+OUTCOME_SUCCESS: Outcome
+OUTCOME_FAULT: Outcome
+OUTCOME_NEUTRAL: Outcome
+OUTCOME_CLIENT: Outcome
+
+class GatewayStatus(_message.Message):
+    __slots__ = ("gateway_id", "version", "uptime", "draining", "inflight", "queue_depth", "replicas")
+    GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    INFLIGHT_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_DEPTH_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    gateway_id: str
+    version: str
+    uptime: float
+    draining: bool
+    inflight: int
+    queue_depth: int
+    replicas: _containers.RepeatedCompositeFieldContainer[ReplicaStatus]
+    def __init__(self, gateway_id: _Optional[str] = ..., version: _Optional[str] = ..., uptime: _Optional[float] = ..., draining: _Optional[bool] = ..., inflight: _Optional[int] = ..., queue_depth: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ...) -> None: ...
+
+class ReplicaStatus(_message.Message):
+    __slots__ = ("replica_id", "epoch", "address", "model", "model_version", "state", "connected", "breaker", "inflight", "max_capacity", "weight", "cordoned", "draining")
+    REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    BREAKER_FIELD_NUMBER: _ClassVar[int]
+    INFLIGHT_FIELD_NUMBER: _ClassVar[int]
+    MAX_CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    CORDONED_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    replica_id: str
+    epoch: int
+    address: str
+    model: str
+    model_version: str
+    state: _gossip_pb2.MemberState
+    connected: bool
+    breaker: BreakerState
+    inflight: int
+    max_capacity: int
+    weight: float
+    cordoned: bool
+    draining: bool
+    def __init__(self, replica_id: _Optional[str] = ..., epoch: _Optional[int] = ..., address: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., state: _Optional[_Union[_gossip_pb2.MemberState, str]] = ..., connected: _Optional[bool] = ..., breaker: _Optional[_Union[BreakerState, str]] = ..., inflight: _Optional[int] = ..., max_capacity: _Optional[int] = ..., weight: _Optional[float] = ..., cordoned: _Optional[bool] = ..., draining: _Optional[bool] = ...) -> None: ...
+
+class GetStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStatusResponse(_message.Message):
+    __slots__ = ("status",)
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    status: GatewayStatus
+    def __init__(self, status: _Optional[_Union[GatewayStatus, _Mapping]] = ...) -> None: ...
+
+class WatchRequest(_message.Message):
+    __slots__ = ("interval",)
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    interval: float
+    def __init__(self, interval: _Optional[float] = ...) -> None: ...
+
+class WatchResponse(_message.Message):
+    __slots__ = ("status",)
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    status: GatewayStatus
+    def __init__(self, status: _Optional[_Union[GatewayStatus, _Mapping]] = ...) -> None: ...
+
+class ListMembersRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListMembersResponse(_message.Message):
+    __slots__ = ("members",)
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    members: _containers.RepeatedCompositeFieldContainer[Member]
+    def __init__(self, members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ...) -> None: ...
+
+class Member(_message.Message):
+    __slots__ = ("member_id", "status", "meta", "load", "since")
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    META_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    member_id: str
+    status: _gossip_pb2.MemberStatus
+    meta: _gossip_pb2.MemberMeta
+    load: _gossip_pb2.MemberLoad
+    since: float
+    def __init__(self, member_id: _Optional[str] = ..., status: _Optional[_Union[_gossip_pb2.MemberStatus, _Mapping]] = ..., meta: _Optional[_Union[_gossip_pb2.MemberMeta, _Mapping]] = ..., load: _Optional[_Union[_gossip_pb2.MemberLoad, _Mapping]] = ..., since: _Optional[float] = ...) -> None: ...
+
+class DrainReplicaRequest(_message.Message):
+    __slots__ = ("replica_id", "timeout")
+    REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    replica_id: str
+    timeout: float
+    def __init__(self, replica_id: _Optional[str] = ..., timeout: _Optional[float] = ...) -> None: ...
+
+class DrainReplicaResponse(_message.Message):
+    __slots__ = ("active_requests",)
+    ACTIVE_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    active_requests: int
+    def __init__(self, active_requests: _Optional[int] = ...) -> None: ...
+
+class UndrainReplicaRequest(_message.Message):
+    __slots__ = ("replica_id",)
+    REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    replica_id: str
+    def __init__(self, replica_id: _Optional[str] = ...) -> None: ...
+
+class UndrainReplicaResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RolloutRequest(_message.Message):
+    __slots__ = ("model_version", "replica_ids")
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_IDS_FIELD_NUMBER: _ClassVar[int]
+    model_version: str
+    replica_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model_version: _Optional[str] = ..., replica_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class RolloutResponse(_message.Message):
+    __slots__ = ("phase", "replica_id", "done", "total", "message", "receipt")
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    phase: RolloutPhase
+    replica_id: str
+    done: int
+    total: int
+    message: str
+    receipt: RolloutReceipt
+    def __init__(self, phase: _Optional[_Union[RolloutPhase, str]] = ..., replica_id: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., message: _Optional[str] = ..., receipt: _Optional[_Union[RolloutReceipt, _Mapping]] = ...) -> None: ...
+
+class RolloutReceipt(_message.Message):
+    __slots__ = ("requests_total", "requests_dropped", "requests_handed_over", "duration")
+    REQUESTS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_DROPPED_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_HANDED_OVER_FIELD_NUMBER: _ClassVar[int]
+    DURATION_FIELD_NUMBER: _ClassVar[int]
+    requests_total: int
+    requests_dropped: int
+    requests_handed_over: int
+    duration: float
+    def __init__(self, requests_total: _Optional[int] = ..., requests_dropped: _Optional[int] = ..., requests_handed_over: _Optional[int] = ..., duration: _Optional[float] = ...) -> None: ...
+
+class WhyRequest(_message.Message):
+    __slots__ = ("request_id",)
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    def __init__(self, request_id: _Optional[str] = ...) -> None: ...
+
+class WhyResponse(_message.Message):
+    __slots__ = ("record",)
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    record: RequestRecord
+    def __init__(self, record: _Optional[_Union[RequestRecord, _Mapping]] = ...) -> None: ...
+
+class RequestRecord(_message.Message):
+    __slots__ = ("request_id", "arrived_at_ms", "picks", "ticket", "attempts", "splices", "delivered", "status_code", "reason")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ARRIVED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    PICKS_FIELD_NUMBER: _ClassVar[int]
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    SPLICES_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_FIELD_NUMBER: _ClassVar[int]
+    STATUS_CODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    arrived_at_ms: int
+    picks: _containers.RepeatedCompositeFieldContainer[PickRecord]
+    ticket: TicketRecord
+    attempts: _containers.RepeatedCompositeFieldContainer[AttemptRecord]
+    splices: _containers.RepeatedCompositeFieldContainer[Splice]
+    delivered: int
+    status_code: int
+    reason: str
+    def __init__(self, request_id: _Optional[str] = ..., arrived_at_ms: _Optional[int] = ..., picks: _Optional[_Iterable[_Union[PickRecord, _Mapping]]] = ..., ticket: _Optional[_Union[TicketRecord, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[AttemptRecord, _Mapping]]] = ..., splices: _Optional[_Iterable[_Union[Splice, _Mapping]]] = ..., delivered: _Optional[int] = ..., status_code: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class PickRecord(_message.Message):
+    __slots__ = ("at", "replica_id", "reason", "passed_over")
+    AT_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    PASSED_OVER_FIELD_NUMBER: _ClassVar[int]
+    at: float
+    replica_id: str
+    reason: str
+    passed_over: _containers.RepeatedCompositeFieldContainer[PassedOver]
+    def __init__(self, at: _Optional[float] = ..., replica_id: _Optional[str] = ..., reason: _Optional[str] = ..., passed_over: _Optional[_Iterable[_Union[PassedOver, _Mapping]]] = ...) -> None: ...
+
+class PassedOver(_message.Message):
+    __slots__ = ("replica_id", "reason")
+    REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    replica_id: str
+    reason: str
+    def __init__(self, replica_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class TicketRecord(_message.Message):
+    __slots__ = ("number", "at", "waited")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    WAITED_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    at: float
+    waited: float
+    def __init__(self, number: _Optional[int] = ..., at: _Optional[float] = ..., waited: _Optional[float] = ...) -> None: ...
+
+class AttemptRecord(_message.Message):
+    __slots__ = ("number", "kind", "replica_id", "epoch", "started", "first_token", "ended", "first_index", "delivered", "outcome", "status_code", "reason")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    STARTED_FIELD_NUMBER: _ClassVar[int]
+    FIRST_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    FIRST_INDEX_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    STATUS_CODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    kind: AttemptKind
+    replica_id: str
+    epoch: int
+    started: float
+    first_token: float
+    ended: float
+    first_index: int
+    delivered: int
+    outcome: Outcome
+    status_code: int
+    reason: str
+    def __init__(self, number: _Optional[int] = ..., kind: _Optional[_Union[AttemptKind, str]] = ..., replica_id: _Optional[str] = ..., epoch: _Optional[int] = ..., started: _Optional[float] = ..., first_token: _Optional[float] = ..., ended: _Optional[float] = ..., first_index: _Optional[int] = ..., delivered: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., status_code: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Splice(_message.Message):
+    __slots__ = ("index", "from_replica_id", "to_replica_id", "version_changed")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    FROM_REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    TO_REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_CHANGED_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    from_replica_id: str
+    to_replica_id: str
+    version_changed: bool
+    def __init__(self, index: _Optional[int] = ..., from_replica_id: _Optional[str] = ..., to_replica_id: _Optional[str] = ..., version_changed: _Optional[bool] = ...) -> None: ...
+
+class SetLogLevelRequest(_message.Message):
+    __slots__ = ("level",)
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    level: LogLevel
+    def __init__(self, level: _Optional[_Union[LogLevel, str]] = ...) -> None: ...
+
+class SetLogLevelResponse(_message.Message):
+    __slots__ = ("previous_level",)
+    PREVIOUS_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    previous_level: LogLevel
+    def __init__(self, previous_level: _Optional[_Union[LogLevel, str]] = ...) -> None: ...

@@ -1,0 +1,109 @@
+"""Every check of the project, each runnable by itself: ``nox -s lint``; ``nox -l`` lists them.
+
+``nox --no-venv --no-install -s ...`` runs a session with whatever is on the path, as ``.ci/run`` does.
+"""
+
+import pathlib
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "typecheck", "imports", "protos", "docs", "tests"]
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+
+GENERATED = ("inferencegw/v1", "inferencegw/rpc/wellknown.binpb")
+
+# Structured concurrency, beyond what ruff knows: 900 no yield across a nursery or cancel scope, 912 no cancel scope
+# without a checkpoint, 913 no endless loop without one.
+EVERYWHERE = "ASYNC,ASYNC900,ASYNC912,ASYNC913"
+# Switched off: 114 wants a list of all functions that take a task_status; 122 is about trio before 0.27; 124 would have
+# implementations of an asynchronous interface be synchronous; 128 does not see a task_status that is passed on.
+NOT_FOR_US = "ASYNC114,ASYNC122,ASYNC124,ASYNC128"
+# 910 and 911: a checkpoint on every path through an async function. Not on the token path, where a checkpoint costs
+# more than a token, nor in tests, which nobody else waits for.
+ON_EVERY_PATH = "ASYNC910,ASYNC911"
+TOKEN_PATH = ("inferencegw/rpc/", "inferencegw/gateway/relay.py")
+
+
+def python_files(*folders: str) -> list[str]:
+    """Hand-written modules under ``folders``."""
+    files = (str(file) for folder in folders for file in pathlib.Path(folder).rglob("*.py"))
+    return sorted(file for file in files if not file.startswith(GENERATED))
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests on every supported Python that is there; arguments go to pytest."""
+    session.install("-e", ".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Run the tests and show the branches that none of them takes."""
+    session.install("-e", ".[dev,test]")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine")
+    session.run("coverage", "report")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check format, style, structured concurrency and spelling."""
+    session.install("-e", ".[dev]")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    package = python_files("inferencegw")
+    session.run("flake8-async", "--enable", EVERYWHERE, "--disable", NOT_FOR_US, *package, *python_files("tests"))
+    strict = [file for file in package if not file.startswith(TOKEN_PATH)]
+    session.run("flake8-async", "--enable", ON_EVERY_PATH, *strict)
+    session.run("codespell")
+
+
+@nox.session
+def typecheck(session: nox.Session) -> None:
+    """Check types, strictly, the tests' included."""
+    session.install("-e", ".[dev,test,docs]")
+    session.run("mypy")
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """Check who imports whom."""
+    session.install("-e", ".[dev]")
+    session.run("lint-imports")
+
+
+@nox.session
+def protos(session: nox.Session) -> None:
+    """Generate from the protos; fail if what is committed was not up to date."""
+    session.install("-e", ".[dev]")
+    session.run("python", "protos/generate.py")
+    session.run("git", "diff", "--exit-code", "--", *GENERATED, external=True)
+    untracked = ("git", "ls-files", "--others", "--exclude-standard", "--", *GENERATED)
+    if new := session.run(*untracked, external=True, silent=True):
+        session.error(f"generated, but not committed:\n{new}")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation; a warning is an error."""
+    session.install("-e", ".[docs]")
+    session.run("sphinx-build", "-n", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure against peers on this machine: ``nox -s bench -- relay``."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.benchmarks", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Watch a cluster at work, as the README's first command does."""
+    session.install("-e", ".")
+    session.run("trio-gw", "demo", *session.posargs)

@@ -1,0 +1,25 @@
+"""The benchmarks, by name: ``nox -s bench -- relay`` runs ``python -m tests.benchmarks relay`` at the root of the tree.
+
+Linux only: they pin processes to cores and read their cost from /proc. Not part of the test suite, which runs only the
+smoke test beside this file.
+"""
+
+import argparse
+import sys
+
+from . import relay
+
+
+def main() -> int:
+    """Run the benchmark that the command line names; its exit status."""
+    parser = argparse.ArgumentParser(prog="bench", description="the benchmarks")
+    benchmarks = parser.add_subparsers(required=True, metavar="BENCHMARK")
+    relay_parser = benchmarks.add_parser("relay", help="CPU of the proxy per token and per request, against its peers")
+    relay.add_arguments(relay_parser)
+    relay_parser.set_defaults(run=relay.run)
+    options = parser.parse_args()
+    return int(options.run(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

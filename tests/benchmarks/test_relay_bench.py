@@ -1,0 +1,115 @@
+"""The relay benchmark, as far as a test should go: the load pair is exact, it notices what is not, the sums are right.
+
+What proxies cost is measured by ``nox -s bench -- relay``, never here.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from inferencegw.v1 import gateway_pb2
+from tests.benchmarks.load.client import Window
+from tests.benchmarks.load.tokens import FILLER, REPLICA_ID, STAMP_BYTES, Expectation, fill, response, template
+from tests.benchmarks.measure import Measurement, Mode
+from tests.benchmarks.report import Report, Spread
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = b"0" * (STAMP_BYTES - 1) + b"7" + FILLER
+
+
+def test_every_call_of_the_load_pair_alone_is_exact(tmp_path: Path) -> None:
+    """Without a proxy between them, replica and client agree on every token of every call."""
+    figures = tmp_path / "figures.json"
+    options = ["--rounds=1", "--seconds=0.2", "--modes=sat,req", "--proxies=direct", f"--json={figures}"]
+    bench = [sys.executable, "-m", "tests.benchmarks", "relay", *options]
+    finished = subprocess.run(bench, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert finished.returncode == 0, finished.stderr
+    measurements = json.loads(figures.read_text())["measurements"]
+    assert [m["mode"] for m in measurements] == ["sat", "req"]
+    assert [m["faults"] for m in measurements] == [0, 0]
+    assert all(m["requests"] for m in measurements)
+
+
+def relayed(index: int, *, final: bool = False) -> gateway_pb2.InferResponse:
+    """Token ``index`` as a proxy should pass it on."""
+    message = response(index, final=final, text=TEXT).SerializeToString()
+    relayed = gateway_pb2.InferResponse.FromString(message)
+    relayed.replica_id = REPLICA_ID
+    relayed.attempt = 1
+    return relayed
+
+
+def test_a_token_that_is_as_it_should_be_tells_when_it_was_sent() -> None:
+    """The first, a middle and the last token are accepted."""
+    expectation = Expectation(3, relayed=True)
+    for index in range(3):
+        assert expectation.sent_at(relayed(index, final=index == 2).SerializeToString(), index, 3) == 7
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param(relayed(0), id="a repeat"),
+        pytest.param(relayed(2), id="a gap"),
+        pytest.param(relayed(1, final=True), id="final too early"),
+        pytest.param(gateway_pb2.InferResponse(index=1, text=TEXT.decode()), id="nothing added by the proxy"),
+        pytest.param(gateway_pb2.InferResponse(index=1, replica_id=REPLICA_ID, attempt=1), id="no text"),
+    ],
+)
+def test_a_token_that_is_not_the_expected_one_is_refused(wrong: gateway_pb2.InferResponse) -> None:
+    """Where token 1 of 3 has to come, nothing else is accepted, neither the fast way nor the slow one."""
+    expectation = Expectation(3, relayed=True)
+    with pytest.raises(ValueError, match="token 1 of 3"):
+        expectation.sent_at(wrong.SerializeToString(), 1, 3)
+
+
+def test_the_client_asks_for_the_bytes_that_the_replica_sends() -> None:
+    """A batch from a template, cut into frames, begins and ends as the expectation says."""
+    expectation = Expectation(4, relayed=False)
+    frames, size = template(0, 3, final=False)
+    sent = fill(frames, 5, 7)
+    assert len(sent) == size + 3 * 9
+    for beginning in expectation.beginnings[:3]:
+        length = len(beginning) + STAMP_BYTES + len(expectation.ending)
+        token, sent = sent[9 : 9 + length], sent[9 + length :]
+        assert token == beginning + TEXT[:STAMP_BYTES] + expectation.ending
+    assert sent == b""
+
+
+def measured(round_number: int, proxy: str, proxy_cpu_seconds: float, *, mode: str = "sat") -> Measurement:
+    """A measurement of 1,000 tokens and 10 requests."""
+    window = Window(
+        seconds=1.0,
+        tokens=1000,
+        requests=10,
+        faults=0,
+        first_fault="",
+        proxy_cpu_seconds=proxy_cpu_seconds,
+        load_cpu_seconds=0.1,
+        ttft_ms=None,
+        delay_ms=None,
+        gap_ms=None,
+    )
+    return Measurement(round_number, Mode.parse(mode), proxy, window)
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    """A machine that becomes twice as slow between two rounds changes no ratio."""
+    report = Report((measured(1, "ours", 0.1), measured(1, "grpc.aio", 0.4), measured(2, "ours", 0.2),
+                     measured(2, "grpc.aio", 0.8)))  # fmt: skip
+    assert report.ratio("sat", "ours") == Spread(0.25, 0.25, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("mode", "at_the_floor", "above_it"), [("sat", 0.5, 0.51), ("paced:160", 1.0, 1.01), ("req", 0.8, 0.81)]
+)
+def test_a_floor_is_met_up_to_its_figure(mode: str, at_the_floor: float, above_it: float) -> None:
+    """Each mode has the floor that the project promises, and a hair more than it fails."""
+    verdicts = [
+        Report((measured(1, "ours", cost, mode=mode), measured(1, "grpc.aio", 1.0, mode=mode))).verdicts()[0].passed
+        for cost in (at_the_floor, above_it)
+    ]
+    assert verdicts == [True, False]

@@ -1,0 +1,153 @@
+"""The way in and out: help, one-line errors, exit statuses."""
+
+import errno
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from inferencegw import __version__
+from inferencegw.cli import app
+from inferencegw.cli._exit import CommandError, describe
+from inferencegw.cli.app import execute
+from inferencegw.errors import ConfigError
+
+COMMANDS = ("run", "replica", "generate", "demo")
+
+
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Help is laid out for the terminal's width; wide, so that a sentence stays on its line."""
+    monkeypatch.setenv("COLUMNS", "250")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example_and_its_exit_statuses(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A reader needs no other document to call it from a script."""
+    assert execute([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"Usage: trio-gw {command}" in shown
+    assert f"\nExample: trio-gw {command} " in shown
+    assert "\nExit status: 0" in shown
+
+
+@pytest.mark.parametrize("command", ["run", "replica"])
+def test_every_number_of_a_server_says_what_high_and_low_cost(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sentences are those of the configuration classes."""
+    execute([command, "--help"])
+    shown = capsys.readouterr().out
+    for line in re.findall(r"^.*--\S+ FLOAT .*$", shown, re.MULTILINE):
+        assert ("High:" in line and "Low:" in line) or "error-rate" in line
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_without_a_command_the_commands_are_listed_with_a_line_each(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What somebody who knows nothing types first."""
+    assert execute(arguments) == 0
+    shown = capsys.readouterr().out
+    for command in COMMANDS:
+        assert re.search(rf"^\W*{command}\s+[A-Z]\w+", shown, re.MULTILINE)
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing else is printed."""
+    assert execute(["--version"]) == 0
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["frobnicate"], 'Unknown command "frobnicate". Available commands: .*run'),
+        (["run", "--prot", "80"], r"Unknown option: --prot. Did you mean --port\? See: trio-gw run --help"),
+        (["run", "--port"], ".*--port requires an argument. See: trio-gw run --help"),
+        (["run", "extra"], ".*extra.* See: trio-gw run --help"),
+        (["run", "--port", "http"], 'Invalid value for --port: unable to convert "http" into int.*'),
+        (["run", "--port", "65536"], "GatewayConfig.port = 65536: must be a number from 0 to 65535 .port."),
+        (["run", "--replica", "localhost"], "address = 'localhost': must be HOST:PORT with a port from 1 to 65535"),
+        (["run", "--drain-timeout", "nan"], "GatewayConfig.drain_timeout = nan: must be .*"),
+        (["run", "--log-level", "loud"], 'Invalid value "loud" for --log-level. Choose from: "debug", .*'),
+        (["replica", "--token-delay-ms", "-1"], "ReplicaConfig.token_delay = -0.001: must be .*"),
+        (["replica", "--fault", "explode"], "fault 'explode': must be one of .*"),
+        (["replica", "--tls-cert", "x.pem"], ".*must be given together or not at all"),
+        (["replica", "--tls-cert", "no.pem", "--tls-key", "no.pem"], "TLS certificate no.pem: cannot be read: .*"),
+        (["generate", "hello", "--hedge", "maybe"], 'Invalid value "maybe" for --hedge. Choose from: .*'),
+        (["demo", "--token-delay-ms", "slow"], 'Invalid value for --token-delay-ms: unable to convert "slow" .*'),
+    ],
+)
+def test_a_users_mistake_is_one_line_on_standard_error_and_status_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The line names what was wrong and what is allowed; nothing goes to standard output."""
+    assert execute(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert re.fullmatch(f"trio-gw: error: {message}\n", captured.err)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (CommandError("the replica\nis gone"), 1, "trio-gw: error: the replica is gone\n"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "p.txt"), 1, "trio-gw: error: p.txt: No such file\n"),
+        (ConfigError("port = -1: must be a port"), 2, "trio-gw: error: port = -1: must be a port\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_an_error_ends_a_command_alike_however_many_nurseries_it_came_through(
+    error: BaseException,
+    status: int,
+    line: str,
+    depth: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No traceback for what the user or the world did; Ctrl-C says nothing at all."""
+    raised = error
+    for _ in range(depth):
+        raised = BaseExceptionGroup("nursery", [raised])
+
+    def command(_arguments: list[str]) -> None:
+        raise raised
+
+    monkeypatch.setattr(app, "app", command)
+    assert execute(["run"]) == status
+    assert capsys.readouterr() == ("", line)
+
+
+def test_a_bug_is_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody foresaw is not dressed up as somebody's mistake."""
+
+    def command(_arguments: list[str]) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(app, "app", command)
+    with pytest.raises(ZeroDivisionError):
+        execute(["run"])
+
+
+def test_an_error_of_the_system_is_told_without_its_number() -> None:
+    """As a shell would say it."""
+    assert describe(OSError(errno.EADDRINUSE, "Address already in use")) == "Address already in use"
+    assert describe(OSError("no\nnumber")) == "no number"
+
+
+def test_a_reader_that_left_ends_a_command_without_a_word() -> None:
+    """``trio-gw --help | head -1`` prints no error; the status is a shell's for SIGPIPE."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = subprocess.run(
+        [sys.executable, "-m", "inferencegw", "--version"], stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert result.stderr == b""
+    assert result.returncode == 141

@@ -1,0 +1,174 @@
+"""The demo as its users meet it: a process that shows a cluster, and leaves nothing behind however it ends."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+
+import pytest
+import trio
+
+FAST = ("--token-delay-ms", "10")
+SUMMARY = ("streams: 8, 6 OK, 2 failed", "tokens: ", "served by: ")
+
+
+async def start_demo(nursery: trio.Nursery, *arguments: str) -> trio.Process:
+    """A demo in a session of its own, as in a terminal of its own; ends with the nursery."""
+    start = partial(
+        trio.run_process, stdout=subprocess.PIPE, capture_stderr=True, check=False, start_new_session=True
+    )
+    process: trio.Process = await nursery.start(start, [sys.executable, "-m", "inferencegw", "demo", *arguments])
+    return process
+
+
+async def lines_of(process: trio.Process) -> AsyncIterator[str]:
+    """What ``process`` prints, line by line."""
+    assert process.stdout is not None
+    rest = b""
+    async for chunk in process.stdout:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line.decode()
+
+
+def pids_in(lines: list[str]) -> dict[str, int]:
+    """The children that have been reported ready."""
+    found = (re.search(r" (\S+) is ready on \S+ \(pid (\d+)\)", line) for line in lines)
+    return {match[1]: int(match[2]) for match in found if match}
+
+
+def is_gone(pid: int) -> bool:
+    """Whether there is no such process, not even a dead one."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+async def read_until(process: trio.Process, sign: str) -> list[str]:
+    """The lines up to the one with ``sign``."""
+    lines = []
+    async for line in lines_of(process):
+        lines.append(line)
+        if sign in line:
+            return lines
+    raise AssertionError(f"{sign!r} did not come: {lines}")
+
+
+async def test_without_a_terminal_the_demo_prints_lines_and_ends_by_itself_with_status_0() -> None:
+    """Four processes, a kill, an honest error for each stream of the killed replica, a summary, and nobody left."""
+    command = [sys.executable, "-m", "inferencegw", "demo", *FAST]
+    with trio.fail_after(30):
+        result = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+    lines = result.stdout.decode().splitlines()
+    assert (result.returncode, result.stderr) == (0, b"")
+    pids = pids_in(lines)
+    assert sorted(pids) == ["gateway", "r1", "r2", "r3"]
+    assert all(map(is_gone, pids.values()))
+    [(pid, killed)] = re.findall(r"kill -9 (\d+): replica (r\d) is gone", result.stdout.decode())
+    assert pids[killed] == int(pid)
+    failures = re.findall(r"UNAVAILABLE after (\d+) tokens \(the gateway says (\d+) delivered\)", "\n".join(lines))
+    assert len(failures) == 2
+    assert all(got == said for got, said in failures)
+    assert "streams: 8, 6 OK, 2 failed" in lines
+    assert re.search(rf"{killed} 2 \(killed\)", lines[-1])
+    assert not any("\x1b" in line for line in lines)
+
+
+async def test_on_a_terminal_the_demo_draws_panels_and_gives_the_terminal_back() -> None:
+    """The cursor that was hidden is shown again, and the summary stays on the screen."""
+    master, slave = os.openpty()
+    shown = bytearray()
+
+    async def read() -> None:
+        async with trio.lowlevel.FdStream(master) as terminal:
+            # A terminal that nobody has open any more is an error to its reader, not an end-of-file.
+            try:
+                async for chunk in terminal:
+                    shown.extend(chunk)
+            except trio.BrokenResourceError:
+                pass
+
+    command = [sys.executable, "-m", "inferencegw", "demo", *FAST]
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await trio.run_process(command, stdin=slave, stdout=slave, stderr=slave, env=environment)
+            os.close(slave)
+    text = shown.decode()
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
+    assert "╭─ 1: Why is the sky blue? " in re.sub(r"\x1b\[[0-9;]*m", "", text)
+    assert all(part in text.partition("\x1b[?25h")[2] for part in SUMMARY)
+
+
+def press_ctrl_c(process: trio.Process) -> None:
+    """What a terminal does: SIGINT to the whole process group in the foreground."""
+    os.killpg(process.pid, signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("end", "moment", "status"),
+    [
+        (press_ctrl_c, "prompt 6: ", 130),
+        (press_ctrl_c, " is ready on ", 130),
+        (trio.Process.terminate, "kill -9 ", 143),
+    ],
+)
+async def test_a_demo_that_is_interrupted_ends_all_its_processes_without_a_word(
+    end: Callable[[trio.Process], None], moment: str, status: int
+) -> None:
+    """At whichever moment: no traceback, no orphan, the status a shell expects."""
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            process = await start_demo(nursery, *FAST)
+            lines = await read_until(process, moment)
+            end(process)
+            lines += [line async for line in lines_of(process)]
+            assert await process.wait() == status
+    assert all(map(is_gone, pids_in(lines).values()))
+    assert not any("Traceback" in line for line in lines)
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for processes that are not its children with pidfds")
+async def test_a_demo_that_is_killed_leaves_no_process_behind() -> None:
+    """kill -9 runs no handler: what ends the children is that the pipe to each of them closes."""
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            process = await start_demo(nursery, *FAST)
+            pids = pids_in(await read_until(process, "prompt 1 <-"))
+            assert len(pids) == 4
+            children = [os.pidfd_open(pid) for pid in pids.values()]
+            process.kill()
+            with trio.fail_after(5):
+                for child in children:
+                    await trio.lowlevel.wait_readable(child)
+                    os.close(child)
+
+
+async def test_a_demo_whose_reader_leaves_ends_with_all_its_processes() -> None:
+    """``trio-gw demo | head -1``: no traceback, the status of SIGPIPE."""
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            process = await start_demo(nursery, *FAST)
+            await read_until(process, " is ready on ")
+            assert process.stdout is not None
+            await process.stdout.aclose()
+            assert await process.wait() == 141
+
+
+async def test_a_demo_that_is_kept_says_what_to_try_and_it_works() -> None:
+    """The printed command, pasted into another terminal, generates through the cluster that stayed up."""
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            process = await start_demo(nursery, *FAST, "--keep")
+            lines = await read_until(process, "Ctrl-C ends all of it.")
+            [command, *_] = [line.strip() for line in lines if " generate --gateway " in line]
+            result = await trio.run_process(command, shell=True, capture_stdout=True)
+            assert result.stdout.endswith(b".\n") or len(result.stdout.split()) == 64
+            press_ctrl_c(process)
+            assert await process.wait() == 130

@@ -1,0 +1,84 @@
+"""The servers as processes: the ready line, signals, addresses that cannot be had."""
+
+import signal
+import socket
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+import trio
+
+from inferencegw.cli._children import Child, parse_ready_line, run_child
+from inferencegw.cli._serving import join_address
+from inferencegw.cli.app import execute
+
+SERVERS = ("run", "replica")
+
+
+@pytest.mark.parametrize("command", SERVERS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_server_prints_one_line_and_ends_with_status_0_after_a_signal(
+    command: str, number: signal.Signals
+) -> None:
+    """The ready line is all there ever is on standard output; the log is on standard error."""
+    arguments = [sys.executable, "-m", "inferencegw", command, "--port", "0"]
+    async with trio.open_nursery() as nursery:
+        start = partial(trio.run_process, stdout=subprocess.PIPE, capture_stderr=True)
+        process: trio.Process = await nursery.start(start, arguments)
+        assert process.stdout is not None
+        async with process.stdout:
+            line = await process.stdout.receive_some()
+            process.send_signal(number)
+            assert await process.stdout.receive_some() == b""
+        assert line.endswith(b"\n")
+        assert list(parse_ready_line(line.decode())) == ["grpc"]
+        assert await process.wait() == 0
+
+
+@pytest.mark.parametrize("command", SERVERS)
+def test_an_address_that_is_taken_is_one_line_that_says_which_and_what_to_do(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Status 1: the command line was right, the world is not."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert execute([command, "--port", str(port), "--log-level", "critical"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        f"trio-gw: error: cannot listen on 127.0.0.1:{port}: Address already in use:"
+        " choose another --host or --port (0: a free one)\n"
+    )
+
+
+async def test_the_log_level_is_obeyed() -> None:
+    """A quiet server says nothing but that it is ready."""
+    async with trio.open_nursery() as nursery:
+        start = partial(trio.run_process, capture_stderr=True, stdout=subprocess.PIPE)
+        quiet = [sys.executable, "-m", "inferencegw", "replica", "--port", "0", "--log-level", "critical"]
+
+        async def run(*, task_status: trio.TaskStatus[trio.Process]) -> None:
+            result = await start(quiet, task_status=task_status)
+            assert result.stderr == b""
+
+        process: trio.Process = await nursery.start(run)
+        assert process.stdout is not None
+        async with process.stdout:
+            await process.stdout.receive_some()
+            process.terminate()
+            await process.wait()
+
+
+async def test_a_server_on_an_ipv6_address_puts_it_in_brackets() -> None:
+    """The ready line's address can be given to ``--replica`` and ``--gateway`` as it is."""
+    async with trio.open_nursery() as nursery:
+        child: Child = await nursery.start(run_child, "r1", ["replica", "--host", "::1", "--port", "0"])
+        assert child.addresses["grpc"].startswith("[::1]:")
+        nursery.cancel_scope.cancel()
+
+
+def test_an_address_is_joined_as_it_is_split() -> None:
+    """RFC 3986's brackets, for IPv6 only."""
+    assert join_address("127.0.0.1", 80) == "127.0.0.1:80"
+    assert join_address("::1", 80) == "[::1]:80"

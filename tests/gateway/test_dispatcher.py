@@ -1,0 +1,231 @@
+"""gateway/dispatcher.py: which calls are accepted, where they go, what the others are told; at the front door."""
+
+import re
+
+import grpc
+import trio
+
+from inferencegw.errors import StatusCode
+from inferencegw.rpc import open_channel
+from inferencegw.v1.gateway_pb2 import InferRequest
+from tests.gateway.support import (
+    INFER,
+    ScriptedReplica,
+    finish,
+    gateway,
+    generate,
+    refuses,
+    unused_address,
+    wait_for_ever,
+)
+
+NOTHING_DELIVERED = {
+    "gw-delivered": "0",
+    "gw-next-index": "0",
+    "gw-digest": "00000000",
+    "gw-attempts": "0",
+    "gw-splices": "",
+}
+
+
+async def test_a_request_that_cannot_be_served_is_refused_before_anything_else() -> None:
+    """INVALID_ARGUMENT naming the field, as Trailers-Only, with trailers that account for nothing; no replica hears."""
+    replica = ScriptedReplica()
+    async with gateway(replica) as front:
+        answer = await front.ask(max_tokens=32_769, request_id="q1")
+    assert answer.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert answer.details == "max_tokens is 32769; it must be from 1 to 32768"
+    assert replica.calls == []
+    assert "gw-request-id" not in answer.initial
+    queued = answer.trailers.pop("gw-queue-ms")
+    assert queued.isdigit()
+    assert answer.trailers == NOTHING_DELIVERED | {"gw-request-id": "q1", "gw-reason": "invalid_argument"}
+
+
+async def test_a_call_without_a_name_is_given_one() -> None:
+    """The same in both metadata and in the request to the replica; another one for the next call."""
+    replica = ScriptedReplica()
+    async with gateway(replica) as front:
+        answers = [await front.ask(), await front.ask()]
+    names = [answer.trailers["gw-request-id"] for answer in answers]
+    assert len(set(names)) == 2
+    assert all(re.fullmatch("[0-9a-f]{32}", name) for name in names)
+    assert [answer.initial["gw-request-id"] for answer in answers] == names
+    assert [call.request.request_id for call in replica.calls] == names
+
+
+async def test_a_name_that_metadata_cannot_carry_is_refused_under_another() -> None:
+    """The answer is still one that can be found again."""
+    async with gateway(ScriptedReplica()) as front:
+        answer = await front.ask(request_id="línea\n")
+    assert answer.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert re.fullmatch("[0-9a-f]{32}", answer.trailers["gw-request-id"])
+
+
+async def test_calls_go_where_the_fewest_are() -> None:
+    """Two replicas of four slots have two each of four calls."""
+    one, two = ScriptedReplica(replica_id="r1"), ScriptedReplica(replica_id="r2")
+    async with gateway(one, two) as front:
+        while not (one.calls and two.calls):  # until both are connected
+            await front.ask()
+        one.script = two.script = wait_for_ever
+        calls = []
+        for count in range(1, 5):
+            calls.append(front.start())
+            await _until_active(count, one, two)
+        assert (one.active, two.active) == (2, 2)
+        for call in calls:
+            call.cancel()
+        await _until_active(0, one, two)
+
+
+async def _until_active(count: int, *replicas: ScriptedReplica) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def watch(replica: ScriptedReplica) -> None:
+            await replica.until(lambda: sum(one.active for one in replicas) == count)
+            nursery.cancel_scope.cancel()
+
+        for replica in replicas:
+            nursery.start_soon(watch, replica)
+
+
+async def test_a_call_is_refused_at_once_when_every_slot_is_taken() -> None:
+    """RESOURCE_EXHAUSTED ``queue_full`` without asking the replica; a slot that is freed is used again."""
+    replica = ScriptedReplica(wait_for_ever, max_capacity=1)
+    async with gateway(replica) as front:
+        running = front.start()
+        await replica.until(lambda: replica.active == 1)
+        answer = await front.ask()
+        assert (answer.code, answer.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "queue_full")
+        assert answer.trailers.items() >= NOTHING_DELIVERED.items()
+        assert len(replica.calls) == 1
+        running.cancel()
+        await replica.until(lambda: replica.active == 0)
+        replica.script = generate
+        assert (await front.ask()).code is grpc.StatusCode.OK
+
+
+async def test_a_busy_replica_is_passed_over_and_its_refusal_is_no_attempt() -> None:
+    """Its word counts for more than our count of its slots; the call goes to another one as its first attempt."""
+    busy = ScriptedReplica(refuses(StatusCode.RESOURCE_EXHAUSTED, "busy"), replica_id="busy")
+    free = ScriptedReplica(replica_id="free")
+    async with gateway(busy, free) as front:
+        while not busy.calls:  # ties go at random
+            answer = await front.ask()
+            if answer.code is grpc.StatusCode.OK:
+                assert {response.replica_id for response in answer.responses} == {"free"}
+                assert {response.attempt for response in answer.responses} == {1}
+                assert answer.trailers["gw-attempts"] == "1"
+            else:  # the free one was not connected yet
+                assert answer.reason == "queue_full"
+
+
+async def test_a_call_that_every_replica_refuses_as_busy_is_refused() -> None:
+    """The replica's ``busy`` is the client's ``queue_full``."""
+    replica = ScriptedReplica(refuses(StatusCode.RESOURCE_EXHAUSTED, "busy"))
+    async with gateway(replica) as front:
+        answer = await front.ask()
+    assert (answer.code, answer.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "queue_full")
+    assert answer.trailers["gw-attempts"] == "0"
+    assert len(replica.calls) == 1
+
+
+async def test_a_call_waits_while_its_only_replica_drains() -> None:
+    """It is not sent where it would be refused; the replica is asked again until it takes calls."""
+    replica = ScriptedReplica()
+    replica.info.draining = True
+    async with gateway(replica, draining_recheck=0.01) as front:
+        call = front.start()
+        await replica.until(lambda: replica.introductions > 2)
+        assert replica.calls == []
+        replica.info.draining = False
+        answer = await finish(call)
+    assert (answer.code, answer.indexes) == (grpc.StatusCode.OK, [0, 1, 2])
+
+
+async def test_a_refusal_to_drain_moves_the_call_on() -> None:
+    """A replica that has begun to drain is routed past; there is no other, so the client is told that there is none."""
+    replica = ScriptedReplica(refuses(StatusCode.UNAVAILABLE, "draining"))
+    async with gateway(replica, no_replica_grace=0.05) as front:
+        answer = await front.ask()
+        assert (answer.reason, answer.trailers["gw-attempts"]) == ("no_replica", "0")
+        assert len(replica.calls) == 1
+
+
+async def test_a_replica_that_does_not_know_its_mind_does_not_keep_a_call() -> None:
+    """It says that it does not drain and refuses as if it did: the call's patience is for all its waits together."""
+    replica = ScriptedReplica(refuses(StatusCode.UNAVAILABLE, "draining"))
+    async with gateway(replica, no_replica_grace=0.05, draining_recheck=0.01) as front:
+        assert (await front.ask()).reason == "no_replica"
+        assert len(replica.calls) > 1
+
+
+async def test_a_call_waits_a_moment_for_a_replica_and_is_then_told_that_there_is_none() -> None:
+    """UNAVAILABLE ``no_replica`` after ``no_replica_grace``, and the time is in the trailers."""
+    async with gateway(no_replica_grace=0.05) as front:
+        answer = await front.ask(model="")
+    assert (answer.code, answer.reason) == (grpc.StatusCode.UNAVAILABLE, "no_replica")
+    assert int(answer.trailers["gw-queue-ms"]) >= 50
+
+
+async def test_a_call_that_finds_no_replica_is_served_by_the_first_that_appears() -> None:
+    """The wait is for the state, so it ends when the state does, and its length is in the trailers."""
+    address = await unused_address()
+    async with gateway(address) as front:
+        call = front.start(max_tokens=4)
+        await front.nursery.start(ScriptedReplica().serve, int(address.rpartition(":")[2]))
+        answer = await finish(call)
+    assert (answer.code, answer.indexes) == (grpc.StatusCode.OK, [0, 1, 2, 3])
+
+
+async def test_a_client_that_leaves_while_its_call_waits_leaves_nothing_behind() -> None:
+    """Nobody generates for a client that has gone: the replica that comes is asked by the next call only."""
+    address = await unused_address()
+    replica = ScriptedReplica()
+    async with gateway(address) as front, open_channel("127.0.0.1", front.port) as channel:
+        async with channel.open_stream(INFER, InferRequest(prompt="gone", max_tokens=1)):
+            pass
+        await front.nursery.start(replica.serve, int(address.rpartition(":")[2]))
+        assert (await front.ask(prompt="here")).code is grpc.StatusCode.OK
+    assert [call.request.prompt for call in replica.calls] == ["here"]
+
+
+async def test_a_model_that_nobody_serves_is_not_found() -> None:
+    """Final, and at once, where every replica has said what it serves."""
+    async with gateway(ScriptedReplica(model="x")) as front:
+        assert (await front.ask(model="x")).code is grpc.StatusCode.OK
+        answer = await front.ask(model="y")
+    assert (answer.code, answer.reason) == (grpc.StatusCode.NOT_FOUND, "unknown_model")
+    assert answer.details == "model is 'y', which no replica serves"
+
+
+async def test_a_model_that_a_silent_replica_might_serve_is_unavailable() -> None:
+    """Nobody can say that it is not served, so the client may try again."""
+    async with gateway(ScriptedReplica(model="x"), await unused_address(), no_replica_grace=0.05) as front:
+        answer = await front.ask(model="y")
+    assert (answer.code, answer.reason) == (grpc.StatusCode.UNAVAILABLE, "no_replica")
+
+
+async def test_a_model_whose_replica_is_away_is_unavailable() -> None:
+    """It has been served, and may be again."""
+    replica = ScriptedReplica(model="x")
+    async with gateway(replica, no_replica_grace=0.05) as front:
+        assert (await front.ask(model="x")).code is grpc.StatusCode.OK
+        replica.die()
+        while (answer := await front.ask(model="x")).reason == "replica_lost":
+            pass  # the gateway had not heard yet
+    assert (answer.code, answer.reason) == (grpc.StatusCode.UNAVAILABLE, "no_replica")
+
+
+async def test_an_empty_model_is_ambiguous_where_several_are_served() -> None:
+    """The client is told which there are; a name picks one."""
+    async with gateway(
+        ScriptedReplica(model="x", replica_id="rx"), ScriptedReplica(model="y", replica_id="ry")
+    ) as front:
+        for model, replica_id in (("x", "rx"), ("y", "ry")):
+            answer = await front.ask(model=model)
+            assert {response.replica_id for response in answer.responses} == {replica_id}
+        answer = await front.ask()
+    assert (answer.code, answer.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "invalid_argument")
+    assert answer.details == "model is empty; it must be one of x, y"

@@ -1,0 +1,85 @@
+"""policy/ledger.py: tokens go out in order, each once, and the account of them is exact."""
+
+from zlib import crc32
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferencegw.policy.ledger import TokenFault, TokenLedger
+
+
+@pytest.mark.parametrize(
+    ("before", "index", "is_final", "expected"),
+    [
+        ([], 0, False, True),
+        ([0], 1, False, True),
+        ([0, 1], 2, True, True),
+        ([0, 1], 0, False, False),
+        ([0, 1], 1, False, False),
+        ([0], 2, False, "token 2 came where 1 was next"),
+        ([0, 1, 2], 3, False, "token 3 came after the last one, 2"),
+    ],
+)
+def test_only_the_next_token_is_admitted(before: list[int], index: int, is_final: bool, expected: bool | str) -> None:
+    """The next one goes out, one behind is dropped, one ahead or past ``max_tokens`` (3 here) is a fault."""
+    ledger = TokenLedger(0, 3)
+    assert all(ledger.admit(one, is_final=False) for one in before)
+    if isinstance(expected, str):
+        with pytest.raises(TokenFault, match=expected):
+            ledger.admit(index, is_final=is_final)
+        assert ledger.next_index == len(before)
+    else:
+        assert ledger.admit(index, is_final=is_final) is expected
+        assert ledger.finished is is_final
+
+
+def test_nothing_comes_after_the_final_token() -> None:
+    """A final token ends the generation even where ``max_tokens`` would allow more; its repeat is still dropped."""
+    ledger = TokenLedger(0, 100)
+    assert ledger.admit(0, is_final=True)
+    assert not ledger.admit(0, is_final=True)
+    with pytest.raises(TokenFault, match="token 1 came after the last one, 0"):
+        ledger.admit(1, is_final=False)
+
+
+def test_a_resumed_generation_begins_where_it_was_left() -> None:
+    """Indexes are those of the whole generation; the count and the digest are of this call alone."""
+    ledger = TokenLedger(7, 9)
+    assert not ledger.admit(6, is_final=False)
+    assert ledger.admit(7, is_final=False)
+    ledger.deliver("é")
+    assert (ledger.delivered, ledger.resume_index, ledger.digest) == (1, 8, crc32("é".encode()))
+
+
+def test_what_was_admitted_but_not_sent_is_not_delivered() -> None:
+    """A client resumes after what it has, not after what was on its way."""
+    ledger = TokenLedger(0, 9)
+    for index in range(3):
+        ledger.admit(index, is_final=False)
+    ledger.deliver("a")
+    assert (ledger.next_index, ledger.delivered, ledger.resume_index) == (3, 1, 1)
+
+
+@given(st.integers(0, 5), st.integers(1, 12), st.lists(st.tuples(st.integers(0, 14), st.booleans()), max_size=40))
+def test_whatever_replicas_send_the_client_gets_a_prefix(
+    first: int, length: int, tokens: list[tuple[int, bool]]
+) -> None:
+    """The promise as a property: what goes out is first, first + 1, ..., inside ``max_tokens``, and ends at a final."""
+    ledger = TokenLedger(first, first + length)
+    sent: list[tuple[int, bool]] = []
+    texts = b""
+    for index, is_final in tokens:
+        try:
+            if not ledger.admit(index, is_final=is_final):
+                continue
+        except TokenFault:
+            continue
+        sent.append((index, is_final))
+        ledger.deliver(f"t{index} ")
+        texts += f"t{index} ".encode()
+    assert [index for index, _ in sent] == list(range(first, first + len(sent)))
+    assert len(sent) <= length
+    assert not any(is_final for _, is_final in sent[:-1])
+    assert ledger.finished is (bool(sent) and sent[-1][1])
+    assert (ledger.delivered, ledger.digest) == (len(sent), crc32(texts))
