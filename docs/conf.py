@@ -1,5 +1,6 @@
 """Sphinx: built with ``-n -W``, so that a name of ours that leads nowhere fails the build."""
 
+import attrs
 from docutils.nodes import Element, TextElement
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
@@ -18,7 +19,7 @@ html_theme = "furo"
 html_title = f"inferencegw {release}"
 
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 100
 
@@ -46,6 +47,17 @@ def link_to_public_name(
     return None
 
 
+def list_options(_app: Sphinx, what: str, name: str, documented: type, _options: object, lines: list[str]) -> None:
+    """Append a configuration class's options to its docstring, from what ``--help`` knows of them too."""
+    if what == "class" and name.startswith("inferencegw.config."):
+        for field in attrs.fields(documented):
+            factory = getattr(field.default, "factory", None)
+            default = f"{factory.__name__}()" if factory else repr(field.default)
+            unit, cost = field.metadata["unit"], field.metadata["help"]
+            lines += ["", f"``{field.name}`` = ``{default}`` ({unit})", f"   {cost.replace('`', '``')}"]
+
+
 def setup(app: Sphinx) -> None:
     """What Sphinx calls first."""
+    app.connect("autodoc-process-docstring", list_options)
     app.connect("missing-reference", link_to_public_name)

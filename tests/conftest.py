@@ -60,11 +60,15 @@ def open_sockets() -> set[str]:
 
 def child_processes() -> set[int]:
     """The processes that this one started or adopted, the dead that nobody has waited for included."""
-    return {
-        int(pid)
-        for thread in os.listdir("/proc/self/task")  # noqa: PTH208
-        for pid in Path(f"/proc/self/task/{thread}/children").read_text(encoding="ascii").split()
-    }
+    while True:
+        try:
+            return {
+                int(pid)
+                for thread in os.listdir("/proc/self/task")  # noqa: PTH208
+                for pid in Path(f"/proc/self/task/{thread}/children").read_text(encoding="ascii").split()
+            }
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # a thread has just ended, and another one has its children now
 
 
 def working_threads() -> set[threading.Thread]:

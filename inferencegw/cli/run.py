@@ -12,12 +12,15 @@ from inferencegw.telemetry.log import LogLevel, configure_logging
 DEFAULT: Final = GatewayConfig()
 
 
-def run(
+def run(  # noqa: PLR0913 one parameter for each flag
     *,
     host: Annotated[str, flag(GatewayConfig, "host")] = DEFAULT.host,
     port: Annotated[int, flag(GatewayConfig, "port")] = DEFAULT.port,
     replica: Annotated[tuple[str, ...], flag(GatewayConfig, "replicas")] = DEFAULT.replicas,
     drain_timeout: Annotated[float, flag(GatewayConfig, "drain_timeout")] = DEFAULT.drain_timeout,
+    tls_cert: Annotated[str | None, flag(GatewayConfig, "tls_cert")] = DEFAULT.tls_cert,
+    tls_key: Annotated[str | None, flag(GatewayConfig, "tls_key")] = DEFAULT.tls_key,
+    tls_ca: Annotated[str | None, flag(GatewayConfig, "tls_ca")] = DEFAULT.tls_ca,
     log_level: Annotated[LogLevel, LOG_LEVEL] = "info",
 ) -> None:
     """Run the gateway in front of the given replicas.
@@ -30,5 +33,13 @@ def run(
     Exit status: 0 after a drain; 1 if it cannot listen; 2 if an option cannot be used.
     """
     configure_logging(log_level)
-    config = GatewayConfig(host=host, port=port, replicas=replica, drain_timeout=drain_timeout)
+    config = GatewayConfig(
+        host=host,
+        port=port,
+        replicas=replica,
+        drain_timeout=drain_timeout,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_ca=tls_ca,
+    )
     trio.run(serve, run_gateway, config)

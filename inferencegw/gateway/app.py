@@ -59,6 +59,10 @@ async def run_gateway(
         rng: decides ties, jitter and request ids; a test passes a seeded one.
         handle_signals: False where several gateways share a process, which has only one set of handlers.
         task_status: what ``nursery.start`` passes.
+
+    Raises:
+        ConfigError: a TLS file cannot be used; nothing was started.
+        ExceptionGroup: with one OSError: the address cannot be listened on.
     """
     rng = rng or random.Random()  # noqa: S311 - nothing here is a secret
     # Before anything is started: a certificate that cannot be used is the operator's to mend.

@@ -8,6 +8,7 @@ Why two tasks for one call: they belong to different lifetimes. Moving the calls
 drain, and each handler then still has a connection on which to say how far its call got.
 """
 
+import math
 import random
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
@@ -45,7 +46,6 @@ class _Run:
 
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     ended: trio.Event = attrs.field(factory=trio.Event)
-    finished: bool = False
     error: Exception | None = None
 
 
@@ -99,16 +99,15 @@ class Dispatcher:
                 raise error
         finally:
             del error  # or the error, its traceback and this frame would keep each other alive
-        if not run.finished:
+        if not call.ledger.complete:
             raise _draining()  # the calls nursery's deadline has cut it
 
-    async def _run_call(self, call: Call, run: _Run) -> None:
+    async def _run_call(self, call: Call, run: _Run) -> None:  # noqa: ASYNC910 - whoever waits, waits for run.ended
         """The call's task. Its errors are its handler's to raise: they must not end the other calls."""
         self._running += 1
         try:
             with run.scope:
                 await self._complete(call)
-                run.finished = True
         except Exception as error:  # noqa: BLE001 - the handler raises it
             run.error = error
         finally:
@@ -126,9 +125,7 @@ class Dispatcher:
                     return await attempt(call, replica)
                 except (RpcError, TokenFault, TruncatedError) as error:
                     if not (isinstance(error, RpcError) and is_refusal(error)):
-                        log.warning(
-                            "attempt failed", request_id=call.request_id, replica=str(replica), reason=str(error)
-                        )
+                        log.info("attempt failed", request_id=call.request_id, replica=str(replica), reason=str(error))
                         raise _honest(error, replica, call) from error
                     call.attempts -= 1
                     if reason_of(error) == "draining":
@@ -157,7 +154,7 @@ class Dispatcher:
         model = call.request.model
         if self._draining:
             raise _draining()
-        if not self._pool.may_serve(model) and model:
+        if model and not self._pool.may_serve(model):
             raise refusal(StatusCode.NOT_FOUND, "unknown_model", f"model is {model!r}, which no replica serves")
         if not model and len(self._pool.models) > 1:
             served = ", ".join(sorted(self._pool.models))
@@ -168,7 +165,7 @@ class Dispatcher:
 
     def _settled(self, model: str) -> bool:
         """Whether waiting longer for a replica for ``model`` is needless: there is one, or there will be none."""
-        return self._draining or self._pool.can_route(model) or bool(model and not self._pool.may_serve(model))
+        return self._draining or self._pool.can_route(model) or (model != "" and not self._pool.may_serve(model))
 
     def _unpicked(self, why: Unpicked) -> RpcError:
         if why is Unpicked.FULL:
@@ -185,8 +182,8 @@ def _honest(error: RpcError | TokenFault | TruncatedError, replica: Replica, cal
     """What the client is told where an attempt has failed with ``error`` and nothing can continue."""
     if isinstance(error, RpcError) and classify(error.code, reason_of(error)) is Outcome.CLIENT:
         if error.code is StatusCode.INVALID_ARGUMENT:
-            return refusal(error.code, "invalid_argument", f"{replica}: {error.message}")
-        if error.code is StatusCode.DEADLINE_EXCEEDED and call.rpc.deadline < float("inf"):
+            return refusal(error.code, "invalid_argument", f"replica {replica.replica_id}: {error.message}")
+        if error.code is StatusCode.DEADLINE_EXCEEDED and call.rpc.deadline < math.inf:
             return refusal(error.code, "deadline", "the deadline passed")
     match error:
         case ConnectionLost():
@@ -197,4 +194,6 @@ def _honest(error: RpcError | TokenFault | TruncatedError, replica: Replica, cal
             reason = "truncated"
         case _:
             reason = "handover" if reason_of(error) == "handover" else "replica_failed"
-    return refusal(StatusCode.UNAVAILABLE, reason, f"{replica}, after {call.ledger.delivered} tokens: {error}")
+    return refusal(
+        StatusCode.UNAVAILABLE, reason, f"replica {replica.replica_id}, after {call.ledger.delivered} tokens: {error}"
+    )

@@ -113,6 +113,7 @@ class ReplicaPool:
 
     async def wait_until(self, predicate: Callable[[], bool]) -> None:
         """Return once ``predicate`` holds; it is asked again after every change here, and on :meth:`recheck`."""
+        await trio.lowlevel.checkpoint()
         while not predicate():
             await self._changed.park()
 
@@ -169,7 +170,9 @@ class ReplicaPool:
         config = self._config
         return backoff(self._rng, initial=config.reconnect_initial, maximum=config.reconnect_maximum)
 
-    async def _use_channel(self, address: str, *, task_status: trio.TaskStatus[bool]) -> None:
+    async def _use_channel(  # noqa: ASYNC910 - it always tries to connect
+        self, address: str, *, task_status: trio.TaskStatus[bool]
+    ) -> None:
         """One channel, from connecting to its end.
 
         Reports when another one is needed, and whether this one was ever of use: a channel that is going away (GOAWAY)
@@ -178,7 +181,7 @@ class ReplicaPool:
         host, port = split_address(address)
         patience = self._config.connect_timeout
         # The deadline covers connecting and the introduction; it is lifted when they are done.
-        with trio.move_on_after(patience) as connecting:
+        with trio.move_on_after(patience) as connecting:  # noqa: ASYNC912 - likewise
             try:
                 async with open_channel(host, port, limits=self._config.limits, ssl_context=self._tls) as channel:
                     replica = await self._introduce(address, channel)
@@ -215,7 +218,7 @@ class ReplicaPool:
         self._models_ever.add(replica.model)
         self.recheck()
         try:
-            while replica.channel.accepts_calls:
+            while True:
                 nap = self._config.draining_recheck if replica.draining else math.inf
                 # handle_draining() moves this scope's deadline.
                 with trio.move_on_after(nap) as self._rechecks[replica]:
@@ -228,6 +231,7 @@ class ReplicaPool:
 
     async def _refresh(self, replica: Replica) -> None:
         """Ask a draining replica again. That it does not answer proves nothing about the calls it still has."""
+        await trio.lowlevel.checkpoint()
         deadline = trio.current_time() + self._config.connect_timeout
         try:
             info = await replica.channel.unary(GET_INFO, replica_pb2.GetInfoRequest(), deadline=deadline)

@@ -4,7 +4,8 @@ The rule: whatever ends a call, its trailers say how far it got, and a request t
 anything else is done about it.
 
 ``hedge`` is taken as a wish, whatever its value: until hedging is built, every call is a plain call, and it keeps every
-promise that a hedged one would, except the shorter wait for the first token.
+promise that a hedged one would, except the shorter wait for the first token. ``affinity_key`` and ``client_id`` are
+checked and, until there is affinity and fairness, have no effect.
 """
 
 import random

@@ -64,6 +64,11 @@ class TokenLedger:
         self.digest = crc32(text.encode(), self.digest)
 
     @property
+    def complete(self) -> bool:
+        """Whether the final token, and so every token, was delivered."""
+        return self.finished and self.resume_index == self.next_index
+
+    @property
     def resume_index(self) -> int:
         """Where a client that has what was delivered would resume."""
         return self._first_index + self.delivered

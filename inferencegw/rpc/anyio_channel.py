@@ -63,9 +63,7 @@ async def open_anyio_channel(
         raise failure
 
 
-async def _connect(
-    host: str, port: int, limits: RpcLimits, ssl_context: ssl.SSLContext | None
-) -> anyio.abc.ByteStream:
+async def _connect(host: str, port: int, limits: RpcLimits, ssl_context: ssl.SSLContext | None) -> anyio.abc.ByteStream:
     try:
         with anyio.fail_after(limits.handshake_timeout):
             if ssl_context is None:
@@ -178,9 +176,7 @@ class AnyioChannel:
             except _BROKEN:
                 data = b""
             now = anyio.current_time()
-            self._dispatch(
-                self._connection.receive_untrusted(data, now) if data else self._connection.handle_eof(now)
-            )
+            self._dispatch(self._connection.receive_untrusted(data, now) if data else self._connection.handle_eof(now))
 
     async def _watch_clock(self) -> None:
         while True:

@@ -1,8 +1,9 @@
 """What a handler holds: its request, a way to answer, and what it may know about its caller.
 
-The rule: a handler is ``async def method(self, call)``. It runs in a cancel scope of its own, which is cancelled when the
-client resets the stream, the connection drops, or the deadline passes; it may open nurseries freely, for nothing of it
-is suspended in a ``yield``. It ends the call by returning (OK) or by raising :class:`~inferencegw.errors.RpcError`.
+The rule: a handler is ``async def method(self, call)``. It runs in a cancel scope of its own, which is cancelled when
+the client resets the stream, the connection drops, or the deadline passes; it may open nurseries freely, for nothing of
+it is suspended in a ``yield``. It ends the call by returning (OK) or by raising
+:class:`~inferencegw.errors.RpcError`.
 """
 
 from collections.abc import AsyncIterator, Sequence

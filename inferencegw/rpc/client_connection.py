@@ -132,7 +132,7 @@ class ClientConnection(Connection[OutboundCall]):
         """See :meth:`OutboundCall.end_request`."""
         if not call.closed:
             call.h2.state_machine.process_input(StreamInputs.SEND_END_STREAM)
-            self._output += frames.frame(frames.FrameType.DATA, frames.Flag.END_STREAM, call.id)
+            self._out.add(frames.frame(frames.FrameType.DATA, frames.Flag.END_STREAM, call.id))
 
     def cancel(self, call: OutboundCall) -> None:
         """See :meth:`OutboundCall.cancel`."""
@@ -143,6 +143,7 @@ class ClientConnection(Connection[OutboundCall]):
     # ------------------------------------------------------------------ clock
 
     def next_deadline(self) -> float:
+        """When to call :meth:`handle_timeout` at the latest."""
         while self._deadlines and self._deadlines[0][1] not in self.streams:
             heapq.heappop(self._deadlines)
         first = self._deadlines[0][0] if self._deadlines else math.inf

@@ -6,8 +6,8 @@ raises: a peer that breaks the rules gets the error code RFC 9113 names, on its 
 and never disturbs another stream.
 
 Who does what. hpack decodes header blocks; h2 3.2 (the version purerpc pins) keeps each stream's header state machine,
-validates header fields and keeps the peer's settings. Frames are cut here, and DATA, WINDOW_UPDATE, RST_STREAM, PING and
-GOAWAY are handled here, because h2 3.2 as it is
+validates header fields and keeps the peer's settings. Frames are cut in :mod:`~inferencegw.rpc.framing`, and DATA,
+WINDOW_UPDATE, RST_STREAM, PING and GOAWAY are handled here, because h2 3.2 as it is
 
 * kills a whole connection for a late WINDOW_UPDATE or RST_STREAM, or for one malformed request (both are stream
   matters: RFC 9113 sections 5.1 and 8.1.1),
@@ -22,7 +22,7 @@ import enum
 import math
 import struct
 from collections.abc import Callable
-from typing import Any, ClassVar, Final, Generic, TypeVar
+from typing import ClassVar, Final, Generic, TypeVar
 
 from h2.config import H2Configuration
 from h2.connection import AllowedStreamIDs, H2Connection
@@ -37,11 +37,9 @@ from inferencegw.errors import ConnectionLost, RpcError, StatusCode
 from inferencegw.rpc import frames
 from inferencegw.rpc.events import Arrived, CallEnded, Event
 from inferencegw.rpc.fields import (
-    EMPTY_TABLE,
     BlockDecoder,
     MalformedBlockError,
     OversizedBlockError,
-    encode_block,
     malformed,
 )
 from inferencegw.rpc.flood import Flood, FloodGuard
@@ -50,13 +48,11 @@ from inferencegw.rpc.frames import ErrorCode, Flag, FrameType
 from inferencegw.rpc.framing import MAX_BLOCK_BYTES, ConnectionViolation, FrameSplitter, check_dependency, unpad
 from inferencegw.rpc.keepalive import Keepalive, Verdict
 from inferencegw.rpc.metadata import Fields
+from inferencegw.rpc.outbox import Outbox
 from inferencegw.rpc.status import from_reset
 from inferencegw.rpc.stream import Stream
 
-__all__ = ["OUTPUT_HIGH_WATER_BYTES", "ClosedBy", "Connection"]
-
-OUTPUT_HIGH_WATER_BYTES: Final = 256 * 1024
-"""DATA is not added to an output buffer longer than this: a peer that does not read stops its senders."""
+__all__ = ["ClosedBy", "Connection"]
 
 _CLOSED_STREAMS_KEPT: Final = 4096
 _KEEPALIVE_PING: Final = b"keepaliv"
@@ -75,7 +71,7 @@ class ClosedBy(enum.Enum):
 
 
 class Connection(abc.ABC, Generic[StreamT]):
-    """What both ends have in common. See the module's text; the ends are in ``server_connection``/``client_connection``.
+    """What both ends have in common; they are in ``server_connection`` and ``client_connection``.
 
     Attributes:
         streams: open streams by id.
@@ -100,11 +96,7 @@ class Connection(abc.ABC, Generic[StreamT]):
         self._partial_bytes = 0
         self._splitter = FrameSplitter(b"" if self._client_side else frames.CLIENT_PREFACE)
         self._events: list[Event] = []
-        self._output = bytearray()
-        self._block_prefix = EMPTY_TABLE
-        self._blocked: dict[int, StreamT] = {}
-        self._room_made = False
-        self._goaway_sent = False
+        self._out = Outbox(self._h2)
         self._handlers: dict[int, Callable[[int, int, bytes], None]] = {
             FrameType.HEADERS: self._on_headers,
             FrameType.PRIORITY: self._on_priority,
@@ -143,10 +135,10 @@ class Connection(abc.ABC, Generic[StreamT]):
     def _on_peer_going(self, last_stream_id: int, code: int, debug: bytes) -> None:
         """The peer's GOAWAY."""
 
-    def _on_ping_ack(self, opaque: bytes) -> None:  # noqa: B027 - only a draining server sends PINGs of its own
+    def _on_ping_ack(self, opaque: bytes) -> None:
         """The answer to a PING other than keepalive's."""
 
-    def _on_room(self) -> None:  # noqa: B027 - only a server has bodies of its own to send
+    def _on_room(self) -> None:
         """Windows or the output buffer have room again."""
 
     # ------------------------------------------------------------------ input
@@ -194,7 +186,7 @@ class Connection(abc.ABC, Generic[StreamT]):
             return
         verdict = self._keepalive.handle_timeout(now, busy=bool(self.streams))
         if verdict is Verdict.PING:
-            self._output += frames.ping(_KEEPALIVE_PING)
+            self._out.add(frames.ping(_KEEPALIVE_PING))
         elif verdict is Verdict.DEAD:
             self._fail(ErrorCode.NO_ERROR, f"keepalive: silent for {self._keepalive.timeout:g} s after a PING")
 
@@ -202,61 +194,31 @@ class Connection(abc.ABC, Generic[StreamT]):
 
     def take_output(self) -> bytes:
         """Everything that is to be sent now."""
-        output = self._output
-        if not output:
-            return b""
-        self._output = bytearray()
-        self._room_made = True
-        return bytes(output)
+        return self._out.take()
 
     @property
     def output_bytes(self) -> int:
         """How much :meth:`take_output` would return."""
-        return len(self._output)
+        return len(self._out)
 
-    def pop_writable(self) -> list[StreamT]:
+    def pop_writable(self) -> list[Stream]:
         """Streams whose last write fell short and that can write now; each is named once per short write."""
-        if not self._room_made:
+        if not self._out.take_room_made():
             return []
-        self._room_made = False
         self._on_room()
-        if not self._blocked or self._room() <= 0:
-            return []
-        ready = [stream for stream in self._blocked.values() if stream.h2.outbound_flow_control_window > 0]
-        for stream in ready:
-            del self._blocked[stream.id]
-        return ready
-
-    def _room(self) -> int:
-        window: int = self._h2.outbound_flow_control_window
-        return min(window, OUTPUT_HIGH_WATER_BYTES - len(self._output))
+        return self._out.pop_writable()
 
     def write(self, stream: StreamT, data: bytes | memoryview) -> int:
         """See :meth:`Stream.write <inferencegw.rpc.stream.Stream.write>`."""
         if stream.closed:
             raise stream.error or RpcError(StatusCode.CANCELLED, "the call has ended")
-        length = len(data)
-        room: int = min(length, self._room(), stream.h2.outbound_flow_control_window)
-        if room < length:
-            self._blocked[stream.id] = stream
-            if room <= 0:
-                return 0
-        output, stream_id = self._output, stream.id
-        for start in range(0, room, frames.MAX_FRAME_BYTES):
-            end = min(start + frames.MAX_FRAME_BYTES, room)
-            output += frames.data_header(end - start, stream_id)
-            output += data[start:end]
-        stream.h2.outbound_flow_control_window -= room
-        self._h2.outbound_flow_control_window -= room
-        return room
+        return self._out.add_data(stream, data)
 
     def _send_fields(self, stream: StreamT, fields: Fields, *, end_stream: bool = False) -> None:
         stream.h2.state_machine.process_input(StreamInputs.SEND_HEADERS)
         if end_stream:
             stream.h2.state_machine.process_input(StreamInputs.SEND_END_STREAM)
-        block = self._block_prefix + encode_block(fields)
-        self._block_prefix = b""
-        self._output += frames.headers(stream.id, block, end_stream=end_stream, max_frame_bytes=frames.MAX_FRAME_BYTES)
+        self._out.add_fields(stream.id, fields, end_stream=end_stream)
 
     def release(self, stream: StreamT) -> None:
         """The owner has taken the stream's messages: give the windows back."""
@@ -266,18 +228,18 @@ class Connection(abc.ABC, Generic[StreamT]):
 
     def _credit(self, stream: StreamT) -> None:
         if not (stream.remote_ended or stream.closed) and (increment := stream.window.credit(stream.held_bytes)):
-            self._output += frames.window_update(stream.id, increment)
+            self._out.add(frames.window_update(stream.id, increment))
         if increment := self._window.credit(self._held_bytes):
-            self._output += frames.window_update(0, increment)
+            self._out.add(frames.window_update(0, increment))
 
     # ------------------------------------------------------------------ the life of the connection
 
     def _open(self) -> None:
         if self._client_side:
-            self._output += frames.CLIENT_PREFACE
-        self._output += frames.settings(self._settings())
+            self._out.add(frames.CLIENT_PREFACE)
+        self._out.add(frames.settings(self._settings()))
         if (increment := self._window.size - frames.DEFAULT_WINDOW_BYTES) > 0:
-            self._output += frames.window_update(0, increment)
+            self._out.add(frames.window_update(0, increment))
 
     def close(self, code: ErrorCode = ErrorCode.NO_ERROR, message: str = "closed by us") -> list[Event]:
         """End everything now: open streams fail, a GOAWAY is left in the output."""
@@ -286,7 +248,7 @@ class Connection(abc.ABC, Generic[StreamT]):
         return self.take_events()
 
     def _fail(self, code: ErrorCode, message: str) -> None:
-        self._output += frames.goaway(self._h2.highest_inbound_stream_id, code, message.encode("ascii", "replace"))
+        self._out.add(frames.goaway(self._h2.highest_inbound_stream_id, code, message.encode("ascii", "replace")))
         self._end(ConnectionLost(message if code == ErrorCode.NO_ERROR else f"{code.name}: {message}"))
 
     def _end(self, error: ConnectionLost) -> None:
@@ -297,8 +259,8 @@ class Connection(abc.ABC, Generic[StreamT]):
 
     def _settle(self) -> None:
         """After each input: the output is bounded, and a connection that is done ends."""
-        if self.ended is None and len(self._output) > self.limits.max_output_bytes:
-            del self._output[:]
+        if self.ended is None and len(self._out) > self.limits.max_output_bytes:
+            self._out.clear()
             self._fail(ErrorCode.ENHANCE_YOUR_CALM, "the peer does not read")
         if self.ended is None and self._is_done():
             self._end(ConnectionLost("the connection was drained", maybe_processed=False))
@@ -328,7 +290,7 @@ class Connection(abc.ABC, Generic[StreamT]):
         stream.closed = stream.remote_ended = True
         stream.error = error
         self._closed[stream.id] = how
-        self._blocked.pop(stream.id, None)
+        self._out.forget(stream)
         del self.streams[stream.id]
         del self._h2.streams[stream.id]
         if stream.reader is not None:
@@ -338,11 +300,16 @@ class Connection(abc.ABC, Generic[StreamT]):
         self._held_bytes -= stream.held_bytes
         stream.held_bytes = 0
         if increment := self._window.credit(self._held_bytes):
-            self._output += frames.window_update(0, increment)
+            self._out.add(frames.window_update(0, increment))
 
     def _reset(self, stream: StreamT, code: ErrorCode, error: RpcError | None) -> None:
-        self._output += frames.rst_stream(stream.id, code)
+        self._out.add(frames.rst_stream(stream.id, code))
         self._forget(stream, ClosedBy.RESET_SENT, error)
+
+    def _break_call(self, stream: StreamT, what: str, code: ErrorCode) -> None:
+        """The peer broke a rule of HTTP/2 that ends one stream. Doing so again and again ends the connection."""
+        self._spend(Flood.MALFORMED)
+        self._fail_call(stream, RpcError(StatusCode.INTERNAL, f"HTTP/2: {what}"), code)
 
     def _spend(self, kind: Flood) -> None:
         if not self._floods.allows(kind, self._now):
@@ -371,13 +338,13 @@ class Connection(abc.ABC, Generic[StreamT]):
             self._on_stray_data(stream_id, stream)
             return
         if not stream.window.try_receive(len(payload)):
-            self._fail_call(stream, _violation("the stream's window was exceeded"), ErrorCode.FLOW_CONTROL_ERROR)
+            self._break_call(stream, "the stream's window was exceeded", ErrorCode.FLOW_CONTROL_ERROR)
             return
         data = unpad(payload) if flags & Flag.PADDED else payload
         if not data and not flags & Flag.END_STREAM:
             self._spend(Flood.EMPTY_DATA)
         if not self._length_fits(stream, len(data), end_stream=bool(flags & Flag.END_STREAM)):
-            self._fail_call(stream, _violation("content-length does not match"), ErrorCode.PROTOCOL_ERROR)
+            self._break_call(stream, "content-length does not match", ErrorCode.PROTOCOL_ERROR)
             return
         if data and not self._read(stream, data):
             return
@@ -432,11 +399,15 @@ class Connection(abc.ABC, Generic[StreamT]):
             raise ConnectionViolation(ErrorCode.PROTOCOL_ERROR, f"DATA on stream {stream_id}")
         self._spend(Flood.STRAY)
         if increment := self._window.credit(self._held_bytes):
-            self._output += frames.window_update(0, increment)
+            self._out.add(frames.window_update(0, increment))
         if stream is not None:
-            self._fail_call(stream, _violation("DATA after END_STREAM"), ErrorCode.STREAM_CLOSED)
-        elif self._closed.get(stream_id) is not ClosedBy.RESET_SENT:
-            self._output += frames.rst_stream(stream_id, ErrorCode.STREAM_CLOSED)
+            self._break_call(stream, "DATA after END_STREAM", ErrorCode.STREAM_CLOSED)
+            return
+        how = self._closed.get(stream_id)
+        if how is ClosedBy.END:
+            raise ConnectionViolation(ErrorCode.STREAM_CLOSED, f"DATA on stream {stream_id} after END_STREAM")
+        if how is not ClosedBy.RESET_SENT:
+            self._out.add(frames.rst_stream(stream_id, ErrorCode.STREAM_CLOSED))
 
     def _on_headers(self, flags: int, stream_id: int, block: bytes) -> None:
         try:
@@ -449,12 +420,11 @@ class Connection(abc.ABC, Generic[StreamT]):
         if stream is None:
             return
         if stream.remote_ended:
-            self._fail_call(stream, _violation("HEADERS after END_STREAM"), ErrorCode.STREAM_CLOSED)
+            self._break_call(stream, "HEADERS after END_STREAM", ErrorCode.STREAM_CLOSED)
             return
         end_stream = bool(flags & Flag.END_STREAM)
         if (problem := self._validate(stream, fields, end_stream=end_stream)) is not None:
-            self._spend(Flood.MALFORMED)
-            self._fail_call(stream, _violation(f"malformed: {problem}"), ErrorCode.PROTOCOL_ERROR)
+            self._break_call(stream, f"malformed: {problem}", ErrorCode.PROTOCOL_ERROR)
             return
         stream.remote_ended = end_stream
         self._on_fields(stream, fields, end_stream=end_stream)
@@ -480,7 +450,7 @@ class Connection(abc.ABC, Generic[StreamT]):
             raise ConnectionViolation(ErrorCode.STREAM_CLOSED, f"HEADERS on stream {stream_id} after END_STREAM")
         self._spend(Flood.STRAY)
         if how is ClosedBy.RESET_RECEIVED:
-            self._output += frames.rst_stream(stream_id, ErrorCode.STREAM_CLOSED)
+            self._out.add(frames.rst_stream(stream_id, ErrorCode.STREAM_CLOSED))
 
     def _on_priority(self, _flags: int, stream_id: int, payload: bytes) -> None:
         # Deprecated, and of no use to us; checked all the same (RFC 9113 section 6.3).
@@ -519,8 +489,8 @@ class Connection(abc.ABC, Generic[StreamT]):
             self._h2._receive_settings_frame(SettingsFrame(0, settings=known))  # noqa: SLF001 - frozen at 3.2
         except ProtocolError as error:
             raise ConnectionViolation(ErrorCode(error.error_code), str(error)) from error
-        self._output += frames.frame(FrameType.SETTINGS, Flag.ACK, 0)
-        self._room_made = True
+        self._out.add(frames.frame(FrameType.SETTINGS, Flag.ACK, 0))
+        self._out.room_made()
 
     def _on_push_promise(self, _flags: int, stream_id: int, _payload: bytes) -> None:
         raise ConnectionViolation(ErrorCode.PROTOCOL_ERROR, f"PUSH_PROMISE on stream {stream_id}")
@@ -533,7 +503,7 @@ class Connection(abc.ABC, Generic[StreamT]):
                 self._on_ping_ack(payload)
             return
         self._spend(Flood.PING)
-        self._output += frames.ping(payload, ack=True)
+        self._out.add(frames.ping(payload, ack=True))
 
     def _on_goaway(self, _flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id != 0:
@@ -552,7 +522,7 @@ class Connection(abc.ABC, Generic[StreamT]):
             if window > frames.MAX_WINDOW_BYTES:
                 raise ConnectionViolation(ErrorCode.FLOW_CONTROL_ERROR, "the connection window overflowed")
             self._h2.outbound_flow_control_window = window
-            self._room_made = True
+            self._out.room_made()
             return
         stream = self.streams.get(stream_id)
         if stream is None:
@@ -561,16 +531,12 @@ class Connection(abc.ABC, Generic[StreamT]):
             # Late, and legal (section 5.1): its sender did not know yet that the stream has ended.
             self._spend(Flood.WINDOW_UPDATE)
         elif increment == 0:
-            self._fail_call(stream, _violation("WINDOW_UPDATE by 0"), ErrorCode.PROTOCOL_ERROR)
+            self._break_call(stream, "WINDOW_UPDATE by 0", ErrorCode.PROTOCOL_ERROR)
         elif stream.h2.outbound_flow_control_window + increment > frames.MAX_WINDOW_BYTES:
-            self._fail_call(stream, _violation("the window overflowed"), ErrorCode.FLOW_CONTROL_ERROR)
+            self._break_call(stream, "the window overflowed", ErrorCode.FLOW_CONTROL_ERROR)
         else:
             stream.h2.outbound_flow_control_window += increment
-            self._room_made = True
+            self._out.room_made()
 
 
 _KNOWN_SETTINGS: Final = frozenset(int(code) for code in SettingCodes)
-
-
-def _violation(what: str) -> RpcError:
-    return RpcError(StatusCode.INTERNAL, f"HTTP/2: {what}")

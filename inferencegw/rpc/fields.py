@@ -1,8 +1,8 @@
 """Header blocks: a stateless HPACK encoder, h2's decoder, and the field rules of RFC 9113 section 8.2.
 
 The encoder keeps no dynamic table: it says so once (a size update to 0 in a connection's first block) and from then on
-writes indexed static fields and literals without indexing only. Blocks are a little longer, but they cost a join instead
-of a table search, depend on nothing that was sent before, and a peer's SETTINGS_HEADER_TABLE_SIZE cannot matter.
+writes indexed static fields and literals without indexing only. Blocks are a little longer, but they cost a join
+instead of a table search, depend on nothing sent before, and a peer's SETTINGS_HEADER_TABLE_SIZE cannot matter.
 """
 
 import functools
@@ -31,6 +31,7 @@ EMPTY_TABLE: Final = b"\x20"
 _FIELD_OVERHEAD_BYTES: Final = 32  # RFC 9113 section 6.5.2
 _NAME: Final = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+")
 _FORBIDDEN: Final = re.compile(rb"[\x00\r\n]")
+_PSEUDO: Final = {b":method": re.compile(rb".+"), b":path": re.compile(rb"/.*|\*")}
 
 _STATIC_FIELDS: Final = {field: index for index, field in enumerate(HeaderTable.STATIC_TABLE, 1)}
 _STATIC_NAMES: Final[dict[bytes, int]] = {}
@@ -83,14 +84,20 @@ def list_bytes(fields: Fields) -> int:
 
 
 def malformed(fields: Fields) -> str | None:
-    """What RFC 9113 section 8.2.1 forbids in ``fields`` beyond what h2 checks, or None."""
+    """What RFC 9113 sections 8.1.1 to 8.3.1 forbid in ``fields`` beyond what h2 checks, or None."""
+    content_length = None
     for name, value in fields:
         if not _NAME.fullmatch(name):
             return f"field name {name!r}"
         if _FORBIDDEN.search(value):
             return f"value of field {name!r}"
-        if name == b"content-length" and not value.isdigit():
-            return f"content-length {value!r}"
+        # :protocol comes with extended CONNECT (RFC 8441 section 3), which we do not offer.
+        if name == b":protocol" or (name in _PSEUDO and not _PSEUDO[name].fullmatch(value)):
+            return f"field {name!r} with {value!r}"
+        if name == b"content-length":
+            if not value.isdigit() or value != (content_length or value):
+                return f"content-length {value!r}"
+            content_length = value
     return None
 
 

@@ -1,8 +1,8 @@
 """From bytes to whole frames: the rules that need no stream (RFC 9113 sections 3.4, 4.1, 4.2, 6.2, 6.10).
 
-The rule: what leaves here is well-formed as a frame. The preface has been checked, the first frame was SETTINGS, lengths
-are what their types demand, and a header block is one HEADERS frame without padding, priority or continuations. DATA is
-passed on with its padding, for flow control counts it.
+The rule: what leaves here is well-formed as a frame. The preface has been checked, the first frame was SETTINGS,
+lengths are what their types demand, and a header block is one HEADERS frame without padding, priority or continuations.
+DATA is passed on with its padding, for flow control counts it.
 """
 
 import struct
@@ -33,7 +33,7 @@ Frame: TypeAlias = tuple[int, int, int, bytes]
 """``(type, flags, stream id, payload)``."""
 
 
-class ConnectionViolation(Exception):  # noqa: N818 - RFC 9113's "connection error" is its code; this is what the peer did
+class ConnectionViolation(Exception):
     """The peer broke a rule that ends the connection, with the code that RFC 9113 names."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:

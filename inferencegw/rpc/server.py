@@ -1,8 +1,8 @@
 """The server: it accepts connections and runs a handler for each call.
 
-The rule: purerpc's generated servicers say what there is (service and method names, types, cardinality); everything that
-happens is owned by two nurseries: the caller's, for connections, and each connection's own, for its calls. A handler
-that fails ends its call, never its connection; a connection that fails ends its calls, never another connection.
+The rule: purerpc's generated servicers say what there is (service and method names, types, cardinality); everything
+that happens is owned by two nurseries: the caller's, for connections, and each connection's own, for its calls. A
+handler that fails ends its call, never its connection; a connection that fails ends its calls, no other connection's.
 
 The shell checks ALPN itself: a TLS client that did not negotiate ``h2`` would only send us HTTP/1.1.
 """
@@ -220,7 +220,7 @@ async def _run_call(call: ServerCall, method: BoundRPCMethod) -> None:
             await _perform(call, method)
         except RpcError as error:
             status = error
-        except Exception:
+        except Exception:  # noqa: BLE001 - the boundary: whatever a handler does wrong ends its call, with a status
             _log.exception("a handler failed", path=call.path)
             status = RpcError(StatusCode.INTERNAL, "internal error")
     if call.scope.cancelled_caught:

@@ -4,8 +4,8 @@ The rule: a request that is not gRPC gets an HTTP answer on its own stream (405,
 be served gets a status; neither touches its neighbours. An HTTP answer waits for the request to end, so that a request
 that turns out to be malformed is answered as malformed.
 
-Leaving follows RFC 9113 section 6.8: a first GOAWAY that forbids nothing (2^31-1) tells the client to stop; once its PING
-has been answered every stream the client opened before knowing has arrived; the second GOAWAY names the last of them.
+Leaving follows RFC 9113 section 6.8: a first GOAWAY that forbids nothing (2^31-1) tells the client to stop; once the
+PING behind it is answered, every stream opened in ignorance has arrived; the second GOAWAY names the last of them.
 """
 
 import enum
@@ -95,8 +95,8 @@ class ServerConnection(Connection[InboundCall]):
         if self._drain is _Drain.NO and self.ended is None:
             self._drain = _Drain.ANNOUNCED
             self._drain_deadline = now + self.limits.keepalive_timeout
-            self._output += frames.goaway(frames.MAX_STREAM_ID, ErrorCode.NO_ERROR)
-            self._output += frames.ping(_DRAIN_PING)
+            self._out.add(frames.goaway(frames.MAX_STREAM_ID, ErrorCode.NO_ERROR))
+            self._out.add(frames.ping(_DRAIN_PING))
 
     def send_response(self, call: InboundCall, metadata: Metadata) -> None:
         """See :meth:`InboundCall.send_headers`."""
@@ -125,6 +125,7 @@ class ServerConnection(Connection[InboundCall]):
     # ------------------------------------------------------------------ clock
 
     def next_deadline(self) -> float:
+        """When to call :meth:`handle_timeout` at the latest."""
         return min(super().next_deadline(), self._drain_deadline, self._age_deadline)
 
     def _check_clock(self, now: float) -> None:
@@ -144,7 +145,7 @@ class ServerConnection(Connection[InboundCall]):
     def _announce_last(self) -> None:
         self._drain = _Drain.FINAL
         self._drain_deadline = math.inf
-        self._output += frames.goaway(self._h2.highest_inbound_stream_id, ErrorCode.NO_ERROR)
+        self._out.add(frames.goaway(self._h2.highest_inbound_stream_id, ErrorCode.NO_ERROR))
 
     def _is_done(self) -> bool:
         return self._drain is _Drain.FINAL and not self.streams
@@ -203,6 +204,14 @@ class ServerConnection(Connection[InboundCall]):
         call.reader = MessageReader(self.limits.max_message_bytes, encoding)
         self._events.append(CallReceived(call))
 
+    def _validate(self, call: InboundCall, fields: Fields, *, end_stream: bool) -> str | None:
+        if (b":method", b"CONNECT") in fields:
+            # RFC 9113 section 8.5: CONNECT has neither of these; h2 3.2 insists on both.
+            if any(name in (b":scheme", b":path") for name, _ in fields):
+                return "CONNECT with :scheme or :path"
+            fields = [(b":scheme", b"http"), (b":path", b"/"), *fields]
+        return super()._validate(call, fields, end_stream=end_stream)
+
     def _http_answer(self, values: dict[bytes, bytes], fields: Fields) -> int | None:
         """The HTTP status for a request that is not gRPC, or None."""
         if values[b":method"] != b"POST":
@@ -260,7 +269,7 @@ class ServerConnection(Connection[InboundCall]):
             call.body = body = body[self.write(call, body) :]
             if not body:
                 del self._bodies[call.id]
-                self._output += frames.frame(frames.FrameType.DATA, frames.Flag.END_STREAM, call.id)
+                self._out.add(frames.frame(frames.FrameType.DATA, frames.Flag.END_STREAM, call.id))
                 self._response_ended(call)
 
     def _response_ended(self, call: InboundCall) -> None:

@@ -1,4 +1,7 @@
-"""How a call ended: from what came on the wire to a status (gRPC's http-grpc-status-mapping.md and PROTOCOL-HTTP2.md)."""
+"""How a call ended: from what came on the wire to a status, and back.
+
+Sources: gRPC's http-grpc-status-mapping.md and PROTOCOL-HTTP2.md.
+"""
 
 from typing import Final
 
@@ -18,7 +21,9 @@ _HTTP: Final = {
     503: StatusCode.UNAVAILABLE,
     504: StatusCode.UNAVAILABLE,
 }
-_RESET: Final = {
+_ERROR_CODES: Final = frozenset(map(int, ErrorCode))
+_STATUS_CODES: Final = frozenset(map(int, StatusCode))
+_RESET: Final[dict[int, StatusCode]] = {
     ErrorCode.REFUSED_STREAM: StatusCode.UNAVAILABLE,
     ErrorCode.CANCEL: StatusCode.CANCELLED,
     ErrorCode.ENHANCE_YOUR_CALM: StatusCode.RESOURCE_EXHAUSTED,
@@ -33,8 +38,8 @@ def from_http_status(status: int) -> RpcError:
 
 def from_reset(code: int) -> RpcError:
     """The error of a call whose stream the peer reset."""
-    name = ErrorCode(code).name if code in ErrorCode.__members__.values() else f"error {code:#x}"
-    status = next((status for known, status in _RESET.items() if known == code), StatusCode.INTERNAL)
+    name = ErrorCode(code).name if code in _ERROR_CODES else f"error {code:#x}"
+    status = _RESET.get(code, StatusCode.INTERNAL)
     return RpcError(status, f"the peer reset the stream: {name}", maybe_processed=code != ErrorCode.REFUSED_STREAM)
 
 
@@ -46,7 +51,7 @@ def from_trailers(fields: Fields) -> RpcError:
     if raw is None or not raw.isdigit():
         return RpcError(StatusCode.UNKNOWN, "the call ended without a valid grpc-status", metadata=metadata)
     number = int(raw[:9])
-    code = StatusCode(number) if number in StatusCode.__members__.values() else StatusCode.UNKNOWN
+    code = StatusCode(number) if number in _STATUS_CODES else StatusCode.UNKNOWN
     return RpcError(code, decode_text(values.get(b"grpc-message", b"")), metadata=metadata)
 
 

@@ -3,16 +3,31 @@
 What proxies cost is measured by ``nox -s bench -- relay``, never here.
 """
 
+import contextlib
 import json
+import select
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from inferencegw.v1 import gateway_pb2
+from tests.benchmarks.load.calls import ClientConnection, Counts
 from tests.benchmarks.load.client import Window
-from tests.benchmarks.load.tokens import FILLER, REPLICA_ID, STAMP_BYTES, Expectation, fill, response, template
+from tests.benchmarks.load.tokens import (
+    FILLER,
+    REPLICA_ID,
+    STAMP_BYTES,
+    Expectation,
+    fill,
+    grpc_message,
+    response,
+    template,
+)
+from tests.benchmarks.load.wire import DATA, END_HEADERS, END_STREAM, HEADERS, frame, literal
 from tests.benchmarks.measure import Measurement, Mode
 from tests.benchmarks.report import Report, Spread
 
@@ -77,6 +92,68 @@ def test_the_client_asks_for_the_bytes_that_the_replica_sends() -> None:
         token, sent = sent[9 : 9 + length], sent[9 + length :]
         assert token == beginning + TEXT[:STAMP_BYTES] + expectation.ending
     assert sent == b""
+
+
+@contextlib.contextmanager
+def client_and_peer(expectation: Expectation) -> Iterator[tuple[ClientConnection, Counts, socket.socket]]:
+    """A client's connection and the bare socket at its other end."""
+    counts = Counts()
+    with socket.create_server(("127.0.0.1", 0)) as listener, select.epoll() as poller:
+        port = listener.getsockname()[1]
+        connection = ClientConnection(port, poller, counts, expectation, "interval_us=0 step=0", timed=True)
+        try:
+            with listener.accept()[0] as peer:
+                yield connection, counts, peer
+        finally:
+            connection.close()
+
+
+def answer(tokens: Sequence[gateway_pb2.InferResponse], frame_bytes: int) -> bytes:
+    """A response on stream 1, its messages cut into frames without regard to where one ends."""
+    data = b"".join(grpc_message(token.SerializeToString()) for token in tokens)
+    pieces = [data[start : start + frame_bytes] for start in range(0, len(data), frame_bytes)]
+    headers = frame(HEADERS, END_HEADERS, 1, b"\x88")
+    trailers = frame(HEADERS, END_HEADERS | END_STREAM, 1, literal(b"grpc-status", b"0"))
+    return headers + b"".join(frame(DATA, 0, 1, piece) for piece in pieces) + trailers
+
+
+def receive(connection: ClientConnection) -> None:
+    """Read until no call is open."""
+    while connection.calls:
+        select.select([connection.socket], [], [])
+        connection.handle_readable()
+
+
+@pytest.mark.parametrize("frame_bytes", [1, 5, 53, 64, 1000])
+def test_a_response_is_exact_however_a_proxy_cuts_it_into_frames(frame_bytes: int) -> None:
+    """Frames may hold part of a message or many; every token is counted and timed once."""
+    with client_and_peer(Expectation(20, relayed=True)) as (connection, counts, peer):
+        connection.open_call(20)
+        peer.sendall(answer([relayed(index, final=index == 19) for index in range(20)], frame_bytes))
+        receive(connection)
+        seen = counts.requests, counts.faults, counts.tokens, len(counts.ttft_ns), len(counts.gap_ns)
+        assert seen == (1, 0, 20, 1, 19)
+
+
+@pytest.mark.parametrize(
+    ("indexes", "final", "fault"),
+    [
+        pytest.param([0, 1], None, "grpc-status 0 after 2 tokens of 3, without a final one", id="no final token"),
+        pytest.param([0, 1, 1], None, "token 2 of 3 came as", id="a repeat"),
+        pytest.param([0, 2], 2, "token 1 of 3 came as", id="a gap"),
+        pytest.param([0, 1, 2], 1, "token 1 of 3 came as", id="final too early"),
+        pytest.param([0, 1, 2, 3], 2, "token 3 of 3 came as", id="a token too many"),
+        pytest.param([0, 1, 2], None, "grpc-status 0 after 3 tokens of 3, without", id="the last is not final"),
+    ],
+)
+def test_a_response_that_is_not_exact_is_a_fault(indexes: list[int], final: int | None, fault: str) -> None:
+    """However it ends, a call whose tokens were not 0..n-1 with the last one final does not count as a request."""
+    with client_and_peer(Expectation(3, relayed=True)) as (connection, counts, peer):
+        connection.open_call(3)
+        peer.sendall(answer([relayed(index, final=index == final) for index in indexes], 1000))
+        receive(connection)
+        assert (counts.requests, counts.faults) == (0, 1)
+        assert counts.first_fault.startswith(fault)
 
 
 def measured(round_number: int, proxy: str, proxy_cpu_seconds: float, *, mode: str = "sat") -> Measurement:

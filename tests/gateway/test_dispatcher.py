@@ -1,20 +1,34 @@
 """gateway/dispatcher.py: which calls are accepted, where they go, what the others are told; at the front door."""
 
+import random
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 
 import grpc
+import pytest
 import trio
+import trio.testing
 
-from inferencegw.errors import StatusCode
-from inferencegw.rpc import open_channel
+from inferencegw.errors import RpcError, StatusCode
+from inferencegw.gateway.dispatcher import Dispatcher, DispatcherStatistics
+from inferencegw.gateway.pool import ReplicaPool
+from inferencegw.gateway.servicer import GatewayServicer
+from inferencegw.rpc import Channel, open_channel, serve
 from inferencegw.v1.gateway_pb2 import InferRequest
 from tests.gateway.support import (
     INFER,
+    PATIENCE,
     ScriptedReplica,
+    address_of,
+    config,
     finish,
     gateway,
     generate,
     refuses,
+    sends,
+    token,
     unused_address,
     wait_for_ever,
 )
@@ -229,3 +243,82 @@ async def test_an_empty_model_is_ambiguous_where_several_are_served() -> None:
         answer = await front.ask()
     assert (answer.code, answer.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "invalid_argument")
     assert answer.details == "model is empty; it must be one of x, y"
+
+
+async def test_a_bug_of_ours_ends_its_call_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """INTERNAL with an account of the call, and nothing about our insides; the next call is served."""
+
+    async def attempt(*_: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    async with gateway(ScriptedReplica()) as front:
+        with monkeypatch.context() as patch:
+            patch.setattr("inferencegw.gateway.dispatcher.attempt", attempt)
+            answer = await front.ask(request_id="q1")
+        assert (answer.code, answer.reason) == (grpc.StatusCode.INTERNAL, "internal")
+        assert (answer.trailers["gw-request-id"], answer.trailers["gw-delivered"]) == ("q1", "0")
+        assert "secret" not in answer.details
+        assert (await front.ask()).code is grpc.StatusCode.OK
+
+
+async def infer(channel: Channel) -> StatusCode:
+    """One call over our own channel, to its end."""
+    try:
+        async with channel.open_stream(INFER, InferRequest(prompt="p", max_tokens=2)) as stream:
+            async for _ in stream.batches():
+                pass
+    except RpcError as error:
+        return error.code
+    return StatusCode.OK
+
+
+@asynccontextmanager
+async def dispatching(replica: ScriptedReplica) -> AsyncIterator[tuple[Dispatcher, ReplicaPool, Channel]]:
+    """The inside of a gateway before ``replica``, and a connection of ours to its front door."""
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            address = address_of(await nursery.start(replica.serve))
+            pool = ReplicaPool(config(address), random.Random(0))
+            dispatcher = Dispatcher(pool, nursery, random.Random(0), no_replica_grace=PATIENCE)
+            nursery.start_soon(pool.replica_session, address)
+            servicer = GatewayServicer(dispatcher, random.Random(0))
+            host, port = await nursery.start(partial(serve, [servicer.service]))
+            async with open_channel(host, port) as channel:
+                yield dispatcher, pool, channel
+            nursery.cancel_scope.cancel()
+
+
+async def test_no_ending_of_a_call_keeps_a_slot() -> None:
+    """Finished, broken off, refused, left: when the call is over its lease is, and every one is accounted for."""
+    replica = ScriptedReplica()
+    async with dispatching(replica) as (dispatcher, pool, channel):
+        for script, code in (
+            (generate, StatusCode.OK),
+            (sends(token(0)), StatusCode.UNAVAILABLE),
+            (refuses(StatusCode.INTERNAL), StatusCode.UNAVAILABLE),
+            (refuses(StatusCode.RESOURCE_EXHAUSTED, "busy"), StatusCode.RESOURCE_EXHAUSTED),
+        ):
+            replica.script = script
+            assert await infer(channel) is code
+            assert pool.statistics().in_flight == dispatcher.statistics().running == 0
+        replica.script = wait_for_ever
+        async with channel.open_stream(INFER, InferRequest(prompt="p", max_tokens=2)):
+            await replica.until(lambda: replica.active == 1)
+            assert pool.statistics().in_flight == dispatcher.statistics().running == 1
+        await replica.until(lambda: replica.active == 0)
+        await trio.testing.wait_all_tasks_blocked()
+        statistics = pool.statistics()
+        assert (statistics.granted, statistics.released, statistics.in_flight) == (5, 5, 0)
+        assert dispatcher.statistics() == DispatcherStatistics(accepted=5, running=0, draining=False)
+        assert [one.leases for one in pool.replicas] == [0]
+
+
+async def test_a_call_that_comes_after_the_drain_has_begun_is_refused() -> None:
+    """It may still come: its client had not read the GOAWAY. It is not accepted and costs no replica anything."""
+    replica = ScriptedReplica()
+    async with dispatching(replica) as (dispatcher, _, channel):
+        dispatcher.drain()
+        assert not dispatcher.ready
+        assert await infer(channel) is StatusCode.UNAVAILABLE
+        assert dispatcher.statistics() == DispatcherStatistics(accepted=0, running=0, draining=True)
+    assert replica.calls == []

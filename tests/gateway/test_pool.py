@@ -10,10 +10,11 @@ import pytest
 import trio
 import trio.testing
 
+from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway.pool import PoolStatistics, Replica, ReplicaPool
 from inferencegw.gateway.relay import GENERATE
-from inferencegw.rpc import Server
-from inferencegw.v1.replica_pb2 import GenerateRequest, GenerateResponse
+from inferencegw.rpc import Server, ServerCall
+from inferencegw.v1.replica_pb2 import GenerateRequest, GenerateResponse, GetInfoResponse
 from tests.gateway.support import (
     PATIENCE,
     ScriptedReplica,
@@ -115,6 +116,27 @@ async def test_a_draining_replica_is_routed_past_until_it_says_otherwise(nursery
         scripted.info.max_capacity = 9
         assert await only(pool) is replica
         assert replica.max_capacity == 9
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_draining_replica_that_does_not_answer_is_asked_again(nursery: trio.Nursery) -> None:
+    """Its silence proves nothing about the calls it still has: the channel stays, and it is the same replica after."""
+
+    class Shy(ScriptedReplica):
+        async def GetInfo(self, call: ServerCall) -> GetInfoResponse:  # noqa: N802 - the proto's name
+            info = await super().GetInfo(call)
+            if self.introductions == 2:
+                raise RpcError(StatusCode.INTERNAL)
+            return info
+
+    scripted = Shy()
+    address = address_of(await nursery.start(scripted.serve))
+    async with pool_of(address, draining_recheck=0.01) as (pool, _):
+        replica = await only(pool)
+        pool.handle_draining(replica)
+        assert await only(pool) is replica
+        assert scripted.introductions == 3
+    pool.handle_draining(replica)  # late news of one that has gone
     nursery.cancel_scope.cancel()
 
 

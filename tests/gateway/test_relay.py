@@ -5,6 +5,7 @@ from zlib import crc32
 import grpc
 import pytest
 import trio
+import trio.testing
 
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.rpc import ServerCall
@@ -126,15 +127,22 @@ async def test_tokens_past_max_tokens_are_not_delivered() -> None:
 
 
 async def test_a_call_is_ok_once_its_final_token_was_delivered_however_its_replica_ends() -> None:
-    """What comes after the final token cannot take it back."""
-    script = sends(token(0), token(1, is_final=True), then=refuses(StatusCode.INTERNAL))
+    """What comes after the final token cannot take it back, be it more of them or a failure."""
+
+    async def rest(call: ServerCall) -> None:
+        await trio.testing.wait_all_tasks_blocked()  # the final token has been relayed
+        await call.send(token(1, is_final=True))
+        raise RpcError(StatusCode.INTERNAL)
+
+    script = sends(token(0), token(1, is_final=True), then=rest)
     async with gateway(ScriptedReplica(script)) as front:
         answer = await front.ask(max_tokens=2)
     assert (answer.code, answer.indexes) == (grpc.StatusCode.OK, [0, 1])
 
 
-async def test_a_replica_that_does_not_end_its_stream_is_reset() -> None:
-    """The client's end does not wait for a replica that has nothing more to say."""
+async def test_a_replica_that_does_not_end_its_stream_is_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client's end waits ``END_GRACE``, and no longer, for a replica that has nothing more to say."""
+    monkeypatch.setattr("inferencegw.gateway.relay.END_GRACE", 0.01)
     replica = ScriptedReplica(sends(token(0, is_final=True), then=wait_for_ever))
     async with gateway(replica) as front:
         answer = await front.ask(max_tokens=1)

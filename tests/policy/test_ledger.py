@@ -61,6 +61,18 @@ def test_what_was_admitted_but_not_sent_is_not_delivered() -> None:
     assert (ledger.next_index, ledger.delivered, ledger.resume_index) == (3, 1, 1)
 
 
+def test_a_call_is_complete_when_its_final_token_was_delivered() -> None:
+    """Not when it was admitted: that is what a status OK is owed to."""
+    ledger = TokenLedger(1, 9)
+    steps = []
+    for index, is_final in ((1, False), (2, True)):
+        ledger.admit(index, is_final=is_final)
+        steps.append(ledger.complete)
+        ledger.deliver("a")
+        steps.append(ledger.complete)
+    assert steps == [False, False, False, True]
+
+
 @given(st.integers(0, 5), st.integers(1, 12), st.lists(st.tuples(st.integers(0, 14), st.booleans()), max_size=40))
 def test_whatever_replicas_send_the_client_gets_a_prefix(
     first: int, length: int, tokens: list[tuple[int, bool]]

@@ -8,6 +8,7 @@ grpcio is the independent peer of most tests; this one is for what grpcio cannot
 certain moment, a window that stays shut, a GOAWAY in the middle, a PING that is not answered.
 """
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
@@ -137,7 +138,7 @@ class RawPeer:
         await self.stream.send_all(b"".join(part if isinstance(part, bytes) else part.serialize() for part in parts))
 
     def headers(self, stream_id: int, headers: Sequence[Header], *, end_stream: bool = False) -> HeadersFrame:
-        """A whole header block."""
+        """A whole header block. Blocks must be sent in the order in which they are made: they share a table."""
         frame = HeadersFrame(stream_id, self._encoder.encode(list(headers)))
         frame.flags.add("END_HEADERS")
         if end_stream:
@@ -199,7 +200,8 @@ class RawPeer:
             self.frames.append(frame)
             answers += self._note(frame)
         if answers:
-            await self.send(*answers)
+            with contextlib.suppress(trio.BrokenResourceError):  # it has hung up; what it said before that counts
+                await self.send(*answers)
 
     def _note(self, frame: Frame) -> list[Frame]:
         """Write ``frame`` down; return what to answer."""

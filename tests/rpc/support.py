@@ -9,7 +9,7 @@ import concurrent.futures
 import contextlib
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
@@ -191,17 +191,19 @@ class Answer:
 
 
 async def finish(call: Any) -> Answer:
-    """Read a grpcio call (streaming or future) to its end."""
-    return await trio.to_thread.run_sync(_finish, call)
+    """Read a streaming call of grpcio's to its end."""
+    return await trio.to_thread.run_sync(_answer_of, call, iter)
 
 
-def _finish(call: Any) -> Answer:
+async def finish_unary(future: Any) -> Answer:
+    """Wait for a unary call of grpcio's."""
+    return await trio.to_thread.run_sync(_answer_of, future, lambda future: [future.result()])
+
+
+def _answer_of(call: Any, read: Callable[[Any], Iterable[Any]]) -> Answer:
     messages: list[Any] = []
     with contextlib.suppress(grpc.RpcError):  # call.code() says the same
-        if hasattr(call, "__next__"):
-            messages.extend(call)
-        else:
-            messages.append(call.result())
+        messages.extend(read(call))
     metadata = [[tuple(entry) for entry in block] for block in (call.initial_metadata(), call.trailing_metadata())]
     return Answer(messages, call.code(), call.details(), *metadata)
 
@@ -418,13 +420,17 @@ async def raw_server(
     settings: Mapping[int, int] | None = None,
     limits: RpcLimits | None = None,
 ) -> AsyncIterator[tuple[Channel, RawPeer, Tapped]]:
-    """A channel of ours, the raw server at its other end, and the tap on what the channel sends."""
+    """A channel of ours, the raw server at its other end, and the tap on what the channel sends.
+
+    When the block ends the raw server hangs up first: a channel that is closed waits a moment for that.
+    """
     ours, theirs = await make_pair()
     peer, tapped = RawPeer(theirs, is_client=False), Tapped(ours)
     await peer.start(dict(settings or {}))
     with give_up():
         async with theirs, open_channel_over(tapped, limits=limits or RpcLimits()) as channel:
             yield channel, peer, tapped
+            await peer.stream.aclose()
 
 
 def request_headers(path: str = GENERATE.path, *more: Header, **changed: str | None) -> list[Header]:

@@ -255,7 +255,7 @@ async def test_what_we_send_is_a_grpc_request() -> None:
         assert fields["grpc-accept-encoding"] == "identity,gzip"
         assert (fields["gw-a"], fields["gw-b-bin"]) == ("1", "+/8")
         assert "grpc-timeout" not in fields
-        assert len(block) == len(fields) == 11 - 0
+        assert len(block) == len(fields) == 10
         assert peer.streams[1].messages == [a_request(7).SerializeToString()]
 
 

@@ -1,9 +1,9 @@
 """One bad peer never disturbs another: a fuzzed connection beside a healthy one, on the same server.
 
-The rule (rpc.md, the last line of what must hold): whatever octets one client sends, the other gets exactly the octets it
-would have got alone, nothing is raised out of the server, and no handler fails. The fuzzed client sends octets without
-sense, or frames that are valid each but come in any order, cut anywhere; the healthy one makes a call after every piece.
-Time is virtual, and hypothesis prints the line that replays a failure.
+The rule: whatever octets one client sends, the other gets exactly the octets it would have got alone, nothing is raised
+out of the server, and no handler fails. The fuzzed client sends octets without sense, frames that are valid each but
+come in any order and cut anywhere, or calls that it does not carry on as it should; some of it arrives before, some
+during each call of the healthy one. Time is virtual, and hypothesis prints the line that replays a failure.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ import trio.testing
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from inferencegw.rpc import Server
+from inferencegw.rpc import Server, ServerCall
 
 from .conformance.compression import literal
 from .conformance.frames import (
@@ -44,7 +44,7 @@ from .conformance.frames import (
     window_update,
 )
 from .raw_peer import framed
-from .support import GENERATE, Replica, a_request, send_tokens, tokens
+from .support import GENERATE, UPLOADS, Replica, a_request, tokens, uploads
 
 HELLO: Final = PREFACE + settings()
 CALLS: Final = 4
@@ -60,6 +60,7 @@ _CALL_FIELDS: Final = (
     (b"te", b"trailers"),
     (b"content-type", b"application/grpc"),
 )
+UPLOAD_FIELDS: Final = (*_CALL_FIELDS[:2], (b":path", f"/{UPLOADS}/Echo".encode()), *_CALL_FIELDS[3:])
 _GET_FIELDS: Final = ((b":method", b"GET"), *_CALL_FIELDS[1:2], (b":path", b"/"), _CALL_FIELDS[3])
 MESSAGE: Final = framed(a_request(3).SerializeToString())
 
@@ -70,25 +71,31 @@ def _block(*fields: tuple[bytes, bytes]) -> bytes:
 
 CALL: Final = _block(*_CALL_FIELDS)
 
+CALL_BLOCKS: Final = (
+    *[CALL] * 4,
+    *[_block(*UPLOAD_FIELDS)] * 4,
+    _block(*_GET_FIELDS),
+    _block(*_CALL_FIELDS, (b"grpc-timeout", b"1m")),
+    _block(*_CALL_FIELDS, (b"grpc-timeout", b"soon")),
+    _block(*_CALL_FIELDS, (b"grpc-encoding", b"gzip")),
+    _block(*_CALL_FIELDS, (b"grpc-encoding", b"none")),
+    _block(*_CALL_FIELDS, (b"content-length", b"3")),
+    _block(*_CALL_FIELDS, (b"x-bin", b"!")),
+    _block(*_CALL_FIELDS, (b"x-large", b"x" * 9000)),
+)
+
 # Small alphabets, so that frames meet: the same few streams, blocks and values again and again.
 stream_ids = st.sampled_from([0, 1, 1, 1, 3, 3, 5, 2, 7, 2**31 - 1])
 blocks = st.one_of(
-    st.sampled_from([
-        CALL,
-        _block(*_GET_FIELDS),
-        _block(*_CALL_FIELDS, (b"grpc-timeout", b"1S")),
-        _block(*_CALL_FIELDS, (b"content-length", b"3")),
-        _block(*_CALL_FIELDS, (b"x-bin", b"!")),
-        _block((b"x-trailer", b"1")),
-        b"",
-    ]),
-    st.binary(max_size=12),
+    st.sampled_from(CALL_BLOCKS), st.sampled_from([_block((b"x-trailer", b"1")), b""]), st.binary(max_size=12)
 )
 bodies = st.one_of(
     st.sampled_from([MESSAGE, MESSAGE[:3], MESSAGE[3:], MESSAGE * 3, b"\x01" + MESSAGE[1:], b"\xff" * 9, b""]),
     st.binary(max_size=40),
 )
-numbers = st.one_of(st.integers(0, 2), st.sampled_from([65_535, MAX_WINDOW, 2**31, 2**32 - 1]), st.integers(0, 2**32 - 1))
+numbers = st.one_of(
+    st.integers(0, 2), st.sampled_from([65_535, MAX_WINDOW, 2**31, 2**32 - 1]), st.integers(0, 2**32 - 1)
+)
 codes = st.one_of(st.sampled_from(list(Code)), st.integers(0, 2**32 - 1))
 flags = st.one_of(st.just(0), st.sampled_from([END_STREAM, END_HEADERS, PADDED, PRIORITY, 0xFF]), st.integers(0, 0xFF))
 
@@ -122,9 +129,49 @@ def frames_in_any_order(draw: st.DrawFn) -> list[bytes]:
     return [octets[start:end] for start, end in zip([0, *cuts], [*cuts, len(octets)], strict=True)]
 
 
-octets_without_sense = st.tuples(st.sampled_from([b"", PREFACE, HELLO]), st.lists(st.binary(max_size=200), max_size=6)).map(
-    lambda parts: [parts[0], *parts[1]]
-)
+class Fresh:
+    """The streams of a client that mostly keeps the rules: each new one has the next identifier."""
+
+    def __init__(self) -> None:
+        self._next = 1
+        self.opened = [1]
+
+    def open(self, block: bytes, *, end_stream: bool) -> bytes:
+        self.opened.append(self._next)
+        self._next += 2
+        return headers(self.opened[-1], block, end_stream=end_stream)
+
+
+@st.composite
+def calls_and_their_troubles(draw: st.DrawFn) -> list[bytes]:
+    """A client that opens calls and goes on with them as it may, and once in a while does not keep the rules."""
+    sent, fresh = [HELLO], Fresh()
+    for _ in range(draw(st.integers(1, 40))):
+        stream = draw(st.sampled_from(fresh.opened))
+        act = draw(st.integers(0, 11))
+        match act:
+            case 0 | 1 | 2:
+                sent.append(fresh.open(draw(st.sampled_from(CALL_BLOCKS)), end_stream=draw(st.booleans())))
+            case 3 | 4:
+                sent.append(data(stream, draw(bodies)))
+            case 5 | 6:
+                sent.append(data(stream, draw(bodies), end_stream=True))
+            case 7:
+                sent.append(rst_stream(stream, draw(codes)))
+            case 8:
+                sent.append(window_update(draw(st.sampled_from([0, stream])), draw(st.integers(1, 100_000))))
+            case 9:
+                sent.append(settings((Setting.INITIAL_WINDOW_SIZE, draw(st.sampled_from([0, 1, 5, 65_535])))))
+            case 10:
+                sent.append(headers(stream, _block((b"x-trailer", b"1")), end_stream=True))
+            case _:
+                sent.append(draw(frames))
+    return sent
+
+
+octets_without_sense = st.tuples(
+    st.sampled_from([b"", PREFACE, HELLO]), st.lists(st.binary(max_size=200), max_size=6)
+).map(lambda parts: [parts[0], *parts[1]])
 
 
 class Fuzzed:
@@ -161,10 +208,16 @@ class Healthy:
             ended = any(frame.ends_stream and frame.stream == stream_id for frame in self._reader.feed(octets))
 
 
+async def echo(call: ServerCall) -> None:
+    """A handler that is still reading while it answers."""
+    async for request in call.requests():
+        await call.send_many(tokens(min(request.max_tokens, 5)))
+
+
 async def serve_beside(pieces: Sequence[bytes]) -> bytes:
     """What a healthy client gets while another one sends ``pieces``: some before, some during each of its calls."""
-    replica = Replica(send_tokens)
-    server = Server([replica.service])
+    replica = Replica()
+    server = Server([replica.service, uploads(echo=echo)])
 
     def connect() -> trio.abc.Stream:
         ours, theirs = trio.testing.memory_stream_pair()
@@ -223,4 +276,11 @@ def test_octets_without_sense_leave_the_neighbour_exact(pieces: list[bytes]) -> 
 @example([HELLO, headers(1, CALL), headers(3, CALL, end_stream=True), goaway(), data(1, MESSAGE, end_stream=True)])
 def test_frames_in_any_order_leave_the_neighbour_exact(pieces: list[bytes]) -> None:
     """Frames that are valid each, calls to a real handler among them, cost another client not an octet."""
+    assert run(pieces) == ALONE
+
+
+@given(calls_and_their_troubles())
+@example([HELLO, headers(1, _block(*UPLOAD_FIELDS)), data(1, MESSAGE), data(1, MESSAGE[:3]), data(1, end_stream=True)])
+def test_calls_in_trouble_leave_the_neighbour_exact(pieces: list[bytes]) -> None:
+    """Handlers that are begun, fed, starved, reset and cut off by one client cost another not an octet."""
     assert run(pieces) == ALONE

@@ -5,6 +5,8 @@ conformance suite's.
 """
 
 import gzip
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
@@ -29,15 +31,16 @@ from tests.rpc.support import (
 A_REQUEST = framed(a_request().SerializeToString())
 
 
-async def beside_a_neighbour(peer: RawPeer, *frames: bytes | object) -> None:
-    """Send ``frames``, which are about stream 1, while stream 3 is served; both have ended when this returns."""
-    await ask(peer, 3, a_request(2))
-    await peer.send(*frames)
-    await peer.until_closed(1, 3)
-    assert generated(peer, 3) == tokens(2)
+@asynccontextmanager
+async def a_neighbour(peer: RawPeer) -> AsyncIterator[None]:
+    """While the block runs, stream 1 is a call whose request has half arrived; after it, that call must be served."""
+    await peer.send(peer.headers(1, request_headers()), peer.data(1, A_REQUEST[:3]))
+    yield
+    await peer.send(peer.data(1, A_REQUEST[3:], end_stream=True))
+    await peer.until_closed(1)
+    assert (peer.streams[1].status, generated(peer, 1)) == (StatusCode.OK, tokens(1))
     assert peer.goaways() == []
     await peer.round_trip()
-    assert not peer.at_eof
 
 
 @pytest.mark.parametrize(
@@ -58,9 +61,11 @@ async def test_a_request_that_is_not_grpc_gets_an_http_answer(
 ) -> None:
     """405 for the method, 415 for the content-type, a short body that says so, on its own stream."""
     async with raw_client(Server([Replica().service])) as peer:
-        head = peer.headers(1, request_headers(**changed), end_stream=not body)
-        await beside_a_neighbour(peer, head, peer.data(1, body, end_stream=True) if body else b"")
-        exchange = peer.streams[1]
+        async with a_neighbour(peer):
+            head = peer.headers(3, request_headers(**changed), end_stream=not body)
+            await peer.send(head, peer.data(3, body, end_stream=True) if body else b"")
+            await peer.until_closed(3)
+        exchange = peer.streams[3]
         assert exchange.headers[":status"] == status
         assert exchange.reset is None
         assert status.encode() in exchange.data
@@ -91,7 +96,8 @@ async def test_each_way_to_say_grpc_is_served(content_type: str) -> None:
     """The type, its one suffix that we speak, and parameters."""
     async with raw_client(Server([Replica().service])) as peer:
         head = peer.headers(1, request_headers(content_type=content_type))
-        await beside_a_neighbour(peer, head, peer.data(1, A_REQUEST, end_stream=True))
+        await peer.send(head, peer.data(1, A_REQUEST, end_stream=True))
+        await peer.until_closed(1)
         assert (peer.streams[1].status, generated(peer, 1)) == (StatusCode.OK, tokens(1))
 
 
@@ -124,20 +130,24 @@ async def test_a_grpc_request_that_cannot_be_served_gets_a_status(
     """Trailers-Only: one header block that ends the stream; no handler ran for it."""
     replica = Replica()
     async with raw_client(Server([replica.service], limits=RpcLimits(max_message_bytes=100_000))) as peer:
-        head = peer.headers(1, request_headers(GENERATE.path, *fields))
-        await beside_a_neighbour(peer, head, peer.data(1, data, end_stream=True))
-        assert peer.streams[1].status == code
-        assert (len(peer.streams[1].blocks), bytes(peer.streams[1].data)) == (1, b"")
-        assert peer.streams[1].headers[":status"] == "200"
-        assert peer.streams[1].headers["content-type"] == "application/grpc"
-        assert [call.request.max_tokens for call in replica.calls] == [2]
+        async with a_neighbour(peer):
+            head = peer.headers(3, request_headers(GENERATE.path, *fields))
+            await peer.send(head, peer.data(3, data, end_stream=True))
+            await peer.until_closed(3)
+        exchange = peer.streams[3]
+        assert exchange.status == code
+        assert (len(exchange.blocks), bytes(exchange.data)) == (1, b"")
+        assert exchange.headers[":status"] == "200"
+        assert exchange.headers["content-type"] == "application/grpc"
+        assert len(replica.calls) == 1  # the neighbour's
 
 
 async def test_the_answer_to_an_unknown_encoding_names_those_that_are_known() -> None:
     """``grpc-accept-encoding``, as the compression spec asks."""
     async with raw_client(Server([Replica().service])) as peer:
         head = peer.headers(1, request_headers(GENERATE.path, ("grpc-encoding", "snappy")))
-        await beside_a_neighbour(peer, head, peer.data(1, A_REQUEST, end_stream=True))
+        await peer.send(head, peer.data(1, A_REQUEST, end_stream=True))
+        await peer.until_closed(1)
         assert peer.streams[1].headers["grpc-accept-encoding"] == "identity,gzip"
 
 

@@ -4,7 +4,7 @@ The other end is C core throughout. What it cannot be made to send (odd requests
 control in test_flow_control.py, ends of connections in test_drain.py.
 """
 
-from collections.abc import Iterator
+import queue
 from typing import Any
 
 import grpc
@@ -22,6 +22,7 @@ from tests.rpc.support import (
     a_request,
     child,
     finish,
+    finish_unary,
     grpcio_channel,
     running,
     start_generate,
@@ -111,14 +112,13 @@ async def test_a_client_may_stream_its_request() -> None:
         }
         requests = [a_request(prompt=prompt) for prompt in ("a", "b", "c")]
         collected = channel.stream_unary(f"/{UPLOADS}/Collect", **types)(iter(requests), timeout=PATIENCE)
-        echoed: list[str] = []
-
-        def one_after_the_other() -> Iterator[GenerateRequest]:
-            for request in requests:
-                yield request
-                echoed.append(next(echoes).text)  # each is answered before the next is sent
-
-        echoes = channel.stream_stream(f"/{UPLOADS}/Echo", **types)(one_after_the_other(), timeout=PATIENCE)
+        echoed = []
+        going_out: queue.SimpleQueue[GenerateRequest | None] = queue.SimpleQueue()
+        echoes = channel.stream_stream(f"/{UPLOADS}/Echo", **types)(iter(going_out.get, None), timeout=PATIENCE)
+        for request in requests:
+            going_out.put(request)
+            echoed.append(next(echoes).text)  # each is answered before the next is sent
+        going_out.put(None)
         echoed.extend(response.text for response in echoes)
         return collected, echoed
 
@@ -126,7 +126,7 @@ async def test_a_client_may_stream_its_request() -> None:
         with grpcio_channel(ours.port) as channel:
             collected, echoed = await trio.to_thread.run_sync(use_both, channel)
     assert (collected.index, collected.text) == (3, "abc")
-    assert sorted(echoed) == ["a", "b", "c"]
+    assert echoed == ["a", "b", "c"]
 
 
 async def test_metadata_go_both_ways() -> None:
@@ -223,7 +223,7 @@ async def test_a_unary_handler_returns_its_response() -> None:
     """And sees metadata like any other."""
     async with running(Replica().service) as ours:
         with grpcio_channel(ours.port) as channel:
-            answer = await finish(start_get_info(channel, metadata=(("echo", "hello"),)))
+            answer = await finish_unary(start_get_info(channel, metadata=(("echo", "hello"),)))
     assert answer.code is grpc.StatusCode.OK
     assert [(info.replica_id, info.model) for info in answer.messages] == [("r1", "hello")]
 
@@ -366,8 +366,9 @@ async def test_a_handler_that_ignores_a_gone_client_finds_out_when_it_sends() ->
             call = start_generate(channel, a_request())
             await replica.until_active(1)
             call.cancel()
-            assert (await finish(start_get_info(channel))).messages[0].active_requests == 1
+            info = await finish_unary(start_get_info(channel))
             gone.set()
+            assert info.messages[0].active_requests == 1
             await replica.until_active(0)
             assert len(outcome) == 1
             assert isinstance(outcome[0], RpcError | trio.Cancelled)

@@ -105,8 +105,11 @@ def test_a_client_that_does_not_offer_h2_is_found_out_after_the_handshake(
     assert end.selected_alpn_protocol() is None
 
 
-def test_a_client_refuses_a_server_of_another_authority(gateway: Identity, client: Identity) -> None:
-    """With an authority given, no other counts."""
+def test_a_client_refuses_a_server_of_another_authority(
+    gateway: Identity, client: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an authority given, no other counts, not even the system's."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(gateway.ca))
     with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer certificate"):
         shake_hands(server_context(gateway.cert, gateway.key), client_context(client.ca))
 

@@ -24,7 +24,7 @@ class Proxy(gateway_grpc.InferenceGatewayServicer):
         self._replica = replica
         self._replica_id = replica_id
 
-    async def Infer(  # type: ignore[override]  # noqa: N802 - purerpc takes a generator, under the rpc's own name
+    async def Infer(  # type: ignore[override]  # noqa: N802, ASYNC900 - purerpc wants a generator
         self, request: gateway_pb2.InferRequest
     ) -> AsyncIterator[gateway_pb2.InferResponse]:
         """Relay one call."""

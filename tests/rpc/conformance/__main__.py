@@ -23,9 +23,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("address", help="host:port of the server")
     parser.add_argument("--external", action="store_true", help="only the cases an external suite has")
     parser.add_argument("--only", default="", metavar="TEXT", help="only cases whose line contains this text")
-    parser.add_argument("--timeout", type=float, default=2.0, metavar="SECONDS", help="how long silence is (default: 2)")
+    parser.add_argument("--timeout", type=float, default=2.0, metavar="SECONDS", help="what silence is (default: 2)")
     parser.add_argument("--verbose", action="store_true", help="say for every case what came, not only for failed ones")
     return parser.parse_args()
+
+
+def _say(text: str = "") -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def _line(case: Case) -> str:
@@ -39,9 +44,9 @@ async def _run(options: argparse.Namespace) -> list[Report]:
         if options.only in _line(case):
             report = await _one(case, host, int(port), options)
             reports.append(report)
-            print(f"{MARKS[report.verdict]:6} {_line(case)}", flush=True)
+            _say(f"{MARKS[report.verdict]:6} {_line(case)}")
             if options.verbose or report.verdict in (Verdict.WRONG, Verdict.TOLERATED):
-                print("\n".join(str(report).splitlines()[1:]), flush=True)
+                _say("\n".join(str(report).splitlines()[1:]))
     return reports
 
 
@@ -57,9 +62,10 @@ async def _one(case: Case, host: str, port: int, options: argparse.Namespace) ->
 
 def _total(name: str, reports: list[Report]) -> str:
     counts = {verdict: sum(report.verdict is verdict for report in reports) for verdict in Verdict}
-    passed = counts[Verdict.RIGHT] + counts[Verdict.TOLERATED]
+    tolerated = counts[Verdict.TOLERATED]
     return (
-        f"{name}: {len(reports)} cases, {passed} passed ({counts[Verdict.TOLERATED]} of them not to the letter: PASS*), "
+        f"{name}: {len(reports)} cases, {counts[Verdict.RIGHT] + tolerated} passed "
+        f"({tolerated} not to the letter: PASS*), "
         f"{counts[Verdict.SKIPPED]} skipped, {counts[Verdict.WRONG]} failed"
     )
 
@@ -69,9 +75,9 @@ def main() -> int:
     options = _arguments()
     began = time.monotonic()
     reports = trio.run(_run, options)
-    print()
-    print(_total("external suite", [report for report in reports if report.case in EXTERNAL]))
-    print(_total("all", reports), f"in {time.monotonic() - began:.1f} s")
+    _say()
+    _say(_total("external suite", [report for report in reports if report.case in EXTERNAL]))
+    _say(f"{_total('all', reports)} in {time.monotonic() - began:.1f} s")
     return int(any(report.verdict is Verdict.WRONG for report in reports))
 
 

@@ -1,8 +1,9 @@
 """What a case is: a sentence, the section it comes from, what is sent, and what must come back.
 
-The rule: a case is data. Its script is a tuple of steps: octets to send, a function that makes octets from what the peer
-knows (the server's SETTINGS, its own HPACK state), or an :class:`~.outcomes.Outcome` to wait for before going on. The few
-scripts that must react to what they read are generators of the same steps. Who sends and waits is :mod:`.wire`.
+The rule: a case is data. Its script is a tuple of steps: octets to send, a function that makes octets from what the
+peer knows (the server's SETTINGS, its own HPACK state), or an :class:`~.outcomes.Outcome` to wait for before going on.
+The few scripts that must react to what they read are generators of the same steps. Who sends and waits is
+:mod:`.wire`.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,7 @@ __all__ = [
     "POST",
     "PROBE",
     "Case",
+    "Field",
     "Peer",
     "Script",
     "Step",
@@ -45,6 +47,7 @@ __all__ = [
     "with_method",
 ]
 
+Field: TypeAlias = tuple[str | bytes, str | bytes]
 AUTHORITY: Final = "<host and port of the server>"
 """Stands in a table for what is only known when the case is run."""
 
@@ -65,7 +68,7 @@ class Peer:
         self.decoder = hpack.Decoder()
         self._encoder = hpack.Encoder()
 
-    def block(self, fields: Iterable[tuple[str, str | bytes]]) -> bytes:
+    def block(self, fields: Iterable[Field]) -> bytes:
         """A header block, with Huffman coding and incremental indexing; it changes this peer's table."""
         known = [(name, self.authority if value == AUTHORITY else value) for name, value in fields]
         return bytes(self._encoder.encode(known))
@@ -110,7 +113,7 @@ class Case:
 
 
 def request(
-    fields: Iterable[tuple[str, str | bytes]],
+    fields: Iterable[Field],
     stream: int = 1,
     *,
     end_stream: bool = True,
@@ -135,20 +138,23 @@ def request(
     return make
 
 
-def get(stream: int = 1, *extra: tuple[str, str | bytes], end_stream: bool = True) -> Callable[[Peer], bytes]:
+def get(stream: int = 1, *extra: Field, end_stream: bool = True) -> Callable[[Peer], bytes]:
+    """GET /, as conformance suites ask."""
     return request((*GET, *extra), stream, end_stream=end_stream)
 
 
-def post(stream: int = 1, *extra: tuple[str, str | bytes], end_stream: bool = False) -> Callable[[Peer], bytes]:
+def post(stream: int = 1, *extra: Field, end_stream: bool = False) -> Callable[[Peer], bytes]:
+    """POST /; its body is to follow, unless it ends here."""
     return request((*POST, *extra), stream, end_stream=end_stream)
 
 
-def fields_of(stream: int, *fields: tuple[str, str | bytes], end_stream: bool = True) -> Callable[[Peer], bytes]:
+def fields_of(stream: int, *fields: Field, end_stream: bool = True) -> Callable[[Peer], bytes]:
     """A HEADERS frame with these fields only: trailers, or a request that lacks something."""
     return request(fields, stream, end_stream=end_stream)
 
 
-def with_method(method: str, *extra: tuple[str, str | bytes]) -> Callable[[Peer], bytes]:
+def with_method(method: str, *extra: Field) -> Callable[[Peer], bytes]:
+    """Like GET /, with another method."""
     return request(((":method", method), *GET[1:], *extra))
 
 

@@ -105,8 +105,12 @@ _READ: Final = (
             ("never indexed", _NEVER, "6.2.3"),
         )
     ),
-    _taken("a field larger than the table empties it, and is read", literal(_INDEXING, b"x-a", b"x" * 4096), section="4.4"),
-    _taken("a length written with more octets than it needs", b"\x00\x03x-a\x7f\x80\x80\x00" + b"x" * 127, section="5.1"),
+    _taken(
+        "a field larger than the table empties it, and is read", literal(_INDEXING, b"x-a", b"x" * 4096), section="4.4"
+    ),
+    _taken(
+        "a length written with more octets than it needs", b"\x00\x03x-a\x7f\x80\x80\x00" + b"x" * 127, section="5.1"
+    ),
     _taken("an empty value", literal(_WITHOUT, b"x-a", b""), section="5.2"),
 )
 
@@ -114,7 +118,12 @@ _NOT_READ: Final = (
     _refused("an index beyond both tables", integer(_INDEXED, 70), "hpack/2.3.3/1", section="2.3.3"),
     _refused("a name's index beyond both tables", literal(_INDEXING, 70, b"empty"), "hpack/2.3.3/2", section="2.3.3"),
     _refused("an update of the table's size after a field", integer(_TABLE_SIZE, 1), "hpack/4.2/1", section="4.2"),
-    _refused("Huffman padding longer than 7 bits", b"\x00\x85\xf2\xb2\x4a\x84\xff\x84\x49\x50\x9f\xff", "hpack/5.2/1", section="5.2"),
+    _refused(
+        "Huffman padding longer than 7 bits",
+        b"\x00\x85\xf2\xb2\x4a\x84\xff\x84\x49\x50\x9f\xff",
+        "hpack/5.2/1",
+        section="5.2",
+    ),
     _refused("Huffman padding of zeros", b"\x00\x85\xf2\xb2\x4a\x84\xff\x83\x49\x50\x90", "hpack/5.2/2", section="5.2"),
     _refused(
         "the end-of-string symbol within a string",

@@ -107,7 +107,12 @@ _SETTINGS: Final = (
         "http2/6.5.2/4",
     ),
     _case(
-        "6.5.2", "an unknown setting is ignored", settings((0xFF, 1)), ping(), right=ping_acked(), external="http2/6.5.2/5"
+        "6.5.2",
+        "an unknown setting is ignored",
+        settings((0xFF, 1)),
+        ping(),
+        right=ping_acked(),
+        external="http2/6.5.2/5",
     ),
     _value("SETTINGS_ENABLE_PUSH may be 1", Setting.ENABLE_PUSH, 1, settings_acked()),
     _value("the largest SETTINGS_ENABLE_PUSH is a connection error", Setting.ENABLE_PUSH, 2**32 - 1, _PROTOCOL),
@@ -138,7 +143,13 @@ _SETTINGS: Final = (
 )
 
 _PING: Final = (
-    _case("6.7", "PING is acknowledged with its payload", ping(b"octets 8"), right=ping_acked(b"octets 8"), external="http2/6.7/1"),
+    _case(
+        "6.7",
+        "PING is acknowledged with its payload",
+        ping(b"octets 8"),
+        right=ping_acked(b"octets 8"),
+        external="http2/6.7/1",
+    ),
     _case(
         "6.7",
         "a PING ACK is not answered",
@@ -179,7 +190,12 @@ _GOAWAY: Final = (
         external="http2/6.8/1",
     ),
     _case("6.8", "GOAWAY of seven octets is a connection error", raw(Type.GOAWAY, 0, 0, bytes(7)), right=_FRAME_SIZE),
-    _case("6.8", "GOAWAY with debug data closes an idle connection", goaway(debug=b"x" * 1000), right=closes(Code.NO_ERROR)),
+    _case(
+        "6.8",
+        "GOAWAY with debug data closes an idle connection",
+        goaway(debug=b"x" * 1000),
+        right=closes(Code.NO_ERROR),
+    ),
     _case(
         "6.8",
         "GOAWAY closes the connection once the answers under way have ended",

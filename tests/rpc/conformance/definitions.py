@@ -1,4 +1,4 @@
-"""Frames that belong to a stream (RFC 9113, sections 6.1 to 6.4 and 6.10): padding, priorities, resets, continuations."""
+"""Frames of a stream (RFC 9113, sections 6.1 to 6.4 and 6.10): padding, priorities, resets, continuations."""
 
 from typing import Final
 
@@ -44,7 +44,6 @@ def _padded_data(payload: bytes, octets: int, *, says: int | None = None, flags:
     return raw(Type.DATA, flags | PADDED, 1, padded(payload, octets, says=says))
 
 
-
 def _case(section: str, sentence: str, *steps: Step, right: Outcome, external: str = "") -> Case:
     return Case(sentence, f"RFC 9113 {section}", steps, right, external)
 
@@ -74,9 +73,7 @@ _DATA: Final = (
         _padded_data(b"Test", 0, says=5),
         right=_PROTOCOL,
     ),
-    _case(
-        "6.1", "padding may leave no room for data", post(1), _padded_data(b"", 4), right=answers(1)
-    ),
+    _case("6.1", "padding may leave no room for data", post(1), _padded_data(b"", 4), right=answers(1)),
     _case("6.1", "padding of no octets is taken", post(1), _padded_data(b"test", 0), right=answers(1)),
     _case("6.1", "the longest padding is taken", post(1), _padded_data(b"test", 255), right=answers(1)),
     _case(
@@ -124,7 +121,10 @@ _HEADERS: Final = (
     _case("6.2", "HEADERS with the longest padding are answered", request(GET, pad=255), right=answers(1)),
     _case("6.2", "HEADERS with padding of no octets are answered", request(GET, pad=0), right=answers(1)),
     _case(
-        "6.2", "HEADERS with both padding and priority are answered", request(GET, pad=8, weight=(3, 1)), right=answers(1)
+        "6.2",
+        "HEADERS with both padding and priority are answered",
+        request(GET, pad=8, weight=(3, 1)),
+        right=answers(1),
     ),
     _case(
         "6.2",
@@ -184,9 +184,15 @@ _PRIORITY: Final = (
 )
 
 _RST_STREAM: Final = (
-    _case("6.4", "RST_STREAM on no stream is a connection error", rst_stream(0), right=_PROTOCOL, external="http2/6.4/1"),
     _case(
-        "6.4", "RST_STREAM before its stream was opened is a connection error", rst_stream(1), right=_PROTOCOL, external="http2/6.4/2"
+        "6.4", "RST_STREAM on no stream is a connection error", rst_stream(0), right=_PROTOCOL, external="http2/6.4/1"
+    ),
+    _case(
+        "6.4",
+        "RST_STREAM before its stream was opened is a connection error",
+        rst_stream(1),
+        right=_PROTOCOL,
+        external="http2/6.4/2",
     ),
     _case(
         "6.4",

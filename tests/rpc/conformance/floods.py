@@ -70,8 +70,13 @@ _FLOODS: Final = (
     _flood("SETTINGS without end", settings() * MANY),
     _flood("SETTINGS with values without end", settings((Setting.INITIAL_WINDOW_SIZE, 65_535)) * MANY),
     _flood("PING without end, its answers not read", ping() * MANY),
-    _flood("rapid reset: requests without end, each reset at once", _requests(lambda n, b: headers(n, b) + rst_stream(n))),
-    _cheap("whole requests without end, each reset at once", _requests(lambda n, b: headers(n, b, end_stream=True) + rst_stream(n))),
+    _flood(
+        "rapid reset: requests without end, each reset at once", _requests(lambda n, b: headers(n, b) + rst_stream(n))
+    ),
+    _cheap(
+        "whole requests without end, each reset at once",
+        _requests(lambda n, b: headers(n, b, end_stream=True) + rst_stream(n)),
+    ),
     _flood("empty DATA without end", post(1), data(1) * MANY),
     _flood("empty DATA with padding of no octets without end", post(1), data(1, b"\x00", flags=0x8) * MANY),
     _flood(
@@ -162,7 +167,12 @@ _HONEST: Final = (
         _requests(lambda n, b: headers(n, b, end_stream=True) + rst_stream(n), 20),
         stream=101,
     ),
-    lives("a WINDOW_UPDATE for every frame of a long answer is taken", "RFC 9113 10.5", window_update(0, 1) * 500, stream=1),
+    lives(
+        "a WINDOW_UPDATE for every frame of a long answer is taken",
+        "RFC 9113 10.5",
+        window_update(0, 1) * 500,
+        stream=1,
+    ),
 )
 
 CASES: Final = (*_FLOODS, *_LISTS, *_HONEST)

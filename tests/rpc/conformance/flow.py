@@ -259,7 +259,12 @@ _CHANGES: Final = (
         right=_OVERFLOW,
         external="http2/6.9.2/3",
     ),
-    Case("a negative window must be made positive before anything is sent", "RFC 9113 6.9.2", _negative, data_exactly(1, 2)),
+    Case(
+        "a negative window must be made positive before anything is sent",
+        "RFC 9113 6.9.2",
+        _negative,
+        data_exactly(1, 2),
+    ),
     _case(
         "6.9.2",
         "SETTINGS that take a stream's window above the maximum are a connection error",
@@ -311,7 +316,14 @@ _STATES: Final = (
         right=ping_acked(),
         external="generic/3.9/1",
     ),
-    _case("6.9", "WINDOW_UPDATE on a stream is taken", get(1), window_update(1, 1), right=gets_headers(1), external="generic/3.9/2"),
+    _case(
+        "6.9",
+        "WINDOW_UPDATE on a stream is taken",
+        get(1),
+        window_update(1, 1),
+        right=gets_headers(1),
+        external="generic/3.9/2",
+    ),
 )
 
 CASES: Final = (*_WINDOW_UPDATE, *_LIMITS, *_CHANGES, *_STATES)

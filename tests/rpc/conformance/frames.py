@@ -1,8 +1,8 @@
 """HTTP/2 frames as octets, both ways: whatever a case wants to send, and whatever a server sends back.
 
-The rule: nothing here checks that a frame is legal. A conformance case must be able to say anything at all, so a builder
-writes exactly what it is told (a wrong length, a reserved bit, padding longer than its frame), and the reader takes every
-frame as it comes. That is why this is written on :mod:`struct` and not on the frame classes of the server under test.
+The rule: nothing here checks that a frame is legal. A conformance case must be able to say anything at all, so a
+builder writes exactly what it is told (a wrong length, a reserved bit, padding longer than its frame), and the reader
+takes every frame as it comes. That is why this is written on :mod:`struct` and not on the frame classes of a server.
 
 Layout: RFC 9113 section 4.1 (the nine octets of a frame header) and 6.1 to 6.10 (the payloads).
 """
@@ -180,43 +180,51 @@ def weighed(depends_on: int, weight: int = 256, *, exclusive: bool = False) -> b
 
 
 def data(stream: int, payload: bytes = b"", *, end_stream: bool = False, flags: int = 0) -> bytes:
+    """DATA (6.1)."""
     return raw(Type.DATA, flags | (END_STREAM if end_stream else 0), stream, payload)
 
 
-def headers(
-    stream: int, block: bytes, *, end_stream: bool = False, end_headers: bool = True, flags: int = 0
-) -> bytes:
+def headers(stream: int, block: bytes, *, end_stream: bool = False, end_headers: bool = True, flags: int = 0) -> bytes:
+    """HEADERS (6.2); padding and priority are the payload's, see ``padded`` and ``weighed``."""
     flags |= (END_STREAM if end_stream else 0) | (END_HEADERS if end_headers else 0)
     return raw(Type.HEADERS, flags, stream, block)
 
 
 def continuation(stream: int, block: bytes, *, end_headers: bool = True, flags: int = 0) -> bytes:
+    """CONTINUATION (6.10)."""
     return raw(Type.CONTINUATION, flags | (END_HEADERS if end_headers else 0), stream, block)
 
 
 def priority(stream: int, depends_on: int = 0, weight: int = 256, *, exclusive: bool = False) -> bytes:
+    """PRIORITY (6.3)."""
     return raw(Type.PRIORITY, 0, stream, weighed(depends_on, weight, exclusive=exclusive))
 
 
 def rst_stream(stream: int, code: int = Code.CANCEL, *, flags: int = 0) -> bytes:
+    """RST_STREAM (6.4)."""
     return raw(Type.RST_STREAM, flags, stream, struct.pack(">L", code))
 
 
 def settings(*pairs: tuple[int, int], flags: int = 0, stream: int = 0) -> bytes:
+    """SETTINGS (6.5)."""
     return raw(Type.SETTINGS, flags, stream, b"".join(struct.pack(">HL", key, value) for key, value in pairs))
 
 
 def push_promise(stream: int, promised: int, block: bytes) -> bytes:
+    """PUSH_PROMISE (6.6), which no client may send."""
     return raw(Type.PUSH_PROMISE, END_HEADERS, stream, struct.pack(">L", promised) + block)
 
 
 def ping(payload: bytes = bytes(8), *, flags: int = 0, stream: int = 0) -> bytes:
+    """PING (6.7)."""
     return raw(Type.PING, flags, stream, payload)
 
 
 def goaway(last: int = 0, code: int = Code.NO_ERROR, debug: bytes = b"", *, stream: int = 0) -> bytes:
+    """GOAWAY (6.8)."""
     return raw(Type.GOAWAY, 0, stream, struct.pack(">LL", last, code) + debug)
 
 
 def window_update(stream: int, increment: int, *, flags: int = 0) -> bytes:
+    """WINDOW_UPDATE (6.9)."""
     return raw(Type.WINDOW_UPDATE, flags, stream, struct.pack(">L", increment))

@@ -21,15 +21,15 @@ _BODY: Final = data(1, b"test", end_stream=True)
 _TEXT: Final = data(1, b"test")
 
 
-def _field(sentence: str, name: str | bytes, value: str | bytes, right: Outcome = _MALFORMED, external: str = "") -> Case:
+def _field(
+    sentence: str, name: str | bytes, value: str | bytes, right: Outcome = _MALFORMED, external: str = ""
+) -> Case:
     section = "8.2.2" if name in _CONNECTION_SPECIFIC else "8.2.1"
     return Case(sentence, f"RFC 9113 {section}", (request((*GET, (name, value))),), right, external)
 
 
 def _pseudo(sentence: str, *fields: tuple[str, str], right: Outcome = _MALFORMED, external: str = "") -> Case:
     return Case(sentence, "RFC 9113 8.3.1", (request(fields),), right, external)
-
-
 
 
 _FRAMES: Final = (
@@ -40,7 +40,12 @@ _FRAMES: Final = (
         _MALFORMED,
         "http2/8.1/1",
     ),
-    Case("a request may have a body and trailers", "RFC 9113 8.1", (post(1), _TEXT, fields_of(1, ("x-a", "1"))), answers(1)),
+    Case(
+        "a request may have a body and trailers",
+        "RFC 9113 8.1",
+        (post(1), _TEXT, fields_of(1, ("x-a", "1"))),
+        answers(1),
+    ),
     Case("a request may have trailers and no body", "RFC 9113 8.1", (post(1), fields_of(1, ("x-a", "1"))), answers(1)),
     Case("an empty DATA frame may end a request", "RFC 9113 8.1", (post(1), data(1, end_stream=True)), answers(1)),
     Case("HEAD is answered without a body", "RFC 9113 8.1", (with_method("HEAD"),), answers(1)),
@@ -129,7 +134,12 @@ _FIELDS: Final = (
         "http2/8.1.2.2/2",
     ),
     _field("te: trailers is taken", "te", "trailers", answers(1)),
-    Case("cookie may be cut into several fields", "RFC 9113 8.2.3", (get(1, ("cookie", "a=b"), ("cookie", "c=d")),), answers(1)),
+    Case(
+        "cookie may be cut into several fields",
+        "RFC 9113 8.2.3",
+        (get(1, ("cookie", "a=b"), ("cookie", "c=d")),),
+        answers(1),
+    ),
     Case(
         "an upper-case name in trailers is malformed",
         "RFC 9113 8.2.1",

@@ -1,4 +1,4 @@
-"""Ordinary use: what a server must simply accept. The external suite's group for this comes first, then our own house's.
+"""Ordinary use: what a server must simply accept; the external suite's group for this, then our own house's.
 
 RFC 9113 is cited for where each frame is defined. The status of an answer is not looked at but in the last group, which
 is about servers that speak gRPC only (rpc.md, "HTTP answers for non-gRPC requests").
@@ -62,7 +62,11 @@ _FRAMES: Final = (
     _case("generic/3.2/1", "6.2", "HEADERS are answered", get(1), right=gets_headers(1)),
     _case("generic/3.2/2", "6.2", "HEADERS with padding are answered", request(GET, pad=8), right=gets_headers(1)),
     _case(
-        "generic/3.2/3", "6.2", "HEADERS with a priority are answered", request(GET, weight=(0, 256)), right=gets_headers(1)
+        "generic/3.2/3",
+        "6.2",
+        "HEADERS with a priority are answered",
+        request(GET, weight=(0, 256)),
+        right=gets_headers(1),
     ),
     _prioritized(1, "the lowest weight is taken", priority(1, weight=1)),
     _prioritized(2, "the highest weight is taken", priority(1, weight=256)),

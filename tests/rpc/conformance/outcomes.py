@@ -1,7 +1,7 @@
 """What may come back: each outcome looks at the frames that came and says whether the RFC is kept.
 
-The rule: an outcome is pure. :meth:`Outcome.judge` gets every frame since the step before, and whether the connection is
-open, silent or closed, and returns a verdict, or None while it may still go either way. Nothing here waits.
+The rule: an outcome is pure. :meth:`Outcome.judge` gets every frame since the step before, and whether the connection
+is open, silent or closed, and returns a verdict, or None while it may still go either way. Nothing here waits.
 
 Two judges stand behind the verdicts. RIGHT is what the RFC says, to the letter. TOLERATED is what the RFC does not say
 but a conformance suite that only watches for the end of the connection takes as right too (closed without GOAWAY, or
@@ -48,6 +48,8 @@ class End(enum.Enum):
 
 
 class Verdict(enum.Enum):
+    """See the module's text; SKIPPED is for what a server does not offer."""
+
     RIGHT = "right"
     TOLERATED = "tolerated"
     SKIPPED = "skipped"
@@ -55,6 +57,8 @@ class Verdict(enum.Enum):
 
 
 class Outcome(Protocol):
+    """One thing that may be right."""
+
     def judge(self, came: Sequence[Frame], end: End) -> Verdict | None:
         """The verdict; None while ``end`` is OPEN and more frames could change it."""
 
@@ -100,7 +104,9 @@ class _StreamError:
         return {End.OPEN: None, End.CLOSED: Verdict.TOLERATED, End.SILENT: Verdict.WRONG}[end]
 
     def __str__(self) -> str:
-        return f"stream error {_names(self.codes)} on {'any stream' if self.stream is None else f'stream {self.stream}'}"
+        return (
+            f"stream error {_names(self.codes)} on {'any stream' if self.stream is None else f'stream {self.stream}'}"
+        )
 
 
 @attrs.frozen

@@ -48,7 +48,9 @@ CASES: Final = (
     _refused("a wrong octet ends the connection before a whole preface has come", b"PRI * HTTP/1.1\r\n\r\n"),
     _refused("an HTTP/1.1 request ends the connection", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
     _refused("an HTTP/1.1 upgrade ends the connection", b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\n\r\n"),
-    _refused("a TLS handshake on a clear port ends the connection", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 3),
+    _refused(
+        "a TLS handshake on a clear port ends the connection", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 3
+    ),
     _refused("frames without a preface end the connection", settings() + ping() * 2),
     Case(
         "an octet too many after the preface ends the connection",

@@ -1,7 +1,7 @@
 """Streams (RFC 9113, section 5): states, identifiers, concurrency, and what to do about errors.
 
-The states are walked by each way into them: idle, half-closed by the client, and closed in three ways (both sides ended,
-the client reset it, the server reset it), since the RFC treats a late frame differently after each.
+The states are walked by each way into them: idle, half-closed by the client, and closed in three ways (both sides
+ended, the client reset it, the server reset it), since the RFC treats a late frame differently after each.
 """
 
 from collections.abc import Callable, Iterator
@@ -60,7 +60,9 @@ _NO_HEADERS_BEFORE: Final = stream_error(1, Code.STREAM_CLOSED, Code.PROTOCOL_ER
 
 _IDLE: Final = (
     _state("DATA on an idle stream are a connection error", _DATA, right=_PROTOCOL, external="http2/5.1/1"),
-    _state("RST_STREAM on an idle stream is a connection error", rst_stream(1), right=_PROTOCOL, external="http2/5.1/2"),
+    _state(
+        "RST_STREAM on an idle stream is a connection error", rst_stream(1), right=_PROTOCOL, external="http2/5.1/2"
+    ),
     _state(
         "WINDOW_UPDATE on an idle stream is a connection error",
         window_update(1, 100),
@@ -81,9 +83,15 @@ _IDLE: Final = (
 )
 
 _HALF_CLOSED: Final = (
-    _state("DATA after the client's END_STREAM are an error", get(1), _DATA, right=_STREAM_CLOSED, external="http2/5.1/5"),
     _state(
-        "HEADERS after the client's END_STREAM are an error", get(1), get(1), right=_STREAM_CLOSED, external="http2/5.1/6"
+        "DATA after the client's END_STREAM are an error", get(1), _DATA, right=_STREAM_CLOSED, external="http2/5.1/5"
+    ),
+    _state(
+        "HEADERS after the client's END_STREAM are an error",
+        get(1),
+        get(1),
+        right=_STREAM_CLOSED,
+        external="http2/5.1/6",
     ),
     _state(
         "CONTINUATION after the client's END_STREAM is an error",
@@ -127,7 +135,9 @@ _RESET_BY_CLIENT: Final = (
         external="http2/5.1/10",
     ),
     lives("PRIORITY after the client's RST_STREAM is taken", _STATES, post(1), rst_stream(1), priority(1)),
-    lives("an unknown frame after the client's RST_STREAM is ignored", _STATES, post(1), rst_stream(1), raw(0x16, 0, 1)),
+    lives(
+        "an unknown frame after the client's RST_STREAM is ignored", _STATES, post(1), rst_stream(1), raw(0x16, 0, 1)
+    ),
 )
 
 _ENDED: Final = (
@@ -164,11 +174,19 @@ _ENDED: Final = (
         window_update(1, 1),
     ),
     lives(
-        "a late RST_STREAM on a stream both sides have ended is ignored", _STATES, get(1), stream_closes(1), rst_stream(1)
+        "a late RST_STREAM on a stream both sides have ended is ignored",
+        _STATES,
+        get(1),
+        stream_closes(1),
+        rst_stream(1),
     ),
     lives("PRIORITY on a stream both sides have ended is taken", _STATES, get(1), stream_closes(1), priority(1)),
     lives(
-        "an unknown frame on a stream both sides have ended is ignored", _STATES, get(1), stream_closes(1), raw(0x16, 0, 1)
+        "an unknown frame on a stream both sides have ended is ignored",
+        _STATES,
+        get(1),
+        stream_closes(1),
+        raw(0x16, 0, 1),
     ),
 )
 
@@ -215,7 +233,9 @@ _RESET_BY_SERVER: Final = (
         answers(3),
         stream=5,
     ),
-    Case("DATA on streams the server has reset are given back to the connection", _STATES, _spend, credit_returned(0, 1)),
+    Case(
+        "DATA on streams the server has reset are given back to the connection", _STATES, _spend, credit_returned(0, 1)
+    ),
 )
 
 

@@ -36,13 +36,19 @@ class Watch:
         where = str(frame)
         sends_on_closed = frame.type in (Type.DATA, Type.HEADERS) and frame.stream in self._ended
         return [
-            (self._first and (frame.type != Type.SETTINGS or bool(frame.flags & ACK)), f"{where} before SETTINGS (3.4)"),
+            (
+                self._first and (frame.type != Type.SETTINGS or bool(frame.flags & ACK)),
+                f"{where} before SETTINGS (3.4)",
+            ),
             (frame.reserved, f"{where} has the reserved bit set (4.1)"),
             (len(frame.payload) > MAX_FRAME_SIZE, f"{where} is larger than the client allows (4.2)"),
             (len(frame.payload) != _LENGTHS.get(frame.type, len(frame.payload)), f"{where} has a wrong length"),
             (frame.type == Type.PUSH_PROMISE, f"{where}: a promise nobody wants (8.4)"),
             (frame.type in _ON_CONNECTION and frame.stream != 0, f"{where} on a stream (6.5, 6.7, 6.8)"),
-            (frame.type in _ON_STREAM and frame.stream % 2 == 0, f"{where} on a stream the client did not open (5.1.1)"),
+            (
+                frame.type in _ON_STREAM and frame.stream % 2 == 0,
+                f"{where} on a stream the client did not open (5.1.1)",
+            ),
             (sends_on_closed, f"{where} after the server ended the stream (5.1)"),
             *self._message_rules(frame, where),
         ]

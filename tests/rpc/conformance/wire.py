@@ -1,12 +1,12 @@
 """Runs a case: sends its steps over a byte stream, waits for what comes, says the verdict.
 
 The rule: this is the only module of the suite that does input and output, and it knows nothing of any case. It works
-over any :class:`trio.abc.Stream`; where the streams come from (a socket to a running server, or a pair of memory streams
-into one in this process) is its caller's business, and so is the clock: with trio's ``MockClock`` that jumps, "nothing
-more comes" is decided in virtual time.
+over any :class:`trio.abc.Stream`; where the streams come from (a socket to a running server, or a pair of memory
+streams into one in this process) is its caller's business, and so is the clock: with trio's ``MockClock`` that jumps,
+"nothing more comes" is decided in virtual time.
 
-Beside every case a neighbour is connected to the same server, and asks for something when the case is over: whatever one
-peer does, another is served (rpc.md, the last line of what must hold).
+Beside every case a neighbour is connected to the same server, and asks for something when the case is over: whatever
+one peer does, another is served (the paper on rpc, the last line of what must hold).
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -77,7 +77,7 @@ class Wire:
                 octets = await self._stream.receive_some(RECEIVE_OCTETS)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 octets = b""  # a reset is one way to close
-            for frame in self._reader.feed(octets):
+            for frame in self._reader.feed(bytes(octets)):
                 self._take(frame)
             if not octets:
                 self._end = End.CLOSED
@@ -180,7 +180,9 @@ async def run_case(
             verdict, detail = _also(verdict, detail, "; ".join(wire.breaches + neighbour.breaches))
             await neighbour.send(get(1)(neighbour.peer))
             served = await neighbour.expect(answers(1))
-            verdict, detail = _also(verdict, detail, "" if met is served is Verdict.RIGHT else "a neighbour is not served")
+            verdict, detail = _also(
+                verdict, detail, "" if met is served is Verdict.RIGHT else "a neighbour is not served"
+            )
         nursery.cancel_scope.cancel()
     return Report(case, verdict, detail, tuple(map(str, wire.peer.came)))
 

@@ -1,0 +1,84 @@
+"""Our HPACK encoder against hpack's decoder, and the decoder against blocks nobody honest sends."""
+
+import pytest
+from hpack import Encoder
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferencegw.rpc.fields import (
+    EMPTY_TABLE,
+    BlockDecoder,
+    MalformedBlockError,
+    OversizedBlockError,
+    encode_block,
+    list_bytes,
+    malformed,
+)
+from inferencegw.rpc.metadata import Fields
+
+field = st.tuples(
+    st.one_of(st.binary(min_size=1, max_size=300), st.sampled_from([b":status", b"content-type", b":path"])),
+    st.one_of(st.binary(max_size=300), st.sampled_from([b"200", b"/", b""])),
+)
+
+
+@given(st.lists(st.lists(field, max_size=6), min_size=1, max_size=4))
+def test_every_block_decodes_to_its_fields_and_leaves_no_table(blocks: list[Fields]) -> None:
+    """In any order, for an independent decoder whose table was never touched."""
+    decoder = BlockDecoder(2**20)
+    for number, fields in enumerate(blocks):
+        assert decoder.decode_untrusted((b"" if number else EMPTY_TABLE) + encode_block(fields)) == fields
+    assert not decoder._decoder.header_table.dynamic_entries  # noqa: SLF001
+
+
+def test_static_fields_take_one_byte() -> None:
+    """``:status 200`` and its like are indexed (RFC 7541 appendix A)."""
+    assert encode_block([(b":status", b"200"), (b":method", b"POST")]) == b"\x88\x83"
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_malformed_or_oversized_and_nothing_else(block: bytes) -> None:
+    """Exactly two documented errors, whatever comes."""
+    try:
+        fields = BlockDecoder(4096).decode_untrusted(block)
+    except (MalformedBlockError, OversizedBlockError):
+        return
+    assert list_bytes(fields) <= 4096
+
+
+def test_a_header_bomb_is_oversized() -> None:
+    """A few bytes that refer again and again to a large entry (CVE-2016-6581)."""
+    encoder = Encoder()
+    block = encoder.encode([(b"x", b"y" * 3000)]) + b"\xbe" * 100
+    with pytest.raises(OversizedBlockError):
+        BlockDecoder(65_536).decode_untrusted(block)
+
+
+def test_a_small_entry_does_not_keep_a_large_block_alive() -> None:
+    """hpack would put views of the block into its table; ours holds bytes of their own."""
+    decoder = BlockDecoder(65_536)
+    decoder.decode_untrusted(b"\x40\x01a\x01b" + b"\x00\x01c\x7f\x81\x0b" + b"z" * 1536)
+    ((name, value),) = decoder._decoder.header_table.dynamic_entries  # noqa: SLF001
+    assert (type(name), type(value)) == (bytes, bytes)
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ([(b"ok", b"fine")], False),
+        ([(b":path", b"/"), (b"content-length", b"5"), (b"content-length", b"5")], False),
+        ([(b"Upper", b"x")], True),
+        ([(b"a:b", b"x")], True),
+        ([(b"a", b"x\r\ny")], True),
+        ([(b"a", b"x\0")], True),
+        ([(b"content-length", b"+5")], True),
+        ([(b"content-length", b"5"), (b"content-length", b"6")], True),
+        ([(b":path", b"")], True),
+        ([(b":path", b"nowhere")], True),
+        ([(b":method", b"")], True),
+        ([(b":protocol", b"websocket")], True),
+    ],
+)
+def test_fields_are_judged_as_the_rfc_says(fields: Fields, wrong: bool) -> None:  # noqa: FBT001
+    """RFC 9113 sections 8.1.1, 8.2.1 and 8.3.1, where h2 3.2 is silent."""
+    assert (malformed(fields) is not None) == wrong

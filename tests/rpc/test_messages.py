@@ -1,0 +1,72 @@
+"""Length-prefixed messages: any cut of the bytes gives the same messages, and limits hold before memory is spent."""
+
+import gzip
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferencegw.errors import RpcError, StatusCode
+from inferencegw.rpc.messages import MessageReader, frame_message
+
+LIMIT = 4096
+
+
+def compressed(message: bytes) -> bytes:
+    """``message`` with the compressed flag."""
+    body = gzip.compress(message)
+    return struct.pack(">BI", 1, len(body)) + body
+
+
+def read(reader: MessageReader, *pieces: bytes) -> list[bytes]:
+    """Feed pieces one by one; return the messages."""
+    out: list[bytes] = []
+    consumed = sum(reader.feed(piece, out) for piece in pieces)
+    assert consumed + reader.partial_bytes == sum(map(len, pieces))
+    return out
+
+
+@given(st.lists(st.tuples(st.binary(max_size=300), st.booleans())), st.data())
+def test_any_cut_gives_the_same_messages(messages: list[tuple[bytes, bool]], data: st.DataObject) -> None:
+    """DATA frames need not respect messages: nginx and C core re-slice."""
+    wire = b"".join(compressed(body) if squeeze else frame_message(body) for body, squeeze in messages)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=8)))
+    pieces = [wire[start:end] for start, end in zip([0, *cuts], [*cuts, len(wire)], strict=True)]
+    assert read(MessageReader(LIMIT, "gzip"), *pieces) == [body for body, _ in messages]
+
+
+@pytest.mark.parametrize(("length", "fits"), [(LIMIT, True), (LIMIT + 1, False), (2**32 - 1, False)])
+def test_the_length_is_judged_by_its_prefix_alone(length: int, fits: bool) -> None:  # noqa: FBT001
+    """Five bytes are enough to refuse a message of four gigabytes."""
+    reader = MessageReader(LIMIT, "identity")
+    prefix = struct.pack(">BI", 0, length)
+    if fits:
+        assert read(reader, prefix) == []
+        return
+    with pytest.raises(RpcError, match=f"{length} bytes: the limit is {LIMIT}") as caught:
+        reader.feed(prefix, [])
+    assert caught.value.code is StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_gzip_bomb_is_stopped_at_the_limit() -> None:
+    """A megabyte of zeros fits into a kilobyte; it is not inflated past the limit."""
+    with pytest.raises(RpcError, match="inflates to more than") as caught:
+        MessageReader(LIMIT, "gzip").feed(compressed(bytes(2**20)), [])
+    assert caught.value.code is StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize(
+    ("wire", "encoding", "said"),
+    [
+        (b"\x01\0\0\0\x02hi", "identity", "compressed flag 1"),
+        (b"\x02\0\0\0\x02hi", "gzip", "compressed flag 2"),
+        (b"\x01\0\0\0\x02hi", "gzip", "broken gzip"),
+        (struct.pack(">BI", 1, 12) + gzip.compress(b"cut off")[:12], "gzip", "it ends early"),
+    ],
+)
+def test_a_broken_message_ends_the_stream_as_internal(wire: bytes, encoding: str, said: str) -> None:
+    """gRPC over HTTP/2: a flag without an encoding, and what does not inflate, are INTERNAL."""
+    with pytest.raises(RpcError, match=said) as caught:
+        MessageReader(LIMIT, encoding).feed(wire, [])
+    assert caught.value.code is StatusCode.INTERNAL
