@@ -70,9 +70,13 @@ async def _relay(batches: AsyncIterator[list[GenerateResponse]], call: Call, rep
     async for batch in batches:
         fresh, fault = _admit(ledger, batch)
         if fresh:
-            await call.rpc.send_many([_response(token, replica_id, number) for token in fresh])
-            for token in fresh:
-                ledger.deliver(token.text)
+            before = call.rpc.messages_sent
+            try:
+                await call.rpc.send_many([_response(token, replica_id, number) for token in fresh])
+            finally:
+                # Cut short by a deadline, the account is of what went out whole.
+                for token in fresh[: call.rpc.messages_sent - before]:
+                    ledger.deliver(token.text)
         if fault is not None:
             raise fault
         if ledger.finished:

@@ -50,6 +50,7 @@ class ServerCall:
         deadline: on ``trio.current_time()``'s scale; inf if the client gave none.
         initial_metadata: may be changed until the response's headers go out, with the first message.
         trailing_metadata: may be changed until the call has ended.
+        messages_sent: messages of which every byte is on its way.
     """
 
     def __init__(self, link: Link, stream: InboundCall, peer: Peer, request_type: _RequestType) -> None:
@@ -60,12 +61,14 @@ class ServerCall:
         self.deadline = trio.current_time() + stream.timeout
         self.initial_metadata: list[tuple[str, str | bytes]] = []
         self.trailing_metadata: list[tuple[str, str | bytes]] = []
+        self.messages_sent = 0
         self.scope = trio.CancelScope(deadline=self.deadline)
         self._link = link
         self._stream = stream
         self._request_type = request_type
         self._inbox_bell = Doorbell()
         self._room_bell = Doorbell()
+        self._torn = False
 
     # ------------------------------------------------------------------ for the handler
 
@@ -76,11 +79,11 @@ class ServerCall:
             RpcError: the call has ended; nothing was sent. A handler sees this only where it is shielded, for otherwise
                 it is cancelled first.
         """
-        await self._write(frame_message(message.SerializeToString()))
+        await self._write([frame_message(message.SerializeToString())])
 
     async def send_many(self, messages: Sequence[Message]) -> None:
-        """Send a batch, in as few frames as possible."""
-        await self._write(b"".join([frame_message(message.SerializeToString()) for message in messages]))
+        """Send a batch, in as few frames as possible. Cancelled, ``messages_sent`` tells how many went out whole."""
+        await self._write([frame_message(message.SerializeToString()) for message in messages])
 
     async def send_headers(self) -> None:
         """Send the initial metadata now instead of with the first message. From then on the call is committed."""
@@ -115,7 +118,7 @@ class ServerCall:
         """Wait for the one request message.
 
         Raises:
-            RpcError: INTERNAL if there is none, or more than one, or it cannot be parsed.
+            RpcError: INTERNAL if there is none or more than one, INVALID_ARGUMENT if it cannot be parsed.
         """
         messages: list[bytes] = []
         while not messages and not self._stream.remote_ended:
@@ -129,6 +132,8 @@ class ServerCall:
 
     def finish(self, status: RpcError | None) -> None:
         """End the call on the wire."""
+        if self._torn and status is None:
+            status = RpcError(StatusCode.INTERNAL, "the last message was cut off")
         self._stream.finish(status, tuple(self.trailing_metadata))
         self._link.flush_soon()
 
@@ -141,17 +146,33 @@ class ServerCall:
         try:
             return self._request_type.FromString(data)
         except DecodeError as error:
-            raise RpcError(StatusCode.INTERNAL, f"the request cannot be parsed: {error}") from error
+            raise RpcError(StatusCode.INVALID_ARGUMENT, f"the request cannot be parsed: {error}") from error
 
-    async def _write(self, data: bytes) -> None:
+    async def _write(self, messages: list[bytes]) -> None:
+        if self._torn:
+            raise RuntimeError("half a message was sent before: this call can only end")
         stream = self._stream
         if not stream.headers_sent:
             stream.send_headers(tuple(self.initial_metadata))
+        data = messages[0] if len(messages) == 1 else b"".join(messages)
         sent = stream.write(data)
         self._link.flush_soon()
-        if sent < len(data):
-            rest = memoryview(data)[sent:]
-            while rest:
+        if sent == len(data):
+            self.messages_sent += len(messages)
+        else:
+            await self._write_rest(messages, memoryview(data), sent)
+
+    async def _write_rest(self, messages: list[bytes], data: memoryview, sent: int) -> None:
+        """Go on when windows allow; whatever ends this early, account for what went out."""
+        try:
+            while sent < len(data):
                 await self._room_bell.wait()
-                rest = rest[stream.write(rest) :]
+                sent += self._stream.write(data[sent:])
                 self._link.flush_soon()
+        finally:
+            for message in messages:
+                sent -= len(message)
+                if sent < 0:
+                    self._torn = sent > -len(message)
+                    break
+                self.messages_sent += 1

@@ -6,11 +6,12 @@ The other end is a raw peer: it sends ``grpc-timeout`` and leaves the clock to t
 from collections.abc import Sequence
 from zlib import crc32
 
+import pytest
 import trio
 
 from inferencegw.v1.gateway_pb2 import InferRequest, InferResponse
 from tests.gateway.support import INFER, Front, ScriptedReplica, gateway, sends, token, unused_address, wait_for_ever
-from tests.rpc.raw_peer import Exchange, RawPeer, framed
+from tests.rpc.raw_peer import Exchange, RawPeer, framed, whole_messages
 
 HEADERS: Sequence[tuple[str, str]] = (
     (":method", "POST"),
@@ -24,11 +25,11 @@ HEADERS: Sequence[tuple[str, str]] = (
 DEADLINE_EXCEEDED = 4
 
 
-async def infer_raw(front: Front) -> Exchange:
+async def infer_raw(front: Front, settings: dict[int, int] | None = None) -> Exchange:
     """``Infer`` with a deadline that only the gateway keeps, to its end."""
     async with await trio.open_tcp_stream("127.0.0.1", front.port) as stream:
         peer = RawPeer(stream, is_client=True)
-        await peer.start()
+        await peer.start(settings)
         request = InferRequest(prompt="p", max_tokens=9, request_id="q1").SerializeToString()
         await peer.send(peer.headers(1, HEADERS), peer.data(1, framed(request), end_stream=True))
         await peer.until_closed(1)
@@ -66,3 +67,19 @@ async def test_a_deadline_in_the_wait_for_a_replica_is_answered_as_a_refusal() -
     assert (exchange.trailers["gw-delivered"], exchange.trailers["gw-attempts"]) == ("0", "0")
     assert exchange.trailers["gw-reason"] == "deadline"
     assert int(exchange.trailers["gw-queue-ms"]) >= 99
+
+
+@pytest.mark.parametrize("window", [0, 10, 40, 47])
+async def test_tokens_that_the_clients_window_kept_back_do_not_count_as_delivered(window: int) -> None:
+    """The account is of what was put on the wire in whole messages, whatever was on its way."""
+    replica = ScriptedReplica(sends(*(token(index) for index in range(9)), then=wait_for_ever))
+    initial_window_size = 4
+    async with gateway(replica) as front:
+        exchange = await infer_raw(front, {initial_window_size: window})
+    messages, half = whole_messages(bytes(exchange.data))
+    whole = [InferResponse.FromString(message) for message in messages]
+    assert sum(5 + len(message) for message in messages) + len(half) == window
+    assert exchange.status == DEADLINE_EXCEEDED
+    assert exchange.trailers["gw-delivered"] == str(len(whole))
+    digest = crc32("".join(one.text for one in whole).encode())
+    assert exchange.trailers["gw-digest"] == f"{digest:08x}"

@@ -30,7 +30,6 @@ from tests.replica.support import (
     GENERATE,
     GET_FAULTS,
     INJECT_FAULT,
-    PROMPT,
     UNDRAIN,
     Crashed,
     Reading,
@@ -41,8 +40,6 @@ from tests.replica.support import (
     read,
     virtual,
 )
-
-pytestmark = pytest.mark.usefixtures("autojump_clock")
 
 
 async def inject(channel: Channel, **fault: Any) -> replica_pb2.InjectFaultResponse:
@@ -56,7 +53,7 @@ async def inject(channel: Channel, **fault: Any) -> replica_pb2.InjectFaultRespo
 # A generation that goes well.
 
 
-async def test_every_token_comes_when_it_is_due() -> None:
+async def test_every_token_comes_when_it_is_due(autojump_clock: MockClock) -> None:
     """After the prefill, one each delay; the final one says how it ended and what it cost; OK."""
     async with virtual(prefill=1.0) as (_, channel):
         reading = await read(channel, a_request(4))
@@ -69,7 +66,7 @@ async def test_every_token_comes_when_it_is_due() -> None:
     assert (reading.ended, reading.trailers) == (("OK", None), {"gw-load": "0/4"})
 
 
-async def test_a_stop_string_ends_it_with_STOP() -> None:  # noqa: N802 - the reason's name
+async def test_a_stop_string_ends_it_with_STOP(autojump_clock: MockClock) -> None:  # noqa: N802 - the reason's name
     """Within the token that completes it."""
     async with virtual() as (_, channel):
         reading = await read(channel, a_request(8, sampling=Sampling(stop=[oracle(3)[2][1].strip()])))
@@ -78,7 +75,7 @@ async def test_a_stop_string_ends_it_with_STOP() -> None:  # noqa: N802 - the re
     assert reading.responses[-1].usage.completion_tokens == 3
 
 
-async def test_a_continuation_begins_where_the_first_part_ended() -> None:
+async def test_a_continuation_begins_where_the_first_part_ended(autojump_clock: MockClock) -> None:
     """Its first index is what was already generated; usage counts the whole generation."""
     async with virtual() as (_, channel):
         reading = await read(
@@ -88,7 +85,7 @@ async def test_a_continuation_begins_where_the_first_part_ended() -> None:
     assert reading.responses[-1].usage.completion_tokens == 8
 
 
-async def test_without_a_delay_it_is_as_fast_as_the_caller_reads() -> None:
+async def test_without_a_delay_it_is_as_fast_as_the_caller_reads(autojump_clock: MockClock) -> None:
     """10,000 tokens in no time, each exact."""
     async with virtual(token_delay=0) as (_, channel):
         reading = await read(channel, a_request(10_000))
@@ -97,7 +94,7 @@ async def test_without_a_delay_it_is_as_fast_as_the_caller_reads() -> None:
     assert reading.ended_at == 0.0
 
 
-async def test_a_caller_that_does_not_read_stops_the_model() -> None:
+async def test_a_caller_that_does_not_read_stops_the_model(autojump_clock: MockClock) -> None:
     """Flow control reaches the engine: what was generated is what fits the window, until somebody reads."""
     async with virtual(token_delay=0) as (replica, channel):
         engine = replica._control.engine
@@ -115,20 +112,23 @@ async def test_a_caller_that_does_not_read_stops_the_model() -> None:
 
 
 @pytest.mark.parametrize(("tokens", "options"), [(0, {"prefill": 3600.0}), (2, {}), (2, {"fault": "freeze@2"})])
-async def test_a_call_that_is_cancelled_gives_its_slot_back_at_once(tokens: int, options: dict[str, Any]) -> None:
+async def test_a_call_that_is_cancelled_gives_its_slot_back_at_once(
+    tokens: int, options: dict[str, Any], autojump_clock: MockClock
+) -> None:
     """In its prefill, between tokens and frozen: nothing is active in the answer to the very next question."""
     async with virtual(**options) as (_, channel):
-        async with channel.open_stream(GENERATE, a_request(8)) as stream:
-            messages = aiter(stream)
-            assert [(await anext(messages)).index for _ in range(tokens)] == list(range(tokens))
+        reading = Reading()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reading.run, channel, a_request(8))
+            await trio.sleep(2.5 * DELAY)
             assert (await info(channel)).active_requests == 1
-            left_at = trio.current_time()
+            nursery.cancel_scope.cancel()
         after = await info(channel)
         assert (after.active_requests, after.requests_cancelled_total, after.tokens_generated_total) == (0, 1, tokens)
-        assert trio.current_time() == left_at
+        assert (reading.tokens, trio.current_time()) == (oracle(tokens), 2.5 * DELAY)
 
 
-async def test_a_call_in_the_same_read_as_a_reset_gets_the_slot() -> None:
+async def test_a_call_in_the_same_read_as_a_reset_gets_the_slot(autojump_clock: MockClock) -> None:
     """Whichever of the two handlers trio happens to run first."""
     async with virtual(max_capacity=1, prefill=3600.0) as (_, channel):
         for _ in range(50):
@@ -137,7 +137,7 @@ async def test_a_call_in_the_same_read_as_a_reset_gets_the_slot() -> None:
         assert (await info(channel)).requests_cancelled_total == 50
 
 
-async def test_one_call_more_than_there_are_slots_is_refused() -> None:
+async def test_one_call_more_than_there_are_slots_is_refused(autojump_clock: MockClock) -> None:
     """RESOURCE_EXHAUSTED, busy, at once and without a byte of an answer; those that run are not disturbed."""
     async with virtual(max_capacity=2) as (_, channel), trio.open_nursery() as nursery:
         running = [Reading(), Reading()]
@@ -151,23 +151,23 @@ async def test_one_call_more_than_there_are_slots_is_refused() -> None:
     assert [reading.trailers["gw-load"] for reading in running] == ["1/2", "0/2"]
 
 
-async def test_the_slot_of_a_call_that_has_ended_is_free_for_the_next() -> None:
+async def test_the_slot_of_a_call_that_has_ended_is_free_for_the_next(autojump_clock: MockClock) -> None:
     """A hundred calls, one after the other, on one slot."""
     async with virtual(max_capacity=1, token_delay=0) as (_, channel):
         for _ in range(100):
             assert (await read(channel, a_request(2))).ended == ("OK", None)
 
 
-async def test_a_deadline_ends_the_call_and_frees_the_slot() -> None:
+async def test_a_deadline_ends_the_call_and_frees_the_slot(autojump_clock: MockClock) -> None:
     """DEADLINE_EXCEEDED when it passes, after the tokens that were due before."""
     async with virtual(prefill=1.0) as (_, channel):
-        reading = await read(channel, a_request(8), deadline=trio.current_time() + 1.6)
-        assert (reading.tokens, reading.ended, reading.ended_at) == (oracle(2), ("DEADLINE_EXCEEDED", None), 1.6)
+        reading = await read(channel, a_request(8), deadline=trio.current_time() + 1.625)
+        assert (reading.tokens, reading.ended, reading.ended_at) == (oracle(2), ("DEADLINE_EXCEEDED", None), 1.625)
         after = await info(channel)
         assert (after.active_requests, after.requests_cancelled_total) == (0, 1)
 
 
-async def test_a_bad_request_takes_no_slot() -> None:
+async def test_a_bad_request_takes_no_slot(autojump_clock: MockClock) -> None:
     """INVALID_ARGUMENT naming the field, with the load in the trailers as always."""
     async with virtual(max_capacity=1) as (_, channel):
         refused = await read(channel, a_request(8, prompt=""))
@@ -177,7 +177,7 @@ async def test_a_bad_request_takes_no_slot() -> None:
         assert refused.trailers["gw-load"] == "0/1"
 
 
-async def test_it_says_who_it_is() -> None:
+async def test_it_says_who_it_is(autojump_clock: MockClock) -> None:
     """Everything of GetInfo that does not change, and zeros."""
     async with virtual(id="r7", model="m", model_version="v3", max_capacity=9) as (_, channel):
         assert await info(channel) == GetInfoResponse(
@@ -188,7 +188,7 @@ async def test_it_says_who_it_is() -> None:
 # Draining.
 
 
-async def test_a_draining_replica_refuses_and_finishes() -> None:
+async def test_a_draining_replica_refuses_and_finishes(autojump_clock: MockClock) -> None:
     """New calls: UNAVAILABLE, draining. Running ones: to their end. After Undrain, as before."""
     async with virtual() as (_, channel), trio.open_nursery() as nursery:
         running = Reading()
@@ -210,7 +210,9 @@ async def test_a_draining_replica_refuses_and_finishes() -> None:
     [({}, 5), ({"fault": "freeze@2"}, 2), ({"prefill": 60.0}, 0)],
     ids=["paced", "frozen", "prefill"],
 )
-async def test_what_still_runs_when_the_time_is_up_is_handed_over(options: dict[str, Any], tokens: int) -> None:
+async def test_what_still_runs_when_the_time_is_up_is_handed_over(
+    options: dict[str, Any], tokens: int, autojump_clock: MockClock
+) -> None:
     """UNAVAILABLE, handover, after its last whole token, at the deadline; the rest elsewhere completes the stream."""
     async with virtual(**options) as (_, channel), trio.open_nursery() as nursery:
         broken = Reading()
@@ -225,7 +227,7 @@ async def test_what_still_runs_when_the_time_is_up_is_handed_over(options: dict[
     assert broken.tokens + rest.tokens == oracle(8)
 
 
-async def test_draining_again_replaces_the_time_that_is_left() -> None:
+async def test_draining_again_replaces_the_time_that_is_left(autojump_clock: MockClock) -> None:
     """A drain of no time at all hands over at once what a long one would have let finish."""
     async with virtual() as (_, channel), trio.open_nursery() as nursery:
         running = Reading()
@@ -238,18 +240,17 @@ async def test_draining_again_replaces_the_time_that_is_left() -> None:
     assert running.ended_at == 1.5 * DELAY
 
 
-async def test_a_stream_without_delays_is_handed_over_too() -> None:
+async def test_a_stream_without_delays_is_handed_over_too(autojump_clock: MockClock) -> None:
     """Its tokens are always due; the drain is looked at after each batch, and what came is whole."""
-    async with virtual(token_delay=0) as (_, channel):
-        async with channel.open_stream(GENERATE, a_request(32_768)) as stream:
-            await channel.unary(DRAIN, DrainRequest(timeout=0))
-            tokens = []
-            with pytest.raises(RpcError) as caught:
-                async for response in stream:
-                    tokens.append((response.index, response.text))  # noqa: PERF401 - it ends in the middle
-        assert caught.value.metadata_value("gw-reason") == "handover"
-        assert len(tokens) < 32_768
-        assert tokens == oracle(len(tokens))
+    async with virtual(token_delay=0) as (_, channel), trio.open_nursery() as nursery:
+        running = Reading()
+        nursery.start_soon(running.run, channel, a_request(32_768))
+        while not running.responses:
+            await trio.lowlevel.checkpoint()
+        await channel.unary(DRAIN, DrainRequest(timeout=0))
+    assert running.ended == ("UNAVAILABLE", "handover")
+    assert len(running.tokens) < 32_768
+    assert running.tokens == oracle(len(running.tokens))
 
 
 # Faults.
@@ -266,7 +267,9 @@ async def test_a_stream_without_delays_is_handed_over_too() -> None:
         ("close@3", [0, 1, 2], ("UNAVAILABLE", None)),
     ],
 )
-async def test_a_fault_is_what_the_caller_sees(fault: str, indexes: list[int], ended: tuple[str, str | None]) -> None:
+async def test_a_fault_is_what_the_caller_sees(
+    fault: str, indexes: list[int], ended: tuple[str, str | None], autojump_clock: MockClock
+) -> None:
     """The tokens before it, then its ending; the slot is free and the replica lives."""
     async with virtual(fault=fault) as (replica, channel), trio.open_nursery() as nursery:
         reading = await read(channel, a_request(8))
@@ -275,7 +278,7 @@ async def test_a_fault_is_what_the_caller_sees(fault: str, indexes: list[int], e
             assert (await info(another)).active_requests == 0
 
 
-async def test_a_closed_connection_takes_every_stream_on_it_along() -> None:
+async def test_a_closed_connection_takes_every_stream_on_it_along(autojump_clock: MockClock) -> None:
     """And no other connection."""
     async with virtual(fault="close@3") as (replica, channel), trio.open_nursery() as nursery:
         async with connected(replica, nursery) as elsewhere:
@@ -288,7 +291,7 @@ async def test_a_closed_connection_takes_every_stream_on_it_along() -> None:
         assert (beside.ended, far.tokens) == (("OK", None), oracle(3))
 
 
-async def test_a_frozen_stream_keeps_its_slot_and_everything_else_alive() -> None:
+async def test_a_frozen_stream_keeps_its_slot_and_everything_else_alive(autojump_clock: MockClock) -> None:
     """It goes on when the faults are cleared, one token a delay."""
     async with virtual(fault="freeze@2") as (_, channel), trio.open_nursery() as nursery:
         frozen = Reading()
@@ -301,7 +304,7 @@ async def test_a_frozen_stream_keeps_its_slot_and_everything_else_alive() -> Non
     assert frozen.times == [DELAY, 2 * DELAY, 1000.0, 1000.0 + DELAY]
 
 
-async def test_a_crash_ends_the_process_when_its_token_is_due() -> None:
+async def test_a_crash_ends_the_process_when_its_token_is_due(autojump_clock: MockClock) -> None:
     """Not before: the tokens before it have been sent."""
     with pytest.RaisesGroup(Crashed, flatten_subgroups=True):
         async with virtual(fault="crash@3") as (_, channel), trio.open_nursery() as nursery:
@@ -313,7 +316,7 @@ async def test_a_crash_ends_the_process_when_its_token_is_due() -> None:
     assert trio.current_time() >= 4 * DELAY
 
 
-async def test_a_fault_that_is_injected_acts_on_running_streams_too() -> None:
+async def test_a_fault_that_is_injected_acts_on_running_streams_too(autojump_clock: MockClock) -> None:
     """Slow from now on; the plan in the answer is the whole plan."""
     async with virtual(fault="freeze@90") as (_, channel), trio.open_nursery() as nursery:
         running = Reading()
@@ -325,7 +328,7 @@ async def test_a_fault_that_is_injected_acts_on_running_streams_too() -> None:
     assert running.times == [DELAY, 2 * DELAY, 4.5 * DELAY, 8.5 * DELAY]
 
 
-async def test_a_seed_restarts_the_random_sequence() -> None:
+async def test_a_seed_restarts_the_random_sequence(autojump_clock: MockClock) -> None:
     """The same calls are refused again."""
     async with virtual(token_delay=0) as (_, channel):
         outcomes = []
@@ -336,10 +339,10 @@ async def test_a_seed_restarts_the_random_sequence() -> None:
         assert set(outcomes[0]) == {("OK", None), ("UNAVAILABLE", "injected")}
 
 
-async def test_a_fault_that_cannot_be_used_changes_nothing() -> None:
+async def test_a_fault_that_cannot_be_used_changes_nothing(autojump_clock: MockClock) -> None:
     """INVALID_ARGUMENT naming the field and what is allowed."""
     async with virtual(fault="slow=2") as (_, channel):
-        with pytest.raises(RpcError, match="error_rate = 2.0: must be above 0 and at most 1") as caught:
+        with pytest.raises(RpcError, match=r"error_rate = 2\.0: must be above 0 and at most 1") as caught:
             await inject(channel, error_rate=2)
         assert caught.value.code == StatusCode.INVALID_ARGUMENT
         plan = (await channel.unary(GET_FAULTS, GetFaultsRequest())).plan
@@ -361,7 +364,7 @@ async def test_a_fault_that_cannot_be_used_changes_nothing() -> None:
     ids=["Drain", "Undrain", "InjectFault", "ClearFaults", "GetFaults"],
 )
 async def test_a_peer_on_another_machine_may_call_but_give_no_orders(
-    order: Callable[[Channel], Awaitable[Any]],
+    order: Callable[[Channel], Awaitable[Any]], autojump_clock: MockClock
 ) -> None:
     """PERMISSION_DENIED, and nothing has changed."""
     async with virtual(peer_address="192.0.2.1:4711") as (_, channel):
@@ -386,7 +389,7 @@ async def test_a_peer_on_another_machine_may_call_but_give_no_orders(
         ("", False),
     ],
 )
-def test_loopback_is_told_by_the_address_alone(address: str, expected: bool) -> None:  # noqa: FBT001 - a table
+def test_loopback_is_told_by_the_address_alone(address: str, expected: bool) -> None:
     """Both families, and the one mapped into the other; a name is nobody's word for it."""
     assert is_loopback(address) is expected
 
@@ -394,8 +397,3 @@ def test_loopback_is_told_by_the_address_alone(address: str, expected: bool) -> 
 def test_a_peer_with_a_certificate_may_give_orders_from_anywhere() -> None:
     """A server takes one only where it was given the authority for it."""
     require_trusted(Peer("192.0.2.1:1", {"subject": ()}))
-
-
-def test_the_clock_of_these_tests_is_virtual(autojump_clock: MockClock) -> None:
-    """No test here waits for real."""
-    assert autojump_clock.autojump_threshold == 0

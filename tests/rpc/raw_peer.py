@@ -40,14 +40,19 @@ def framed(message: bytes, *, compressed: bool = False) -> bytes:
 
 def unframed(data: bytes) -> list[bytes]:
     """The whole messages in ``data``; what is left of an unfinished one must be nothing."""
+    messages, rest = whole_messages(data)
+    assert not rest
+    return messages
+
+
+def whole_messages(data: bytes) -> tuple[list[bytes], bytes]:
+    """The whole messages in ``data``, and what there is of one more."""
     messages = []
-    while data:
-        end = 5 + int.from_bytes(data[1:5], "big")
+    while len(data) >= (end := 5 + int.from_bytes(data[1:5], "big")) and data:
         assert data[0] == 0
-        assert len(data) >= end
         messages.append(data[5:end])
         data = data[end:]
-    return messages
+    return messages, data
 
 
 def cut_frames(data: bytes | bytearray) -> list[Frame]:
