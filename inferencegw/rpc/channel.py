@@ -7,9 +7,9 @@ before control returns. Nothing waits for a peer that is gone: a lost connection
 
 import math
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 from google.protobuf.message import DecodeError, Message
@@ -153,7 +153,7 @@ class Channel:
         await self._wait_slot(deadline)
         now = trio.current_time()
         call = self._connection.open_call(method.path, timeout=deadline - now, metadata=metadata, now=now)
-        stream = ClientStream(self._link, call, method.response_type)
+        stream = ClientStream(call, method.response_type, Doorbell(), self._link.flush_soon)
         call.owner = stream
         self._link.reset_clock()
         try:
@@ -224,14 +224,24 @@ def _wake(stream: Stream) -> None:
         stream.owner.wake()
 
 
-class ClientStream:
-    """One call, from its caller's side. Opened by :meth:`Channel.open_stream`."""
+class Bell(Protocol):
+    """A wake-up for one waiter, which keeps one ring; :class:`~inferencegw.rpc.doorbell.Doorbell` is trio's."""
 
-    def __init__(self, link: Link, call: OutboundCall, response_type: Any) -> None:
-        self._link = link
+    def ring(self) -> None: ...
+    async def wait(self) -> None: ...
+
+
+class ClientStream:
+    """One call, from its caller's side. Opened by :meth:`Channel.open_stream`.
+
+    It knows no event loop: what there is to wait for rings ``bell``, and ``flush_soon`` has the output sent.
+    """
+
+    def __init__(self, call: OutboundCall, response_type: Any, bell: Bell, flush_soon: Callable[[], None]) -> None:
         self._call = call
         self._parse = response_type.FromString
-        self._bell = Doorbell()
+        self._bell = bell
+        self._flush_soon = flush_soon
 
     @property
     def initial_metadata(self) -> Metadata:
@@ -262,8 +272,8 @@ class ClientStream:
         while True:
             data = call.take()
             if data:
-                if self._link.connection.output_bytes:
-                    self._link.flush_soon()
+                if call.connection.output_bytes:
+                    self._flush_soon()
                 return [self._decode(message) for message in data]
             if call.closed:
                 if call.error is not None:
@@ -285,7 +295,7 @@ class ClientStream:
             rest = rest[call.write(rest) :]
             if not rest:
                 call.end_request()
-            self._link.flush_soon()
+            self._flush_soon()
             if not rest:
                 return
             await self._bell.wait()

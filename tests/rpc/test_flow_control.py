@@ -1,32 +1,38 @@
 """Flow control: who does not read stops who sends to it, and nothing in between grows.
 
 Every byte is accounted for: what is on the wire is exactly the window that was given, and what a handler could send
-exactly what fits into it. Where grpcio is the other end, its own buffers and window estimates come on top, so those
-tests compare with a handler that was stopped, and count exactly only what arrives in the end.
+exactly what fits into it. Where grpcio is the other end, its own buffers and estimates come on top: those tests ask that
+the sender has stopped long before its end while other calls come and go, and count exactly what arrives in the end.
 """
 
+import contextlib
 from collections.abc import Iterator
+from functools import partial
 
 import grpc
 import pytest
 import trio
 import trio.testing
-from hyperframe.frame import DataFrame, PingFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
+from hyperframe.frame import DataFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
+from trio.testing import MockClock
 
 from inferencegw.config import RpcLimits
-from inferencegw.errors import ConnectionLost, RpcError
+from inferencegw.errors import RpcError, StatusCode
 from inferencegw.rpc import Server, ServerCall, open_channel
-from inferencegw.v1.replica_pb2 import GenerateRequest, GenerateResponse
-from tests.rpc.raw_peer import RawPeer, framed
+from inferencegw.rpc.outbox import HIGH_WATER_BYTES
+from inferencegw.v1.replica_pb2 import GenerateRequest, GenerateResponse, GetInfoRequest, GetInfoResponse
+from tests.rpc.raw_peer import FRAME_HEADER_BYTES, RawPeer, framed
 from tests.rpc.support import (
     GENERATE,
-    PairMaker,
+    GET_INFO,
     RESPONSE_HEADERS,
+    PairMaker,
     Replica,
     a_request,
     answer,
     ask,
     finish,
+    finish_unary,
     generated,
     give_up,
     grpcio_channel,
@@ -36,6 +42,7 @@ from tests.rpc.support import (
     raw_server,
     running,
     start_generate,
+    start_get_info,
     start_reading,
     tokens,
 )
@@ -45,21 +52,24 @@ INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE = SettingsFrame.INITIAL_WINDOW_SIZE, Setting
 
 TEXT = GenerateResponse(text="t" * 1000)
 FRAMED_BYTES = len(framed(TEXT.SerializeToString()))
-CANCEL, ENHANCE_YOUR_CALM = 8, 11  # RFC 9113 section 7
+LONG_TEXT = GenerateResponse(text="t" * 50_000)
+MANY = 400  # times LONG_TEXT is 20 MB
+CANCEL = 8  # RFC 9113 section 7
 
 
 class Sender:
-    """A handler that sends TEXT ``max_tokens`` times and counts what it could send."""
+    """A handler that sends one message ``max_tokens`` times and counts what it could send."""
 
-    def __init__(self) -> None:
+    def __init__(self, message: GenerateResponse = TEXT) -> None:
         self.sent = 0
         self.error: BaseException | None = None
+        self._message = message
 
     async def __call__(self, call: ServerCall) -> None:
         """Send."""
         try:
             for _ in range(call.request.max_tokens):
-                await call.send(TEXT)
+                await call.send(self._message)
                 self.sent += 1
         except BaseException as error:
             self.error = error
@@ -213,62 +223,58 @@ async def test_a_handler_that_waits_for_a_window_ends_with_its_connection(make_p
 
 async def test_a_grpcio_client_that_does_not_read_stops_its_handler() -> None:
     """C core buffers what it likes, and then no more; reading on gets every token."""
-    count = 20_000
-    sender = Sender()
+    sender = Sender(LONG_TEXT)
     async with running(Replica(sender).service) as ours:
         with grpcio_channel(ours.port) as channel:
-            call = start_generate(channel, a_request(count))
-            stopped_at = await progress_of(sender)
-            assert stopped_at < count // 4
+            call = start_generate(channel, a_request(MANY))
+            for _ in range(100):
+                await finish_unary(start_get_info(channel))
+            assert sender.sent < MANY // 2
             answered = await finish(call)
-    assert (answered.code, answered.messages) == (grpc.StatusCode.OK, [TEXT] * count)
-    assert sender.sent == count
+    assert (answered.code, answered.messages) == (grpc.StatusCode.OK, [LONG_TEXT] * MANY)
+    assert sender.sent == MANY
 
 
-async def progress_of(sender: Sender) -> int:
-    """How far the handler came before it stopped: a whole quiet moment without a step."""
-    before = -1
-    while before != sender.sent:
-        before = sender.sent
-        await trio.testing.wait_all_tasks_blocked(0.1)
-    return before
+async def test_a_transport_that_takes_nothing_stops_the_handler_and_not_the_reader() -> None:
+    """A full socket buffer is a slow reader too, even where every window is open.
 
-
-@on_both_wires
-async def test_a_peer_that_reads_nothing_at_all_is_cut_off(make_pair: PairMaker) -> None:
-    """What we owe it (here answers to PINGs) is bounded by ``max_output_bytes`` or by its flood budget."""
-    replica = Replica()
-    async with raw_client(Server([replica.service]), make_pair) as peer:
-        for _ in range(300):
-            await peer.send(PingFrame(0, opaque_data=b"noreader"))
-        await peer.until_eof()
-        assert [goaway.error_code for goaway in peer.goaways()] == [ENHANCE_YOUR_CALM]
-
-
-async def test_a_transport_that_takes_nothing_stops_the_handlers_and_not_the_reader() -> None:
-    """A full socket buffer is a slow reader too: windows are open, but nothing more is piled up than the high-water mark.
-
-    The reset that the peer sends meanwhile is still heard.
+    The output buffer fills up to its high-water mark, and the reset that the peer sends meanwhile is still heard.
     """
     sender = Sender()
     replica = Replica(sender)
     ours, theirs = trio.testing.lockstep_stream_pair()
+    on_wire = FRAMED_BYTES + FRAME_HEADER_BYTES
     with give_up():
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(lambda: Server([replica.service]).serve_stream(theirs, peer_address="pipe"))
+            nursery.start_soon(partial(Server([replica.service]).serve_stream, theirs, peer_address="pipe"))
             peer = RawPeer(ours, is_client=True)
-            async with trio.open_nursery() as reading:
-                reading.start_soon(peer.until, lambda: bool(peer.control))
-                await peer.start({INITIAL_WINDOW_SIZE: 2**24})
+            await peer.start({INITIAL_WINDOW_SIZE: 2**24})
             await peer.open_windows()
             await ask(peer, 1, a_request(100_000))
             await trio.testing.wait_all_tasks_blocked()
             stopped_at = sender.sent
-            assert 0 < stopped_at < 2 * OUTPUT_HIGH_WATER_BYTES // FRAMED_BYTES
+            assert HIGH_WATER_BYTES // on_wire - 1 <= stopped_at <= HIGH_WATER_BYTES // on_wire
             await peer.send(RstStreamFrame(1, error_code=CANCEL))
             await replica.until_active(0)
             assert sender.sent == stopped_at
             await peer.stream.aclose()
+
+
+async def test_a_peer_that_asks_and_never_reads_is_cut_off(autojump_clock: MockClock) -> None:
+    """Answers without flow control (statuses) pile up to ``max_output_bytes`` and no further."""
+    limits = RpcLimits(max_output_bytes=65_536)
+    server = Server([], limits=limits)
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    with give_up():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(server.serve_stream, theirs, peer_address="pipe"))
+            peer = RawPeer(ours, is_client=True)
+            await peer.start()
+            with pytest.raises(trio.BrokenResourceError):
+                for stream_id in range(1, 20_001, 2):
+                    await ask(peer, stream_id, a_request())
+            assert 200 < stream_id < 4000  # answers of 35 to 650 octets each
+    assert server.statistics().connections == 0
 
 
 # The client's end.
@@ -278,19 +284,18 @@ async def test_a_transport_that_takes_nothing_stops_the_handlers_and_not_the_rea
 async def test_a_caller_that_does_not_read_gives_no_credit(make_pair: PairMaker) -> None:
     """The server may send one window for the call; its WINDOW_UPDATE comes when the caller has read."""
     fitting = WINDOW // FRAMED_BYTES
-    async with raw_server(make_pair) as (channel, peer, _):
-        async with channel.open_stream(GENERATE, a_request()) as stream:
-            await peer.until_closed(1)
-            await answer(peer, 1, *[TEXT] * fitting, status=None)
-            await peer.round_trip()
-            assert peer.streams[1].window_updates == []
-            received = 0
-            async for batch in stream.batches():
-                received += len(batch)
-                if received == fitting:
-                    break
-            await peer.until(lambda: sum(peer.streams[1].window_updates) >= fitting * FRAMED_BYTES // 2)
-            assert sum(peer.streams[1].window_updates) <= fitting * FRAMED_BYTES
+    async with raw_server(make_pair) as (channel, peer, _), channel.open_stream(GENERATE, a_request()) as stream:
+        await peer.until_closed(1)
+        await answer(peer, 1, *[TEXT] * fitting, status=None)
+        await peer.round_trip()
+        assert peer.streams[1].window_updates == []
+        received = 0
+        async for batch in stream.batches():
+            received += len(batch)
+            if received == fitting:
+                break
+        await peer.until(lambda: sum(peer.streams[1].window_updates) >= fitting * FRAMED_BYTES // 2)
+        assert sum(peer.streams[1].window_updates) <= fitting * FRAMED_BYTES
 
 
 @on_both_wires
@@ -354,35 +359,41 @@ async def test_a_request_waits_for_the_servers_window(make_pair: PairMaker) -> N
     assert answered == tokens(1)
 
 
-async def test_a_request_that_is_cut_short_by_its_answer_is_not_sent_to_its_end() -> None:
+async def test_a_request_that_is_refused_before_its_end_is_not_sent_to_its_end() -> None:
     """A server may refuse a prompt before it has all of it: the caller gets the status at once."""
-    async with raw_server() as (channel, peer, _):
-        with pytest.raises(RpcError) as raised:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(refuse, peer)
-                with strip_group():
-                    await channel.unary(GENERATE, a_request(prompt="p" * 200_000))
-        assert raised.value.message == "too long"
+    async with raw_server() as (channel, peer, _), trio.open_nursery() as nursery:
+        errors: list[RpcError] = []
+
+        async def call() -> None:
+            with pytest.raises(RpcError) as raised:
+                await channel.unary(GENERATE, a_request(prompt="p" * 200_000))
+            errors.append(raised.value)
+
+        nursery.start_soon(call)
+        await peer.until(lambda: len(peer.streams[1].data) == WINDOW)
+        refusal = [*RESPONSE_HEADERS, ("grpc-status", "3"), ("grpc-message", "too long")]
+        await peer.send(peer.headers(1, refusal, end_stream=True))
+        await peer.until_closed(1)
+        await peer.open_windows(1)
+        await settled(peer)
+        assert len(peer.streams[1].data) == WINDOW
+        assert [(error.code, error.message) for error in errors] == [(StatusCode.INVALID_ARGUMENT, "too long")]
 
 
 async def test_a_grpcio_server_whose_caller_does_not_read_is_stopped() -> None:
     """Its handler gets no further than both sides' buffers; reading on gets every token."""
-    count, yielded = 20_000, []
+    yielded = []
 
     def generate(_request: GenerateRequest, _context: grpc.ServicerContext) -> Iterator[GenerateResponse]:
-        for index in range(count):
+        for index in range(MANY):
             yielded.append(index)
-            yield TEXT
+            yield LONG_TEXT
 
-    with give_up(), grpcio_server(generate) as theirs:
-        async with (
-            open_channel("127.0.0.1", theirs.port) as channel,
-            channel.open_stream(GENERATE, a_request()) as stream,
-        ):
-            before = -1
-            while before != len(yielded):
-                before = len(yielded)
-                await trio.testing.wait_all_tasks_blocked(0.1)
-            assert before < count // 4
-            assert [message async for message in stream] == [TEXT] * count
-    assert len(yielded) == count
+    with give_up(), grpcio_server(generate, lambda _request, _context: GetInfoResponse()) as theirs:
+        async with open_channel("127.0.0.1", theirs.port) as channel:
+            async with channel.open_stream(GENERATE, a_request()) as stream:
+                for _ in range(100):
+                    await channel.unary(GET_INFO, GetInfoRequest())
+                assert len(yielded) < MANY // 2
+                assert [message async for message in stream] == [LONG_TEXT] * MANY
+    assert len(yielded) == MANY

@@ -38,7 +38,7 @@ def test_an_idle_connection_is_never_asked() -> None:
 
 
 def test_a_complaint_doubles_the_time() -> None:
-    """gRPC A8: ask half as often after ``too_many_pings``."""
+    """GRPC A8: ask half as often after ``too_many_pings``."""
     keepalive = Keepalive(30.0, 10.0, now=0.0)
     keepalive.back_off()
     assert keepalive.next_deadline() == 60.0

@@ -37,7 +37,7 @@ def test_any_cut_gives_the_same_messages(messages: list[tuple[bytes, bool]], dat
 
 
 @pytest.mark.parametrize(("length", "fits"), [(LIMIT, True), (LIMIT + 1, False), (2**32 - 1, False)])
-def test_the_length_is_judged_by_its_prefix_alone(length: int, fits: bool) -> None:  # noqa: FBT001
+def test_the_length_is_judged_by_its_prefix_alone(length: int, fits: bool) -> None:
     """Five bytes are enough to refuse a message of four gigabytes."""
     reader = MessageReader(LIMIT, "identity")
     prefix = struct.pack(">BI", 0, length)
@@ -66,7 +66,7 @@ def test_a_gzip_bomb_is_stopped_at_the_limit() -> None:
     ],
 )
 def test_a_broken_message_ends_the_stream_as_internal(wire: bytes, encoding: str, said: str) -> None:
-    """gRPC over HTTP/2: a flag without an encoding, and what does not inflate, are INTERNAL."""
+    """GRPC over HTTP/2: a flag without an encoding, and what does not inflate, are INTERNAL."""
     with pytest.raises(RpcError, match=said) as caught:
         MessageReader(LIMIT, encoding).feed(wire, [])
     assert caught.value.code is StatusCode.INTERNAL

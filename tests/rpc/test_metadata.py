@@ -74,7 +74,7 @@ def test_a_timeout_is_rounded_down_by_less_than_a_millionth(seconds: float) -> N
     [(b"1H", 3600), (b"2M", 120), (b"3S", 3), (b"4m", 4e-3), (b"5u", 5e-6), (b"99999999n", 0.099999999)],
 )
 def test_each_unit_is_read(wire: bytes, seconds: float) -> None:
-    """gRPC over HTTP/2, TimeoutUnit."""
+    """GRPC over HTTP/2, TimeoutUnit."""
     assert math.isclose(decode_timeout(wire), seconds)
 
 

@@ -1,0 +1,136 @@
+"""One generation: the call that brings it, and its tokens as an asynchronous iterator.
+
+The rule: a call is a block. Entering it sends the request, leaving it before its end resets the stream before control
+returns, and so the gateway and the replica stop as well. A call of which it is certain that no handler has seen it
+(``maybe_processed`` False: the connection went away under it, or the stream was refused) is sent once more, unasked: it
+cannot do anything twice.
+"""
+
+import math
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Final
+
+import anyio
+
+from inferencegw.client.token import Token
+from inferencegw.client.transcript import Transcript
+from inferencegw.errors import Metadata, RpcError, StatusCode
+from inferencegw.rpc import ClientStream, Method
+from inferencegw.rpc.anyio_channel import AnyioChannel
+from inferencegw.v1 import gateway_pb2
+from inferencegw.v1.gateway_pb2 import InferRequest, InferResponse
+
+__all__ = ["AsyncGeneration", "InferCall"]
+
+INFER: Final = Method.of(gateway_pb2.DESCRIPTOR.services_by_name["InferenceGateway"], "Infer")
+
+
+class InferCall:
+    """One ``Infer`` call over whichever channel ``connect`` gives; ``timeout`` is for all of it, from :meth:`open` on."""
+
+    def __init__(
+        self, connect: Callable[[], Awaitable[AnyioChannel]], request: InferRequest, timeout: float
+    ) -> None:
+        self.request = request
+        self._connect = connect
+        self._timeout = timeout
+        self._deadline = math.inf
+        self._stream: ClientStream | None = None
+        self._streams = AsyncExitStack()
+        self._may_retry = True
+
+    @property
+    def initial_metadata(self) -> Metadata:
+        """The response's initial metadata; empty until it came."""
+        return () if self._stream is None else self._stream.initial_metadata
+
+    @property
+    def trailing_metadata(self) -> Metadata:
+        """The trailing metadata; empty until the call has ended."""
+        return () if self._stream is None else self._stream.trailing_metadata
+
+    async def open(self) -> None:
+        """Send the request.
+
+        Raises:
+            ConnectionLost: there is no connection to the gateway.
+            RpcError: DEADLINE_EXCEEDED before it could be sent.
+        """
+        self._deadline = anyio.current_time() + self._timeout
+        await self._send()
+
+    async def close(self) -> None:
+        """Leave: reset the stream unless it has ended."""
+        await self._streams.aclose()
+
+    async def next_batch(self) -> list[InferResponse] | None:
+        """All messages since the last look, at least one; None when the call has ended OK.
+
+        Raises:
+            RpcError: it has ended otherwise; the messages that came before have been returned.
+        """
+        assert self._stream is not None, "the generation has not been entered"
+        try:
+            batch = await self._stream.next_batch()
+        except RpcError as error:
+            self._spend_retry(error)
+            await self._streams.aclose()
+            await self._send()
+            return await self.next_batch()
+        self._may_retry = False
+        return batch
+
+    async def _send(self) -> None:
+        channel = await self._channel()
+        opening = channel.open_stream(INFER, self.request, deadline=self._deadline)
+        try:
+            self._stream = await self._streams.enter_async_context(opening)
+        except RpcError as error:
+            self._spend_retry(error)
+            await self._send()
+
+    async def _channel(self) -> AnyioChannel:
+        with anyio.CancelScope(deadline=self._deadline) as scope:
+            return await self._connect()
+        assert scope.cancelled_caught
+        raise RpcError(
+            StatusCode.DEADLINE_EXCEEDED, "the deadline has passed before there was a connection", maybe_processed=False
+        )
+
+    def _spend_retry(self, error: RpcError) -> None:
+        """Return if the call that ended with ``error`` is to be sent again, and the next time raise it."""
+        if not self._may_retry or error.maybe_processed or error.code is not StatusCode.UNAVAILABLE:
+            raise error
+        self._may_retry = False
+
+
+class AsyncGeneration(Transcript):
+    """One generation: a block to enter, and in it an iterator of :class:`~inferencegw.client.Token`.
+
+    Iteration ends when the call has ended OK and every check has passed, and raises
+    :class:`~inferencegw.errors.RpcError` otherwise, after the tokens that came before the end. For one task.
+    """
+
+    def __init__(self, call: InferCall) -> None:
+        super().__init__(call)
+        self.call = call
+
+    async def __aenter__(self) -> "AsyncGeneration":
+        await self.call.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.call.close()
+
+    def __aiter__(self) -> "AsyncGeneration":
+        return self
+
+    async def __anext__(self) -> Token:  # noqa: ASYNC910 - a checkpoint for each batch, not for each token of it
+        while (token := self._take()) is None:
+            if not self._admit(await self.call.next_batch()):
+                raise StopAsyncIteration
+        return token

@@ -1,0 +1,101 @@
+"""Real processes for stories: ``trio-gw`` as a user starts it, and a grpcio client that knows only the messages."""
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from inferencegw.v1 import gateway_pb2, replica_pb2
+
+
+class Process:
+    """One ``trio-gw`` server. ``address`` is what its ready line said."""
+
+    def __init__(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "inferencegw", *arguments, "--log-level", "warning"]
+        self.popen = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.popen.stdout is not None
+        ready = self.popen.stdout.readline()
+        match = re.fullmatch(r"ready grpc=(\S+)\n", ready)
+        assert match is not None, f"{command} said {ready!r}"
+        self.address = match[1]
+
+    @property
+    def resident_mib(self) -> float:
+        """Its resident memory now."""
+        status = Path(f"/proc/{self.popen.pid}/status").read_text(encoding="ascii")
+        return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
+
+    def stop(self) -> int:
+        """SIGTERM; the exit status."""
+        self.popen.terminate()
+        return self.popen.wait(timeout=20)
+
+
+@contextmanager
+def cluster(replicas: int, *replica_flags: str) -> Iterator[tuple[Process, list[Process]]]:
+    """A gateway and its replicas, ended whatever happens; both have connected when this returns."""
+    started: list[Process] = []
+    try:
+        for number in range(replicas):
+            started.append(Process("replica", "--port", "0", "--id", f"r{number}", *replica_flags))
+        seeds = [flag for replica in started for flag in ("--replica", replica.address)]
+        gateway = Process("run", "--port", "0", *seeds)
+        started.append(gateway)
+        _until_all_serve(gateway, replicas)
+        yield gateway, started[:-1]
+    finally:
+        for process in started:
+            process.popen.kill()
+            process.popen.wait()
+            assert process.popen.stdout is not None
+            process.popen.stdout.close()
+
+
+def _until_all_serve(gateway: Process, replicas: int) -> None:
+    """One-token calls until every replica has answered one: idle replicas are picked at random."""
+    with client(gateway.address) as infer:
+        seen: set[str] = set()
+        while len(seen) < replicas:
+            seen.update(token.replica_id for token in infer(prompt="are you there?", max_tokens=1))
+
+
+@contextmanager
+def client(address: str) -> Iterator[Callable[..., Any]]:
+    """``Infer`` as a plain grpcio client calls it."""
+    with grpc.insecure_channel(address) as channel:
+        infer = channel.unary_stream(
+            "/inferencegw.v1.InferenceGateway/Infer",
+            request_serializer=gateway_pb2.InferRequest.SerializeToString,
+            response_deserializer=gateway_pb2.InferResponse.FromString,
+        )
+        yield lambda timeout=None, **fields: infer(gateway_pb2.InferRequest(**fields), timeout=timeout)
+
+
+def info(replica: Process) -> replica_pb2.GetInfoResponse:
+    """What the replica says of itself."""
+    with grpc.insecure_channel(replica.address) as channel:
+        return channel.unary_unary(
+            "/inferencegw.v1.LLMReplica/GetInfo",
+            request_serializer=replica_pb2.GetInfoRequest.SerializeToString,
+            response_deserializer=replica_pb2.GetInfoResponse.FromString,
+        )(replica_pb2.GetInfoRequest())
+
+
+def seconds_until(predicate: Callable[[], bool], *, patience: float) -> float:
+    """How long it took until ``predicate`` held; asked again and again, for at most ``patience`` seconds."""
+    start = time.monotonic()
+    while not predicate():
+        assert time.monotonic() - start < patience, "it never happened"
+    return time.monotonic() - start
+
+
+def trailers(call: Any) -> dict[str, str]:
+    """A call's trailing metadata."""
+    return dict(call.trailing_metadata())

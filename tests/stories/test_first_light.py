@@ -1,0 +1,91 @@
+"""A prompt goes in, tokens come out: the whole product as child processes, seen by a client that is not ours."""
+
+import time
+import zlib
+from typing import Any
+
+import grpc
+import pytest
+
+from tests.stories.processes import client, cluster, info, seconds_until, trailers
+
+
+def status_of(call: Any) -> grpc.StatusCode:
+    """Read a call to its end; its status."""
+    try:
+        for _ in call:
+            pass
+    except grpc.RpcError:
+        pass
+    return call.code()
+
+
+def test_ten_lines_of_grpcio_get_every_token_once() -> None:
+    """Tokens 0 to n-1 in order, the last one final, from two replicas side by side, with an account in the trailers."""
+    with cluster(2, "--token-delay-ms", "1", "--max-capacity", "8") as (gateway, _), client(gateway.address) as infer:
+        calls = [infer(prompt=f"tell me about {number}", max_tokens=20) for number in range(16)]
+        replicas = set()
+        for call in calls:
+            tokens = list(call)
+            assert [token.index for token in tokens] == list(range(20))
+            assert [token.is_final for token in tokens] == [False] * 19 + [True]
+            digest = zlib.crc32("".join(token.text for token in tokens).encode())
+            account = trailers(call)
+            assert (account["gw-delivered"], account["gw-digest"]) == ("20", f"{digest:08x}")
+            replicas |= {token.replica_id for token in tokens}
+        assert replicas == {"r0", "r1"}
+
+
+def test_a_cancel_during_prefill_frees_the_replica_at_once() -> None:
+    """No token has been sent yet, and the replica is told all the same: half a minute of prefill is not waited for."""
+    with cluster(1, "--prefill-ms", "30000") as (gateway, [replica]), client(gateway.address) as infer:
+        call = infer(prompt="never mind", max_tokens=5)
+        seconds_until(lambda: info(replica).active_requests == 1, patience=10)
+        call.cancel()
+        assert seconds_until(lambda: info(replica).active_requests == 0, patience=10) < 1.0
+        assert info(replica).requests_cancelled_total == 1
+
+
+def test_a_deadline_is_kept_to_the_tenth_of_a_second_and_stops_the_replica() -> None:
+    """DEADLINE_EXCEEDED when the client said, not when the tokens are done."""
+    with cluster(1, "--token-delay-ms", "100") as (gateway, [replica]), client(gateway.address) as infer:
+        start = time.monotonic()
+        assert status_of(infer(prompt="hurry", max_tokens=100, timeout=0.5)) is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert 0.5 <= time.monotonic() - start < 0.7
+        assert seconds_until(lambda: info(replica).active_requests == 0, patience=10) < 1.0
+
+
+def test_a_killed_replica_is_reported_with_the_count_of_what_was_delivered() -> None:
+    """kill -9 mid-stream: UNAVAILABLE within 100 ms, and the trailers say exactly how far it got."""
+    with cluster(1, "--token-delay-ms", "20") as (gateway, [replica]), client(gateway.address) as infer:
+        call = infer(prompt="to be continued", max_tokens=1000)
+        got = [next(call) for _ in range(10)]
+        replica.popen.kill()
+        killed = time.monotonic()
+        with pytest.raises(grpc.RpcError):
+            got.extend(call)
+        assert time.monotonic() - killed < 0.1
+        assert call.code() is grpc.StatusCode.UNAVAILABLE
+        assert trailers(call)["gw-delivered"] == str(len(got))
+        assert trailers(call)["gw-reason"] == "replica_lost"
+
+
+def test_a_thousand_streams_at_once_are_all_exact_and_leave_nothing_behind() -> None:
+    """1,000 x 50 tokens, three times: every stream exact, and the gateway's memory is where the first round left it."""
+    flags = ("--token-delay-ms", "10", "--max-capacity", "600")
+    with cluster(2, *flags) as (gateway, replicas), client(gateway.address) as infer:
+        after_round = []
+        for _ in range(3):
+            calls = [infer(prompt=f"prompt {number}", max_tokens=50) for number in range(1000)]
+            for call in calls:
+                assert [token.index for token in call] == list(range(50))
+            assert [info(replica).active_requests for replica in replicas] == [0, 0]
+            after_round.append(gateway.resident_mib)
+        assert after_round[2] < after_round[0] * 1.1, after_round
+
+
+def test_sigterm_ends_each_process_with_status_zero() -> None:
+    """Nothing is running: a drain is immediate."""
+    with cluster(1) as (gateway, [replica]):
+        assert gateway.stop() == 0
+        assert replica.stop() == 0
