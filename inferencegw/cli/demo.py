@@ -158,15 +158,17 @@ class _Show:
 
     async def _stream(self, client: AsyncClient, number: int, prompt: str, tokens: int, begun: trio.Event) -> None:
         self.tell(PromptSent(number, prompt))
-        ended = StreamEnded(number, StatusCode.OK)
+        status, message = StatusCode.OK, ""
+        generation = client.generate(prompt, max_tokens=tokens)
         try:
-            async with client.generate(prompt, max_tokens=tokens) as generation:
+            async with generation:
                 async for token in generation:
                     self.tell(TokenArrived(number, token.text, token.replica_id))
                     begun.set()
         except RpcError as error:
-            ended = StreamEnded(number, error.code, error.message)
-        self.tell(ended)
+            status, message = error.code, error.message
+        said = dict(generation.trailing_metadata).get("gw-delivered")
+        self.tell(StreamEnded(number, status, message, delivered=None if said is None else int(said)))
         begun.set()
 
     async def _redraw(self) -> None:

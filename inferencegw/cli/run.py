@@ -12,7 +12,7 @@ from inferencegw.telemetry.log import LogLevel, configure_logging
 DEFAULT: Final = GatewayConfig()
 
 
-def run(  # noqa: PLR0913 one parameter for each flag
+def run(
     *,
     host: Annotated[str, flag(GatewayConfig, "host")] = DEFAULT.host,
     port: Annotated[int, flag(GatewayConfig, "port")] = DEFAULT.port,

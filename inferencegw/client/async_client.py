@@ -6,9 +6,10 @@ another one, once, however many callers wait for it; what still runs on the old 
 
 import math
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
+from typing import Self
 
 import anyio
 import anyio.abc
@@ -53,16 +54,16 @@ class AsyncClient:
         self._channel: AnyioChannel | None = None
         self._channels: set[AnyioChannel] = set()
 
-    async def __aenter__(self) -> "AsyncClient":
+    async def __aenter__(self) -> Self:
         self._block = self._run()
         await self._block.__aenter__()
         return self
 
-    async def __aexit__(
+    def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
+    ) -> Awaitable[bool | None]:
         assert self._block is not None
-        return await self._block.__aexit__(kind, error, traceback)
+        return self._block.__aexit__(kind, error, traceback)
 
     def generate(  # noqa: PLR0913 - one for each field of the request; all but the prompt are named
         self,
@@ -120,7 +121,8 @@ class AsyncClient:
     @asynccontextmanager
     async def _run(self) -> AsyncIterator[None]:
         failure: Exception | None = None
-        async with anyio.create_task_group() as self._connections:
+        async with anyio.create_task_group() as connections:
+            self._connections = connections
             try:
                 await self._connect()
                 yield
@@ -130,6 +132,7 @@ class AsyncClient:
                 self._connections = None
                 for channel in self._channels:
                     channel.close()
+                self._channels.clear()
         if failure is not None:
             raise failure
 
@@ -152,4 +155,4 @@ class AsyncClient:
             self._channels.add(channel)
             task_status.started(channel)
             await channel.wait_closed()
-        self._channels.remove(channel)
+        self._channels.discard(channel)

@@ -1,6 +1,6 @@
 """The client for programs without an event loop: the same names, without ``async``.
 
-The rule: everything happens in :class:`~inferencegw.client.AsyncClient`, on trio in a thread of its own; here is only the
+The rule: everything happens in :class:`~inferencegw.client.AsyncClient`, on trio in a thread of its own; here is the
 crossing. A crossing costs more than a token, so each brings all tokens that have arrived since the last one. Whatever
 interrupts the thread that waits (Ctrl-C) cancels what it waits for, so that leaving never hangs.
 """
@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -38,7 +38,7 @@ class Generation(Transcript):
         self._portal = portal
         self._call = call
 
-    def __enter__(self) -> "Generation":
+    def __enter__(self) -> Self:
         try:
             _cross(self._portal, self._call.open)
         except BaseException:
@@ -51,7 +51,7 @@ class Generation(Transcript):
     ) -> None:
         self._portal.call(self._call.close)
 
-    def __iter__(self) -> "Generation":
+    def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Token:
@@ -77,8 +77,10 @@ def _blocking(
     """:meth:`AsyncClient.generate` as a method of :class:`Client`: one signature, one documentation."""
 
     @functools.wraps(generate)
-    def blocking(self: "Client", *args: P.args, **kwargs: P.kwargs) -> Generation:
-        return Generation(self.portal, generate(self.asynchronous, *args, **kwargs).call)
+    def blocking(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Generation:
+        if self._portal is None:
+            raise RuntimeError("generate() works in the client's block: with Client(address) as client")
+        return Generation(self._portal, generate(self._client, *args, **kwargs).call)
 
     return blocking
 
@@ -98,14 +100,14 @@ class Client:
         ssl_context: ssl.SSLContext | None = None,
         limits: RpcLimits = RpcLimits(),  # noqa: B008 - frozen
     ) -> None:
-        self.asynchronous = AsyncClient(address, client_id=client_id, ssl_context=ssl_context, limits=limits)
+        self._client = AsyncClient(address, client_id=client_id, ssl_context=ssl_context, limits=limits)
         self._block = ExitStack()
         self._portal: BlockingPortal | None = None
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> Self:
         with ExitStack() as entering:
             portal = entering.enter_context(start_blocking_portal("trio"))
-            entering.enter_context(portal.wrap_async_context_manager(self.asynchronous))
+            entering.enter_context(portal.wrap_async_context_manager(self._client))
             self._portal = portal
             self._block = entering.pop_all()
         return self
@@ -113,15 +115,8 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # What ended the block is not told to the other thread: it has no part in it, and no use for a KeyboardInterrupt.
+        # What ended the block is not told to the other thread, which has no part in it and no use for a Ctrl-C.
         self._portal = None
         self._block.close()
 
     generate = _blocking(AsyncClient.generate)
-
-    @property
-    def portal(self) -> BlockingPortal:
-        """The way into the event loop's thread."""
-        if self._portal is None:
-            raise RuntimeError("generate() works in the client's block: with Client(address) as client")
-        return self._portal

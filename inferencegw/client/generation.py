@@ -10,7 +10,7 @@ import math
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Final
+from typing import Final, Self
 
 import anyio
 
@@ -28,11 +28,9 @@ INFER: Final = Method.of(gateway_pb2.DESCRIPTOR.services_by_name["InferenceGatew
 
 
 class InferCall:
-    """One ``Infer`` call over whichever channel ``connect`` gives; ``timeout`` is for all of it, from :meth:`open` on."""
+    """One ``Infer`` call over whichever channel ``connect`` gives; it has ``timeout`` seconds from :meth:`open` on."""
 
-    def __init__(
-        self, connect: Callable[[], Awaitable[AnyioChannel]], request: InferRequest, timeout: float
-    ) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[AnyioChannel]], request: InferRequest, timeout: float) -> None:
         self.request = request
         self._connect = connect
         self._timeout = timeout
@@ -92,9 +90,8 @@ class InferCall:
             await self._send()
 
     async def _channel(self) -> AnyioChannel:
-        with anyio.CancelScope(deadline=self._deadline) as scope:
+        with anyio.CancelScope(deadline=self._deadline):
             return await self._connect()
-        assert scope.cancelled_caught
         raise RpcError(
             StatusCode.DEADLINE_EXCEEDED, "the deadline has passed before there was a connection", maybe_processed=False
         )
@@ -109,6 +106,9 @@ class InferCall:
 class AsyncGeneration(Transcript):
     """One generation: a block to enter, and in it an iterator of :class:`~inferencegw.client.Token`.
 
+    Attributes:
+        call: the call that brings it.
+
     Iteration ends when the call has ended OK and every check has passed, and raises
     :class:`~inferencegw.errors.RpcError` otherwise, after the tokens that came before the end. For one task.
     """
@@ -117,20 +117,20 @@ class AsyncGeneration(Transcript):
         super().__init__(call)
         self.call = call
 
-    async def __aenter__(self) -> "AsyncGeneration":
+    async def __aenter__(self) -> Self:
         await self.call.open()
         return self
 
-    async def __aexit__(
+    def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.call.close()
+    ) -> Awaitable[None]:
+        return self.call.close()
 
-    def __aiter__(self) -> "AsyncGeneration":
+    def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Token:  # noqa: ASYNC910 - a checkpoint for each batch, not for each token of it
+    async def __anext__(self) -> Token:
         while (token := self._take()) is None:
             if not self._admit(await self.call.next_batch()):
                 raise StopAsyncIteration
-        return token
+        return token  # noqa: ASYNC910 - a checkpoint for each batch, not for each token of it

@@ -84,9 +84,7 @@ def token_of(message: InferResponse) -> Token:
     )
 
 
-def infer_request(
-    fields: Mapping[str, object], sampling: Mapping[str, object], *, hedge: Hedge | None
-) -> InferRequest:
+def infer_request(fields: Mapping[str, object], sampling: Mapping[str, object], *, hedge: Hedge | None) -> InferRequest:
     """The request with these fields, by their names in the proto; None leaves one out.
 
     Raises:

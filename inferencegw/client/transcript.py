@@ -1,15 +1,15 @@
 """What one generation has brought so far, and whether it can be believed. Pure: messages in, tokens and facts out.
 
 The rule: a token is handed out only if it is the next one, and the end is an end only if the final token came and the
-gateway counted what came here: its ``gw-delivered`` and ``gw-digest``. Anything else is DATA_LOSS, naming the check that
+gateway counted what came here: its ``gw-delivered`` and ``gw-digest``. Anything else is DATA_LOSS and says which check
 failed; the tokens before it have been handed out, for they were in their places.
 
-``delivered``, ``digest`` and ``next_index`` speak of what was handed out, not of what has arrived, so a caller who stops
+``delivered``, ``digest`` and ``next_index`` speak of what was handed out, not of what has arrived: a caller who stops
 anywhere can resume there.
 """
 
 from collections import deque
-from typing import Any, Protocol
+from typing import Protocol
 
 from inferencegw.client.token import FinishReason, Token, Usage, token_of
 from inferencegw.errors import Metadata, RpcError, StatusCode
@@ -23,11 +23,16 @@ class Source(Protocol):
     """The call that a transcript is of."""
 
     @property
-    def request(self) -> InferRequest: ...
+    def request(self) -> InferRequest:
+        """What was asked for."""
+
     @property
-    def initial_metadata(self) -> Metadata: ...
+    def initial_metadata(self) -> Metadata:
+        """The response's initial metadata; empty until it came."""
+
     @property
-    def trailing_metadata(self) -> Metadata: ...
+    def trailing_metadata(self) -> Metadata:
+        """The trailing metadata; empty until the call has ended."""
 
 
 class Transcript:

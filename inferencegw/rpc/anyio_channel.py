@@ -83,7 +83,7 @@ async def _connect(host: str, port: int, limits: RpcLimits, ssl_context: ssl.SSL
     # UnicodeError: a name that is none by IDNA 2008, which anyio looks names up by.
     except (OSError, UnicodeError, *_BROKEN) as error:
         raise ConnectionLost(f"cannot connect to {host}:{port}: {_reason(error)}", maybe_processed=False) from error
-    if secured.extra(TLSAttribute.alpn_protocol, None) != "h2":
+    if secured.extra(TLSAttribute.alpn_protocol, None) != "h2":  # noqa: S610 - no database here
         await anyio.aclose_forcefully(secured)
         raise ConnectionLost(
             f"cannot connect to {host}:{port}: the server did not negotiate HTTP/2 (ALPN h2)", maybe_processed=False
@@ -92,13 +92,13 @@ async def _connect(host: str, port: int, limits: RpcLimits, ssl_context: ssl.SSL
 
 
 def _reason(error: Exception) -> str:
-    """Why connecting failed: anyio puts what it was told in the cause, in a group where there were several addresses."""
+    """Why connecting failed; anyio puts what it was told in the cause, grouped where there were several addresses."""
     causes = error.__cause__.exceptions if isinstance(error.__cause__, ExceptionGroup) else [error.__cause__ or error]
     return "; ".join(dict.fromkeys(str(cause) for cause in causes if str(cause))) or "no answer in time"
 
 
 class _Bell:
-    """A wake-up for exactly one waiter at a time; a ring before the wait is kept. See :mod:`inferencegw.rpc.doorbell`."""
+    """A wake-up for one waiter at a time; a ring before the wait is kept. See :mod:`inferencegw.rpc.doorbell`."""
 
     def __init__(self) -> None:
         self._event = anyio.Event()
@@ -214,7 +214,7 @@ class AnyioChannel:
 
     async def _wait_slot(self, deadline: float) -> None:
         connection = self._connection
-        with anyio.CancelScope(deadline=deadline) as scope:
+        with anyio.CancelScope(deadline=deadline) as scope:  # noqa: ASYNC912 - no wait, no need
             while connection.accepts_calls and not connection.has_slot:
                 await self._changed.wait()
         if scope.cancelled_caught:
@@ -240,7 +240,7 @@ class AnyioChannel:
 
     async def _write(self) -> None:
         connection = self._connection
-        while True:
+        while True:  # noqa: ASYNC913 - it ends where it does not wait
             self._dispatch(connection.take_events())
             output = connection.take_output()
             if output:

@@ -36,9 +36,7 @@ def test_every_command_has_help_with_an_example_and_its_exit_statuses(
 
 
 @pytest.mark.parametrize("command", ["run", "replica"])
-def test_every_number_of_a_server_says_what_high_and_low_cost(
-    command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_number_of_a_server_says_what_high_and_low_cost(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The sentences are those of the configuration classes."""
     execute([command, "--help"])
     shown = capsys.readouterr().out

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
@@ -106,7 +107,7 @@ trio.run(main)
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for a process that is not its child with pidfds")
 @pytest.mark.parametrize("state", ["running", "stopped"])
 async def test_a_child_does_not_outlive_a_parent_that_was_killed(state: str) -> None:
-    """kill -9 of the parent runs no handler; the closing pipe ends the child, even one that was stopped."""
+    """SIGKILL of the parent runs no handler; the closing pipe ends the child, even one that was stopped."""
     async with trio.open_nursery() as nursery:
         # A session of its own, as a terminal's: whoever adopts the child is not of it.
         start = partial(trio.run_process, stdout=subprocess.PIPE, check=False, start_new_session=True)
@@ -144,7 +145,7 @@ async def test_a_child_is_not_in_our_process_group() -> None:
 async def test_a_talkative_child_does_not_have_to_wait_for_us() -> None:
     """Its log is read all the time, and only its end is kept."""
     send, receive = trio.testing.memory_stream_pair()
-    lines: _children.deque[str] = _children.deque(maxlen=3)
+    lines: deque[str] = deque(maxlen=3)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_children._remember_lines, receive, lines)
         for number in range(10):

@@ -17,9 +17,7 @@ SUMMARY = ("streams: 8, 6 OK, 2 failed", "tokens: ", "served by: ")
 
 async def start_demo(nursery: trio.Nursery, *arguments: str) -> trio.Process:
     """A demo in a session of its own, as in a terminal of its own; ends with the nursery."""
-    start = partial(
-        trio.run_process, stdout=subprocess.PIPE, capture_stderr=True, check=False, start_new_session=True
-    )
+    start = partial(trio.run_process, stdout=subprocess.PIPE, capture_stderr=True, check=False, start_new_session=True)
     process: trio.Process = await nursery.start(start, [sys.executable, "-m", "inferencegw", "demo", *arguments])
     return process
 
@@ -136,7 +134,7 @@ async def test_a_demo_that_is_interrupted_ends_all_its_processes_without_a_word(
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for processes that are not its children with pidfds")
 async def test_a_demo_that_is_killed_leaves_no_process_behind() -> None:
-    """kill -9 runs no handler: what ends the children is that the pipe to each of them closes."""
+    """SIGKILL runs no handler: what ends the children is that the pipe to each of them closes."""
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             process = await start_demo(nursery, *FAST)

@@ -108,6 +108,11 @@ class Reading:
         self.error: RpcError | None = None
         self.ended_at = float("inf")
         self.trailers: dict[str, str | bytes] = {}
+        self._begun = trio.Event()
+
+    async def wait_begun(self) -> None:
+        """Return when the first token has come."""
+        await self._begun.wait()
 
     @property
     def tokens(self) -> list[tuple[int, str]]:
@@ -132,6 +137,7 @@ class Reading:
                 async for response in stream:
                     self.responses.append(response)
                     self.times.append(trio.current_time() - start)
+                    self._begun.set()
         except RpcError as error:
             self.error = error
             self.trailers = dict(error.metadata)

@@ -52,8 +52,8 @@ def test_faults_are_written_with_commas_between_them() -> None:
     ("text", "bad", "allowed"),
     [
         (
-            "crash@1,expolde@3",
-            "'expolde@3'",
+            "crash@1,fizzle@3",
+            "'fizzle@3'",
             "must be one of reject, error=RATE, slow=FACTOR, crash@TOKEN, close@TOKEN",
         ),
         ("crash", "'crash'", "crash@TOKEN"),

@@ -245,8 +245,7 @@ async def test_a_stream_without_delays_is_handed_over_too(autojump_clock: MockCl
     async with virtual(token_delay=0) as (_, channel), trio.open_nursery() as nursery:
         running = Reading()
         nursery.start_soon(running.run, channel, a_request(32_768))
-        while not running.responses:
-            await trio.lowlevel.checkpoint()
+        await running.wait_begun()
         await channel.unary(DRAIN, DrainRequest(timeout=0))
     assert running.ended == ("UNAVAILABLE", "handover")
     assert len(running.tokens) < 32_768
@@ -280,15 +279,20 @@ async def test_a_fault_is_what_the_caller_sees(
 
 async def test_a_closed_connection_takes_every_stream_on_it_along(autojump_clock: MockClock) -> None:
     """And no other connection."""
-    async with virtual(fault="close@3") as (replica, channel), trio.open_nursery() as nursery:
-        async with connected(replica, nursery) as elsewhere:
-            beside, far = Reading(), Reading()
-            nursery.start_soon(beside.run, channel, a_request(2, prompt="beside"))
-            nursery.start_soon(far.run, elsewhere, a_request(3))
-            await read(channel, a_request(8))
-            assert isinstance(await channel.wait_closed(), ConnectionLost)
-            await wait_all_tasks_blocked()
-        assert (beside.ended, far.tokens) == (("OK", None), oracle(3))
+    past_it = a_request(100, tokens_already_generated=4, generated_text="x")  # the fault is not theirs
+    beside, far = Reading(), Reading()
+    async with (
+        virtual(fault="close@3") as (replica, channel),
+        trio.open_nursery() as connections,
+        connected(replica, connections) as elsewhere,
+        trio.open_nursery() as calls,
+    ):
+        calls.start_soon(beside.run, channel, past_it)
+        calls.start_soon(far.run, elsewhere, past_it)
+        await read(channel, a_request(8))
+        assert isinstance(await channel.wait_closed(), ConnectionLost)
+    assert (type(beside.error), beside.ended_at) == (ConnectionLost, 4 * DELAY)
+    assert (far.tokens, far.ended) == (oracle(100)[4:], ("OK", None))
 
 
 async def test_a_frozen_stream_keeps_its_slot_and_everything_else_alive(autojump_clock: MockClock) -> None:

@@ -20,8 +20,8 @@ import trio.testing
 from inferencegw.config import RpcLimits
 from inferencegw.rpc import Server, serve
 
-from .conformance.case import Case, Peer
-from .conformance.frames import Code, Type
+from .conformance.case import Case
+from .conformance.frames import Code, FrameReader, goaway, rst_stream
 from .conformance.outcomes import End, Verdict, connection_error
 from .conformance.suite import CASES, EXTERNAL
 from .conformance.wire import Connect, run_case
@@ -104,10 +104,35 @@ def test_the_external_suite_is_covered() -> None:
     assert len({str(case) for case in CASES}) == len(CASES)
 
 
-def test_a_suite_that_takes_anything_would_be_noticed() -> None:
-    """An outcome tells right from wrong: the code matters, and so does closing the connection."""
-    wanted = connection_error(Code.PROTOCOL_ERROR)
-    peer = Peer(AUTHORITY)
-    assert wanted.judge(peer.came, End.SILENT) is Verdict.WRONG
-    assert wanted.judge(peer.came, End.CLOSED) is Verdict.TOLERATED
-    assert Type.GOAWAY not in {frame.type for frame in peer.came}
+@pytest.mark.parametrize(
+    ("octets", "end", "verdict"),
+    [
+        (goaway(0, Code.PROTOCOL_ERROR), End.OPEN, None),
+        (goaway(0, Code.PROTOCOL_ERROR), End.CLOSED, Verdict.RIGHT),
+        (goaway(0, Code.PROTOCOL_ERROR), End.SILENT, Verdict.TOLERATED),
+        (goaway(0, Code.FRAME_SIZE_ERROR), End.CLOSED, Verdict.TOLERATED),
+        (goaway(0, Code.FRAME_SIZE_ERROR), End.SILENT, Verdict.WRONG),
+        (rst_stream(1, Code.PROTOCOL_ERROR), End.SILENT, Verdict.WRONG),
+        (b"", End.CLOSED, Verdict.TOLERATED),
+        (b"", End.SILENT, Verdict.WRONG),
+    ],
+)
+def test_a_connection_error_is_a_goaway_with_its_code_and_a_close(
+    octets: bytes, end: End, verdict: Verdict | None
+) -> None:
+    """The letter of RFC 9113 section 5.4.1 is RIGHT; only what an external suite also takes is TOLERATED."""
+    came = list(FrameReader().feed(octets))
+    assert connection_error(Code.PROTOCOL_ERROR).judge(came, end) is verdict
+
+
+async def test_a_server_that_says_nothing_is_right_about_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    """No case passes by default: silence is wrong for every one of them."""
+
+    async def connect() -> trio.abc.Stream:
+        ours, theirs = trio.testing.memory_stream_pair()
+        deaf.append(theirs)  # or the pair would be closed when it is collected
+        return ours
+
+    deaf: list[trio.abc.Stream] = []
+    reports = [await run_case(case, connect, authority=AUTHORITY, patience=PATIENCE) for case in EXTERNAL]
+    assert {report.verdict for report in reports} == {Verdict.WRONG}

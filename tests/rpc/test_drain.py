@@ -4,32 +4,29 @@ RFC 9113 section 6.8: a first GOAWAY that forbids nothing (2^31-1) and a PING; w
 call that the client began before it knew has arrived, and a second GOAWAY names the last of them.
 """
 
-from functools import partial
+import threading
+from collections.abc import Iterator
 
 import grpc
 import pytest
 import trio
-import trio.testing
 from hyperframe.frame import Frame, GoAwayFrame, PingFrame, RstStreamFrame
 from trio.testing import MockClock
 
 from inferencegw.config import RpcLimits
 from inferencegw.errors import ConnectionLost, StatusCode
-from inferencegw.rpc import Server, ServerCall, open_channel
-from inferencegw.v1.replica_pb2 import GetInfoRequest, GetInfoResponse
+from inferencegw.rpc import Server, ServerCall, ServerStatistics, open_channel
+from inferencegw.v1.replica_pb2 import GenerateRequest, GenerateResponse, GetInfoRequest
 from tests.rpc.raw_peer import RawPeer
 from tests.rpc.support import (
-    GENERATE,
     GET_INFO,
-    Bell,
-    GrpcioServer,
+    PATIENCE,
     PairMaker,
     Replica,
     a_request,
     answer,
     ask,
     finish,
-    generate_tokens,
     generated,
     give_up,
     grpcio_channel,
@@ -41,7 +38,6 @@ from tests.rpc.support import (
     start_generate,
     start_reading,
     tokens,
-    wait_for_ever,
     wait_until_over,
 )
 
@@ -167,39 +163,31 @@ async def test_a_drain_deadline_ends_the_calls_that_are_left(autojump_clock: Moc
 
 
 async def test_a_drained_server_takes_no_new_connection_and_its_tasks_end() -> None:
-    """``listen`` returns, the port is closed at once, and the connections' nursery ends with the last call."""
+    """``listen`` returns with the port closed, and the connections' nursery ends with the last call."""
     gate = Gate()
     replica = Replica(gate)
     server = Server([replica.service])
+    not_listening = trio.Event()
+
+    async def listen(*, task_status: trio.TaskStatus[tuple[str, int]]) -> None:
+        await server.listen("127.0.0.1", 0, connections=connections, task_status=task_status)
+        not_listening.set()
+
     with give_up():
         async with trio.open_nursery() as connections:
-            async with trio.open_nursery() as listening:
-                listen = partial(server.listen, "127.0.0.1", 0, connections=connections)
-                _host, port = await listening.start(listen)
-                idle = await trio.open_tcp_stream("127.0.0.1", port)
-                channel = grpcio_channel(port)
-                with channel as opened:
-                    call = start_generate(opened, a_request(5))
-                    await replica.until_active(1)
-                    server.drain()
-                    await idle.aclose()
-                    # `listening` has nothing left but `listen`: it ends while the call goes on.
-                    listening.cancel_scope.shield = False
-                    await until_refused(port)
-                    gate.opened.set()
-                    answered = await finish(call)
-        assert (answered.code, answered.messages) == (grpc.StatusCode.OK, tokens(5))
-        assert server.statistics().connections == 0
-
-
-async def until_refused(port: int) -> None:
-    """Return when nobody listens on ``port`` any more."""
-    while True:
-        try:
-            stream = await trio.open_tcp_stream("127.0.0.1", port)
-        except OSError:
-            return
-        await stream.aclose()
+            _host, port = await connections.start(listen)
+            with grpcio_channel(port) as channel:
+                call = start_generate(channel, a_request(5))
+                await replica.until_active(1)
+                server.drain()
+                await not_listening.wait()
+                with pytest.raises(OSError):
+                    await trio.open_tcp_stream("127.0.0.1", port)
+                assert server.statistics() == ServerStatistics(connections=1, calls=1)
+                gate.opened.set()
+                answered = await finish(call)
+    assert (answered.code, answered.messages) == (grpc.StatusCode.OK, tokens(5))
+    assert server.statistics() == ServerStatistics(connections=0, calls=0)
 
 
 async def test_calls_of_grpcio_that_were_running_complete_and_later_ones_find_nobody() -> None:
@@ -259,7 +247,9 @@ async def test_a_channel_whose_server_goes_finishes_its_calls_and_then_ends(make
     """The first GOAWAY stops new calls and fails none; a call begun in between is served; ``wait_closed`` says why."""
     async with raw_server(make_pair) as (channel, peer, _), trio.open_nursery() as nursery:
         reading = await start_reading(nursery, channel, a_request(2))
-        await peer.send(GoAwayFrame(0, last_stream_id=MAX_STREAM_ID, error_code=0), PingFrame(0, opaque_data=b"draining"))
+        await peer.send(
+            GoAwayFrame(0, last_stream_id=MAX_STREAM_ID, error_code=0), PingFrame(0, opaque_data=b"draining")
+        )
         await peer.until(lambda: len(peer.pings(acknowledged=True)) == 1)
         assert channel.accepts_calls is False
         with pytest.raises(ConnectionLost) as raised:
@@ -303,17 +293,15 @@ async def test_a_refused_stream_may_be_sent_again(make_pair: PairMaker) -> None:
 
 
 async def test_a_grpcio_server_that_stops_gracefully_completes_our_calls() -> None:
-    """``stop(grace)``: C core sends its two GOAWAYs; what runs completes, the channel closes itself."""
-    release = Bell()
-    held = []
+    """``stop(grace)``: C core sends its two GOAWAYs; what runs completes, and the channel ends."""
+    gate = threading.Event()
 
-    def generate(request: GenerateRequest, context: grpc.ServicerContext) -> Iterator[GenerateResponse]:
-        first, *rest = generate_tokens(request, context)
+    def generate(request: GenerateRequest, _context: grpc.ServicerContext) -> Iterator[GenerateResponse]:
+        first, *rest = tokens(request.max_tokens)
         yield first
-        held.append(opened.wait(PATIENCE))
+        gate.wait(PATIENCE)
         yield from rest
 
-    opened = threading.Event()
     with give_up(), grpcio_server(generate) as theirs:
         async with open_channel("127.0.0.1", theirs.port) as channel, trio.open_nursery() as nursery:
             reading = await start_reading(nursery, channel, a_request(5))
@@ -321,7 +309,7 @@ async def test_a_grpcio_server_that_stops_gracefully_completes_our_calls() -> No
             stopped = theirs.server.stop(PATIENCE)
             await channel.wait_going()
             assert channel.accepts_calls is False
-            opened.set()
+            gate.set()
             await reading.over.wait()
             assert (reading.received, reading.error) == (tokens(5), None)
             assert isinstance(await channel.wait_closed(), ConnectionLost)
@@ -329,4 +317,20 @@ async def test_a_grpcio_server_that_stops_gracefully_completes_our_calls() -> No
 
 
 async def test_a_grpcio_server_that_stops_at_once_fails_our_calls_at_once() -> None:
-    """``stop(None)`` aborts: UNAVAILABLE or CANCELLED, and never a stream that waits."""
+    """``stop(None)`` aborts what runs: an error, and never a stream that waits."""
+
+    def generate(_request: GenerateRequest, context: grpc.ServicerContext) -> Iterator[GenerateResponse]:
+        yield tokens(1)[0]
+        wait_until_over(context)
+
+    with give_up(), grpcio_server(generate) as theirs:
+        async with open_channel("127.0.0.1", theirs.port) as channel, trio.open_nursery() as nursery:
+            readings = [await start_reading(nursery, channel, a_request()) for _ in range(5)]
+            for reading in readings:
+                await reading.until_received(1)
+            theirs.server.stop(None)
+            for reading in readings:
+                await reading.over.wait()
+            assert [reading.received for reading in readings] == [tokens(1)] * 5
+            assert all(reading.error is not None for reading in readings)
+            assert channel.accepts_calls is False

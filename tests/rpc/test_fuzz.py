@@ -6,6 +6,7 @@ come in any order and cut anywhere, or calls that it does not carry on as it sho
 during each call of the healthy one. Time is virtual, and hypothesis prints the line that replays a failure.
 """
 
+import functools
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -250,13 +251,15 @@ def run(pieces: Sequence[bytes]) -> bytes:
     return came
 
 
-ALONE: Final = run([])
-"""What the healthy client gets with no neighbour that sends anything."""
+@functools.cache
+def alone() -> bytes:
+    """What the healthy client gets with no neighbour that sends anything."""
+    return run([])
 
 
 def test_the_healthy_client_gets_its_tokens() -> None:
     """What the others are compared with is worth comparing: every call was answered, to its trailers."""
-    frames_that_came = list(FrameReader().feed(ALONE))
+    frames_that_came = list(FrameReader().feed(alone()))
     ended = [frame.stream for frame in frames_that_came if frame.ends_stream]
     assert ended == [2 * call + 1 for call in range(CALLS)]
     sent = b"".join(framed(token.SerializeToString()) for token in tokens(3))
@@ -268,7 +271,7 @@ def test_the_healthy_client_gets_its_tokens() -> None:
 @example([PREFACE[:10], b"", PREFACE[10:]])
 def test_octets_without_sense_leave_the_neighbour_exact(pieces: list[bytes]) -> None:
     """A client that does not speak HTTP/2 at all costs another one not an octet, and the server nothing."""
-    assert run(pieces) == ALONE
+    assert run(pieces) == alone()
 
 
 @given(frames_in_any_order())
@@ -276,11 +279,11 @@ def test_octets_without_sense_leave_the_neighbour_exact(pieces: list[bytes]) -> 
 @example([HELLO, headers(1, CALL), headers(3, CALL, end_stream=True), goaway(), data(1, MESSAGE, end_stream=True)])
 def test_frames_in_any_order_leave_the_neighbour_exact(pieces: list[bytes]) -> None:
     """Frames that are valid each, calls to a real handler among them, cost another client not an octet."""
-    assert run(pieces) == ALONE
+    assert run(pieces) == alone()
 
 
 @given(calls_and_their_troubles())
 @example([HELLO, headers(1, _block(*UPLOAD_FIELDS)), data(1, MESSAGE), data(1, MESSAGE[:3]), data(1, end_stream=True)])
 def test_calls_in_trouble_leave_the_neighbour_exact(pieces: list[bytes]) -> None:
     """Handlers that are begun, fed, starved, reset and cut off by one client cost another not an octet."""
-    assert run(pieces) == ALONE
+    assert run(pieces) == alone()

@@ -1,0 +1,173 @@
+"""One prompt from the command line, through a gateway to a replica, all in processes of their own."""
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import zlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from inferencegw.cli._children import Child, run_child
+from inferencegw.cli.app import execute
+from inferencegw.cli.generate import read_prompt
+from inferencegw.errors import ConfigError
+
+GENERATE = (sys.executable, "-m", "inferencegw", "generate")
+
+
+async def start_gateway(nursery: trio.Nursery, *replica_flags: str) -> str:
+    """A gateway in front of one replica; its address."""
+    flags = ["--port", "0", "--id", "r1", "--token-delay-ms", "0", *replica_flags]
+    replica: Child = await nursery.start(run_child, "r1", ["replica", *flags])
+    gateway: Child = await nursery.start(
+        run_child, "gateway", ["run", "--port", "0", "--replica", replica.addresses["grpc"]]
+    )
+    return gateway.addresses["grpc"]
+
+
+async def generate(address: str, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run the command to its end."""
+    command = [*GENERATE, "--gateway", address, *arguments]
+    return await trio.run_process(command, stdin=stdin, capture_stdout=True, capture_stderr=True, check=False)
+
+
+def parsed(result: subprocess.CompletedProcess[bytes]) -> tuple[Sequence[dict[str, object]], dict[str, object]]:
+    """The tokens, and the end."""
+    *tokens, end = map(json.loads, result.stdout.splitlines())
+    return tokens, end
+
+
+async def test_a_prompt_gives_the_same_text_however_it_is_given(tmp_path: Path) -> None:
+    """As an argument, from a file or on standard input; as text or as JSON lines."""
+    (tmp_path / "prompt.txt").write_text("Why is the sky blue?", encoding="utf-8")
+    async with trio.open_nursery() as nursery:
+        address = await start_gateway(nursery)
+        argument = await generate(address, "Why is the sky blue?", "--max-tokens", "20")
+        file = await generate(address, "--file", str(tmp_path / "prompt.txt"), "--max-tokens", "20")
+        piped = await generate(address, "--max-tokens", "20", "--json", stdin=b"Why is the sky blue?")
+        nursery.cancel_scope.cancel()
+    assert (argument.returncode, file.returncode, piped.returncode) == (0, 0, 0)
+    assert (argument.stderr, file.stderr, piped.stderr) == (b"", b"", b"")
+    tokens, end = parsed(piped)
+    text = "".join(str(token["text"]) for token in tokens)
+    assert len(text.split()) == 20
+    assert argument.stdout == file.stdout == f"{text}\n".encode()
+    assert [(token["index"], token["replica_id"], token["attempt"]) for token in tokens] == [
+        (index, "r1", 1) for index in range(20)
+    ]
+    assert end == {
+        "status": "OK",
+        "message": "",
+        "delivered": 20,
+        "next_index": 20,
+        "digest": f"{zlib.crc32(text.encode()):08x}",
+        "attempts": 1,
+        "finish_reason": "length",
+        "reason": "",
+        "request_id": end["request_id"],
+    }
+
+
+async def test_a_call_that_fails_is_status_1_with_what_came_and_how_far_it_got() -> None:
+    """The replica crashes at token 5: five tokens on standard output, one line on standard error."""
+    async with trio.open_nursery() as nursery:
+        address = await start_gateway(nursery, "--fault", "truncate@5")
+        text = await generate(address, "hello", "--max-tokens", "20")
+        lines = await generate(address, "hello", "--max-tokens", "20", "--json")
+        nursery.cancel_scope.cancel()
+    assert (text.returncode, lines.returncode) == (1, 1)
+    tokens, end = parsed(lines)
+    assert text.stdout.decode() == "".join(str(token["text"]) for token in tokens) + "\n"
+    assert (len(tokens), end["delivered"], end["next_index"]) == (5, 5, 5)
+    assert text.stderr.startswith(f"trio-gw: error: {end['status']} after 5 tokens: ".encode())
+    assert text.stderr.count(b"\n") == 1
+
+
+async def test_seeds_and_deadlines_reach_the_replica() -> None:
+    """Another seed gives other tokens; a deadline ends a call that would take longer."""
+    async with trio.open_nursery() as nursery:
+        address = await start_gateway(nursery, "--prefill-ms", "10")
+        first = await generate(address, "hello", "--seed", "1")
+        again = await generate(address, "hello", "--seed", "1")
+        other = await generate(address, "hello", "--seed", "2")
+        late = await generate(address, "hello", "--deadline", "0.005")
+        nursery.cancel_scope.cancel()
+    assert first.stdout == again.stdout != other.stdout
+    assert (late.returncode, late.stdout) == (1, b"")
+    assert late.stderr.startswith(b"trio-gw: error: DEADLINE_EXCEEDED after 0 tokens: ")
+
+
+async def test_ctrl_c_ends_a_generation_without_a_word_after_what_had_come() -> None:
+    """Status 130, no traceback; the tokens that came are there."""
+    async with trio.open_nursery() as nursery:
+        address = await start_gateway(nursery, "--fault", "freeze@3")
+        start = partial(trio.run_process, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+        process: trio.Process = await nursery.start(start, [*GENERATE, "--gateway", address, "hello"])
+        assert process.stdout is not None
+        assert process.stderr is not None
+        async with process.stdout, process.stderr:
+            text = b""
+            while len(text.split()) < 3:
+                text += await process.stdout.receive_some()
+            process.send_signal(signal.SIGINT)
+            assert await process.wait() == 130
+            assert await process.stderr.receive_some() == b""
+        nursery.cancel_scope.cancel()
+
+
+def test_no_gateway_there_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    """The line says where nobody answered; with --json the last line says so too."""
+    assert execute(["generate", "hello", "--gateway", "127.0.0.1:1", "--json"]) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["status"] == "UNAVAILABLE"
+    assert captured.err.startswith("trio-gw: error: UNAVAILABLE after 0 tokens: cannot connect to 127.0.0.1:1: ")
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("deadline", ["0", "-1", "nan"])
+def test_a_deadline_that_has_passed_already_is_the_callers_mistake(
+    deadline: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is sent."""
+    assert execute(["generate", "hello", f"--deadline={deadline}"]) == 2
+    assert capsys.readouterr().err.endswith("must be a number of seconds above 0\n")
+
+
+class Stdin(io.TextIOWrapper):
+    """Standard input as a terminal or a pipe."""
+
+    def __init__(self, data: bytes, *, terminal: bool) -> None:
+        super().__init__(io.BytesIO(data))
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
+@pytest.mark.parametrize(
+    ("prompt", "file", "stdin", "problem"),
+    [
+        ("a", Path("b"), Stdin(b"", terminal=False), "PROMPT and --file: give one of them, not both"),
+        (None, None, Stdin(b"", terminal=True), "no prompt: give it as an argument, with --file, or on standard input"),
+        (None, None, Stdin(b"abc\xff", terminal=False), "standard input: is not UTF-8 at byte 3"),
+    ],
+)
+def test_a_prompt_that_cannot_be_used_is_an_error_that_says_why(
+    prompt: str | None, file: Path | None, stdin: Stdin, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal is not waited for: who typed only the command's name wants to know what is missing."""
+    monkeypatch.setattr(sys, "stdin", stdin)
+    with pytest.raises(ConfigError, match=problem):
+        read_prompt(prompt, file)
+
+
+def test_a_prompt_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """As a shell would say it."""
+    assert execute(["generate", "--file", "nowhere.txt"]) == 1
+    assert capsys.readouterr().err == "trio-gw: error: nowhere.txt: No such file or directory\n"

@@ -1,0 +1,178 @@
+"""What one client may make a server hold or wait for: connections, calls, headers, handshakes."""
+
+from functools import partial
+
+import grpc
+import pytest
+import trio
+import trio.testing
+from hyperframe.frame import ContinuationFrame, SettingsFrame
+from trio.testing import MockClock
+
+from inferencegw.config import RpcLimits
+from inferencegw.errors import StatusCode
+from inferencegw.rpc import Server, ServerStatistics
+from tests.rpc.raw_peer import framed
+from tests.rpc.support import (
+    PairMaker,
+    Replica,
+    a_request,
+    ask,
+    finish,
+    generated,
+    give_up,
+    grpcio_channel,
+    memory_pair,
+    on_both_wires,
+    raw_client,
+    request_headers,
+    running,
+    start_generate,
+    tokens,
+    wait_for_ever,
+)
+
+REFUSED_STREAM = 7  # RFC 9113 section 7
+
+
+async def test_a_connection_above_the_limit_is_turned_away_and_those_below_go_on() -> None:
+    """``max_connections``: closed without a word, and a place that becomes free is used again."""
+    server = Server([Replica().service], limits=RpcLimits(max_connections=2))
+    async with raw_client(server) as first:
+        async with raw_client(server) as second:
+            await first.round_trip()
+            await second.round_trip()
+            ours, theirs = await memory_pair()
+            await server.serve_stream(theirs, peer_address="pipe")  # returns at once
+            assert await ours.receive_some() == b""
+            await ours.aclose()
+            assert server.statistics() == ServerStatistics(connections=2, calls=0)
+        await trio.testing.wait_all_tasks_blocked()
+        async with raw_client(server) as third:
+            await ask(third, 1, a_request(2))
+            await third.until_closed(1)
+            assert generated(third, 1) == tokens(2)
+        await ask(first, 1, a_request(2))
+        await first.until_closed(1)
+        assert generated(first, 1) == tokens(2)
+
+
+async def test_grpcio_is_told_the_limit_of_calls_and_queues_the_rest() -> None:
+    """SETTINGS_MAX_CONCURRENT_STREAMS: thirty calls through three places, never more than three at a time."""
+    most = []
+
+    async def generate(call: object) -> None:
+        most.append(replica.active)
+        await trio.testing.wait_all_tasks_blocked()
+
+    replica = Replica(generate)
+    async with running(replica.service, limits=RpcLimits(max_streams=3)) as ours:
+        with grpcio_channel(ours.port) as channel:
+            calls = [start_generate(channel, a_request()) for _ in range(30)]
+            codes = {(await finish(call)).code for call in calls}
+    assert codes == {grpc.StatusCode.OK}
+    assert len(most) == 30
+    assert max(most) == 3
+
+
+@on_both_wires
+async def test_a_call_above_the_limit_is_refused_and_may_be_sent_again(make_pair: PairMaker) -> None:
+    """REFUSED_STREAM, as the RFC has it (section 5.1.2): no handler has seen it."""
+    replica = Replica(wait_for_ever)
+    async with raw_client(Server([replica.service], limits=RpcLimits(max_streams=2)), make_pair) as peer:
+        await peer.until(lambda: any(isinstance(frame, SettingsFrame) and frame.settings for frame in peer.control))
+        settings = next(frame.settings for frame in peer.control if isinstance(frame, SettingsFrame))
+        assert settings[SettingsFrame.MAX_CONCURRENT_STREAMS] == 2
+        for stream_id in (1, 3, 5):
+            await ask(peer, stream_id, a_request())
+        await peer.until_closed(5)
+        assert peer.streams[5].reset == REFUSED_STREAM
+        assert peer.streams[5].blocks == []
+        assert [peer.streams[stream_id].closed for stream_id in (1, 3)] == [False, False]
+        assert len(replica.calls) == 2
+
+
+@pytest.mark.parametrize("sent", [b"", b"PRI * HTTP/2.0\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"])
+async def test_a_client_that_does_not_finish_its_handshake_is_let_go(sent: bytes, autojump_clock: MockClock) -> None:
+    """The preface ends with SETTINGS: without them, ``handshake_timeout`` after the connection began, it ends."""
+    server = Server([Replica().service], limits=RpcLimits(handshake_timeout=3.0))
+    ours, theirs = await memory_pair()
+    with give_up():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(server.serve_stream, theirs, peer_address="pipe"))
+            await ours.send_all(sent or b"P")
+            while await ours.receive_some():
+                pass
+            assert trio.current_time() == 3.0
+            await ours.aclose()
+    assert server.statistics().connections == 0
+
+
+async def test_a_client_that_says_nothing_after_its_handshake_may_stay(autojump_clock: MockClock) -> None:
+    """Idle connections are cheap; only unfinished handshakes are not waited for."""
+    async with raw_client(Server([Replica().service], limits=RpcLimits(handshake_timeout=3.0))) as peer:
+        await trio.sleep(1000.0)
+        await peer.round_trip()
+        await ask(peer, 1, a_request(2))
+        await peer.until_closed(1)
+        assert generated(peer, 1) == tokens(2)
+
+
+async def test_headers_over_the_limit_are_refused_on_their_own_stream() -> None:
+    """431 (RFC 6585) above ``max_header_list_bytes``; a request within it is served beside."""
+    limits = RpcLimits(max_header_list_bytes=2048)
+    async with raw_client(Server([Replica().service], limits=limits)) as peer:
+        request = framed(a_request().SerializeToString())
+        large = request_headers("/inferencegw.v1.LLMReplica/Generate", ("x-large", "x" * 2048))
+        await peer.send(peer.headers(1, large), peer.data(1, request, end_stream=True))
+        await ask(peer, 3, a_request(2))
+        await peer.until_closed(1, 3)
+        assert peer.streams[1].headers[":status"] == "431"
+        assert generated(peer, 3) == tokens(2)
+        assert peer.goaways() == []
+
+
+async def test_grpcio_with_more_metadata_than_the_limit_gets_an_error_and_its_neighbour_none() -> None:
+    """8 KiB is the limit of most servers; C core keeps to it by itself once it has been told."""
+    async with running(Replica().service) as ours:
+        with grpcio_channel(ours.port) as channel:
+            assert (await finish(start_generate(channel, a_request(1)))).code is grpc.StatusCode.OK
+            heavy = start_generate(channel, a_request(), metadata=(("heavy", "x" * 9000),))
+            light = start_generate(channel, a_request(3), metadata=(("light", "x" * 7000),))
+            assert (await finish(heavy)).code is not grpc.StatusCode.OK
+            assert (await finish(light)).messages == tokens(3)
+        assert ours.server.statistics().connections == 1
+
+
+async def test_headers_may_come_in_pieces_and_not_in_endless_ones() -> None:
+    """CONTINUATION is legal; a block that never ends is cut off (CVE-2024-27316)."""
+    async with raw_client(Server([Replica().service])) as peer:
+        whole = peer.headers(1, request_headers())
+        head, tail = whole.data[:10], whole.data[10:]
+        whole.data, last = head, ContinuationFrame(1, tail, flags=["END_HEADERS"])
+        whole.flags.discard("END_HEADERS")
+        await peer.send(whole, last, peer.data(1, framed(a_request(2).SerializeToString()), end_stream=True))
+        await peer.until_closed(1)
+        assert generated(peer, 1) == tokens(2)
+        endless = peer.headers(3, request_headers())
+        endless.flags.discard("END_HEADERS")
+        await peer.send(endless, *(ContinuationFrame(3, b"") for _ in range(1000)))
+        await peer.until_eof()
+        assert len(peer.goaways()) == 1
+        assert peer.goaways()[0].error_code != 0
+
+
+async def test_half_received_messages_have_a_limit_per_connection() -> None:
+    """``max_partial_bytes``: many long prompts that never end cannot add up; the one that goes over is refused."""
+    limits = RpcLimits(max_partial_bytes=100_000, max_message_bytes=100_000)
+    replica = Replica()
+    async with raw_client(Server([replica.service], limits=limits)) as peer:
+        part = b"\0" + (90_000).to_bytes(4, "big") + bytes(49_995)  # 50,000 octets of a message of 90,000
+        for stream_id in (1, 3, 5):
+            await peer.send(peer.headers(stream_id, request_headers()), peer.data(stream_id, part))
+        await peer.until_closed(5)
+        assert peer.streams[5].status == StatusCode.RESOURCE_EXHAUSTED
+        assert [peer.streams[stream_id].closed for stream_id in (1, 3)] == [False, False]
+        await ask(peer, 7, a_request(2))
+        await peer.until_closed(7)
+        assert generated(peer, 7) == tokens(2)
