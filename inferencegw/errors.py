@@ -92,3 +92,7 @@ class ConnectionLost(RpcError):
 
     def __init__(self, message: str, *, maybe_processed: bool = True) -> None:
         super().__init__(StatusCode.UNAVAILABLE, message, maybe_processed=maybe_processed)
+
+    def again(self) -> "ConnectionLost":
+        """The same news for somebody else: an exception that is raised twice gathers both tracebacks."""
+        return ConnectionLost(self.message, maybe_processed=self.maybe_processed)

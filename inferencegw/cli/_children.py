@@ -95,24 +95,22 @@ async def run_child(
 
 
 async def _end(process: trio.Process) -> None:
-    """SIGTERM, and SIGKILL if that is not enough. Returns when the child has ended."""
-    if process.returncode is None:
-        process.terminate()
-        with trio.move_on_after(GRACE):
-            await process.wait()
-        process.kill()
+    """SIGTERM, and SIGKILL if that is not enough; neither reaches a child that has ended. Returns when it has."""
+    process.terminate()
+    with trio.move_on_after(GRACE):
         await process.wait()
+    process.kill()
+    await process.wait()
 
 
 async def _read_line(stream: trio.abc.ReceiveStream) -> str:
     """The first line of ``stream``, without its newline; what there was if it ends or runs too long."""
     received = bytearray()
-    while b"\n" not in received and len(received) < MAX_LINE_BYTES:
+    while True:
         chunk = await stream.receive_some()
-        if not chunk:
-            break
         received += chunk
-    return received.partition(b"\n")[0].decode(errors="replace")
+        if not chunk or b"\n" in chunk or len(received) > MAX_LINE_BYTES:
+            return received.partition(b"\n")[0].decode(errors="replace")
 
 
 async def _remember_lines(stream: trio.abc.ReceiveStream, lines: deque[str]) -> None:

@@ -24,7 +24,7 @@ __all__ = [
     "TokenArrived",
 ]
 
-KILL_AT_TOKENS: Final = 12
+KILL_AT_TOKENS: Final = 8
 """Every open stream has this many tokens when a replica is killed. High: a longer demo. Low: nothing to see before."""
 
 TOKENS_PER_LINE: Final = 12

@@ -13,7 +13,7 @@ What is told, and which replica dies, :class:`~inferencegw.cli._story.Story` dec
 
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Annotated, Final
 
@@ -42,7 +42,9 @@ PROMPTS: Final = (
 ENCORE: Final = ("Who is still there?", "And who answers now?")
 """Sent after the kill: the gateway goes round the dead replica."""
 
-TOKENS: Final = 36
+TOKENS: Final = 44
+"""The first stream is half through when the last one is well under way. High: a long show. Low: the kill comes late."""
+
 ENCORE_TOKENS: Final = 20
 PREFILL_TOKENS: Final = 2
 """Prefill, in times per token: at any pace each replica has two streams when the kill comes."""
@@ -145,16 +147,20 @@ class _Show:
         """Both acts: the prompts during which a replica dies, and those after."""
         async with AsyncClient(gateway) as client, trio.open_nursery() as drawing:
             drawing.start_soon(self._redraw)
-            first = 1
-            for prompts, tokens in ((PROMPTS, TOKENS), (ENCORE, ENCORE_TOKENS)):
-                async with trio.open_nursery() as streams:
-                    for number, prompt in enumerate(prompts, first):
-                        begun = trio.Event()
-                        streams.start_soon(self._stream, client, number, prompt, tokens, begun)
-                        # One by one, so that the least busy replica is another one each time.
-                        await begun.wait()
-                first += len(prompts)
+            await self._act(client, PROMPTS, TOKENS)
+            if self.story.killed is not None:
+                # A killed process keeps its sockets until the kernel comes round to it.
+                await self.replicas[self.story.killed].process.wait()
+            await self._act(client, ENCORE, ENCORE_TOKENS)
             drawing.cancel_scope.cancel()
+
+    async def _act(self, client: AsyncClient, prompts: Sequence[str], tokens: int) -> None:
+        """Send the prompts one by one, so that the least busy replica is another one each time; see them all end."""
+        async with trio.open_nursery() as streams:
+            for number, prompt in enumerate(prompts, len(self.story.streams) + 1):
+                begun = trio.Event()
+                streams.start_soon(self._stream, client, number, prompt, tokens, begun)
+                await begun.wait()
 
     async def _stream(self, client: AsyncClient, number: int, prompt: str, tokens: int, begun: trio.Event) -> None:
         self.tell(PromptSent(number, prompt))

@@ -6,7 +6,7 @@ it is suspended in a ``yield``. It ends the call by returning (OK) or by raising
 :class:`~inferencegw.errors.RpcError`.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError, Message
 
 from inferencegw.errors import Metadata, RpcError, StatusCode
 from inferencegw.rpc.doorbell import Doorbell
+from inferencegw.rpc.iteration import OneByOne
 from inferencegw.rpc.link import Link
 from inferencegw.rpc.messages import frame_message
 from inferencegw.rpc.server_connection import InboundCall
@@ -90,14 +91,18 @@ class ServerCall:
         self._stream.send_headers(tuple(self.initial_metadata))
         self._link.flush_soon()
 
-    async def requests(self) -> AsyncIterator[Any]:
-        """The request messages of a method that takes a stream of them."""
+    def requests(self) -> OneByOne:
+        """Iterate over the request messages of a method that takes a stream of them."""
+        return OneByOne(self._next_requests)
+
+    async def _next_requests(self) -> list[Any] | None:
         while True:
-            for data in self._stream.take():
-                yield self._decode(data)
-            if self._stream.remote_ended and not self._stream.inbox:
-                return
-            self._link.flush_soon()
+            messages = self._stream.take()
+            if messages:
+                self._link.flush_soon()
+                return [self._decode(data) for data in messages]
+            if self._stream.remote_ended:
+                return None
             await self._inbox_bell.wait()
 
     def abort_connection(self) -> None:

@@ -19,6 +19,7 @@ from inferencegw.errors import ConnectionLost, Metadata, RpcError, StatusCode
 from inferencegw.rpc.client_connection import ClientConnection, OutboundCall
 from inferencegw.rpc.doorbell import Doorbell
 from inferencegw.rpc.events import Event
+from inferencegw.rpc.iteration import Batches, OneByOne
 from inferencegw.rpc.link import Link
 from inferencegw.rpc.messages import frame_message
 from inferencegw.rpc.method import Method
@@ -202,13 +203,12 @@ class Channel:
 
     async def _wait_slot(self, deadline: float) -> None:
         connection = self._connection
-        with trio.CancelScope(deadline=deadline) as scope:
+        with trio.CancelScope(deadline=deadline):
             while connection.accepts_calls and not connection.has_slot:
                 await self._changed.park()
-        if scope.cancelled_caught:
-            raise RpcError(
-                StatusCode.DEADLINE_EXCEEDED, "the deadline has passed before a stream was free", maybe_processed=False
-            )
+        if trio.current_time() >= deadline:
+            message = "the deadline has passed before anything was sent"
+            raise RpcError(StatusCode.DEADLINE_EXCEEDED, message, maybe_processed=False)
 
     def _wake_waiters(self) -> None:
         if self._changed:
@@ -253,18 +253,16 @@ class ClientStream:
         """The trailing metadata; empty until the call has ended."""
         return self._call.trailing_metadata
 
-    def batches(self) -> "Batches":
+    def batches(self) -> Batches:
         """Iterate over what arrives: each item is the list of all messages since the last look, never empty.
 
         Ends when the call has ended OK; raises its :class:`~inferencegw.errors.RpcError` otherwise, after the messages
         that came before the end.
         """
-        return Batches(self)
+        return Batches(self.next_batch)
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        async for batch in self.batches():
-            for message in batch:
-                yield message
+    def __aiter__(self) -> OneByOne:
+        return OneByOne(self.next_batch)
 
     async def next_batch(self) -> list[Any] | None:
         """The next batch, or None when the call has ended OK."""
@@ -303,19 +301,3 @@ class ClientStream:
     def wake(self) -> None:
         """Something has arrived, there is room to write, or the call has ended."""
         self._bell.ring()
-
-
-class Batches:
-    """See :meth:`ClientStream.batches`. A class, not a generator: nothing is suspended between two batches."""
-
-    def __init__(self, stream: ClientStream) -> None:
-        self._stream = stream
-
-    def __aiter__(self) -> "Batches":
-        return self
-
-    async def __anext__(self) -> list[Any]:
-        batch = await self._stream.next_batch()
-        if batch is None:
-            raise StopAsyncIteration
-        return batch

@@ -99,9 +99,8 @@ class ClientConnection(Connection[OutboundCall]):
             ConnectionLost: the connection takes no calls any more; nothing was sent.
             ValueError: metadata that cannot be sent.
         """
-        if not self.accepts_calls:
-            reason = self.ended or self._going
-            raise ConnectionLost(str(reason and reason.message), maybe_processed=False)
+        if (reason := self.ended or self._going) is not None:
+            raise ConnectionLost(reason.message, maybe_processed=False)
         self._now = now
         fields: Fields = [
             (b":method", b"POST"),
@@ -232,11 +231,11 @@ class ClientConnection(Connection[OutboundCall]):
         )
         self._going = ConnectionLost(f"the server is going away: {text}", maybe_processed=False)
         for call in [call for call in self.streams.values() if call.id > last_stream_id]:
-            self._forget(call, ClosedBy.RESET_SENT, self._going)
+            self._forget(call, ClosedBy.RESET_SENT, self._going.again())
             self._events.append(CallEnded(call))
 
-    def _is_done(self) -> bool:
-        return self._going is not None and not self.streams
+    def _leaving(self) -> ConnectionLost | None:
+        return self._going
 
 
 def _not_grpc(fields: Fields) -> RpcError | None:

@@ -135,6 +135,10 @@ class Connection(abc.ABC, Generic[StreamT]):
     def _on_peer_going(self, last_stream_id: int, code: int, debug: bytes) -> None:
         """The peer's GOAWAY."""
 
+    @abc.abstractmethod
+    def _leaving(self) -> ConnectionLost | None:
+        """Why the connection ends as soon as no call is open, or None."""
+
     def _on_ping_ack(self, opaque: bytes) -> None:
         """The answer to a PING other than keepalive's."""
 
@@ -254,7 +258,8 @@ class Connection(abc.ABC, Generic[StreamT]):
     def _end(self, error: ConnectionLost) -> None:
         self.ended = error
         for stream in list(self.streams.values()):
-            self._forget(stream, ClosedBy.END, error)
+            # One error for each: they are raised in as many tasks.
+            self._forget(stream, ClosedBy.END, error.again())
             self._events.append(CallEnded(stream))
 
     def _settle(self) -> None:
@@ -262,11 +267,8 @@ class Connection(abc.ABC, Generic[StreamT]):
         if self.ended is None and len(self._out) > self.limits.max_output_bytes:
             self._out.clear()
             self._fail(ErrorCode.ENHANCE_YOUR_CALM, "the peer does not read")
-        if self.ended is None and self._is_done():
-            self._end(ConnectionLost("the connection was drained", maybe_processed=False))
-
-    def _is_done(self) -> bool:
-        return False
+        if self.ended is None and not self.streams and (reason := self._leaving()) is not None:
+            self._end(reason)
 
     def take_events(self) -> list[Event]:
         """What has happened since the last look; inputs return it, a sending method leaves it for this."""

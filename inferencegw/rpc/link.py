@@ -97,6 +97,7 @@ class Link:
             now = trio.current_time()
             if data:
                 self._dispatch(self.connection.receive_untrusted(bytes(data), now))
+                self.reset_clock()
             else:
                 self._dispatch(self.connection.handle_eof(now))
                 self._all.cancel()

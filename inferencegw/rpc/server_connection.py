@@ -15,7 +15,7 @@ from typing import Final
 from h2.settings import SettingCodes
 
 from inferencegw.config import RpcLimits
-from inferencegw.errors import Metadata, RpcError, StatusCode
+from inferencegw.errors import ConnectionLost, Metadata, RpcError, StatusCode
 from inferencegw.rpc import frames
 from inferencegw.rpc.connection import ClosedBy, Connection
 from inferencegw.rpc.events import CallEnded, CallReceived
@@ -147,8 +147,8 @@ class ServerConnection(Connection[InboundCall]):
         self._drain_deadline = math.inf
         self._out.add(frames.goaway(self._h2.highest_inbound_stream_id, ErrorCode.NO_ERROR))
 
-    def _is_done(self) -> bool:
-        return self._drain is _Drain.FINAL and not self.streams
+    def _leaving(self) -> ConnectionLost | None:
+        return ConnectionLost("the connection was drained") if self._drain is _Drain.FINAL else None
 
     def _on_peer_going(self, last_stream_id: int, code: int, debug: bytes) -> None:
         """A client that leaves opens no more streams; those it has are served to their end."""

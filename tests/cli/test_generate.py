@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
+import attrs
 import pytest
 import trio
 
@@ -31,37 +33,58 @@ async def start_gateway(nursery: trio.Nursery, *replica_flags: str) -> str:
     return gateway.addresses["grpc"]
 
 
-async def generate(address: str, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run the command to its end."""
-    command = [*GENERATE, "--gateway", address, *arguments]
-    return await trio.run_process(command, stdin=stdin, capture_stdout=True, capture_stderr=True, check=False)
+@attrs.frozen
+class Result:
+    """What a command did: its exit status, and what it wrote."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def tokens(self) -> list[dict[str, object]]:
+        """With ``--json``: the tokens."""
+        return [json.loads(line) for line in self.out.splitlines()[:-1]]
+
+    @property
+    def end(self) -> dict[str, object]:
+        """With ``--json``: how it ended."""
+        end: dict[str, object] = json.loads(self.out.splitlines()[-1])
+        return end
 
 
-def parsed(result: subprocess.CompletedProcess[bytes]) -> tuple[Sequence[dict[str, object]], dict[str, object]]:
-    """The tokens, and the end."""
-    *tokens, end = map(json.loads, result.stdout.splitlines())
-    return tokens, end
+GenerateFn: TypeAlias = Callable[..., Awaitable[Result]]
 
 
-async def test_a_prompt_gives_the_same_text_however_it_is_given(tmp_path: Path) -> None:
+@pytest.fixture
+def generate(capsys: pytest.CaptureFixture[str]) -> GenerateFn:
+    """Run the command to its end, in a thread: it brings an event loop of its own."""
+
+    async def run(address: str, *arguments: str) -> Result:
+        status = await trio.to_thread.run_sync(execute, ["generate", "--gateway", address, *arguments])
+        return Result(status, *capsys.readouterr())
+
+    return run
+
+
+async def test_a_prompt_gives_the_same_text_however_it_is_given(generate: GenerateFn, tmp_path: Path) -> None:
     """As an argument, from a file or on standard input; as text or as JSON lines."""
     (tmp_path / "prompt.txt").write_text("Why is the sky blue?", encoding="utf-8")
     async with trio.open_nursery() as nursery:
         address = await start_gateway(nursery)
         argument = await generate(address, "Why is the sky blue?", "--max-tokens", "20")
-        file = await generate(address, "--file", str(tmp_path / "prompt.txt"), "--max-tokens", "20")
-        piped = await generate(address, "--max-tokens", "20", "--json", stdin=b"Why is the sky blue?")
+        file = await generate(address, "--file", str(tmp_path / "prompt.txt"), "--max-tokens", "20", "--json")
+        command = [*GENERATE, "--gateway", address, "--max-tokens", "20"]
+        piped = await trio.run_process(command, stdin=b"Why is the sky blue?", capture_stdout=True, capture_stderr=True)
         nursery.cancel_scope.cancel()
-    assert (argument.returncode, file.returncode, piped.returncode) == (0, 0, 0)
-    assert (argument.stderr, file.stderr, piped.stderr) == (b"", b"", b"")
-    tokens, end = parsed(piped)
-    text = "".join(str(token["text"]) for token in tokens)
+    text = "".join(str(token["text"]) for token in file.tokens)
     assert len(text.split()) == 20
-    assert argument.stdout == file.stdout == f"{text}\n".encode()
-    assert [(token["index"], token["replica_id"], token["attempt"]) for token in tokens] == [
+    assert argument == Result(0, f"{text}\n", "")
+    assert (piped.stdout, piped.stderr) == (argument.out.encode(), b"")
+    assert [(token["index"], token["replica_id"], token["attempt"]) for token in file.tokens] == [
         (index, "r1", 1) for index in range(20)
     ]
-    assert end == {
+    assert file.end == {
         "status": "OK",
         "message": "",
         "delivered": 20,
@@ -70,37 +93,36 @@ async def test_a_prompt_gives_the_same_text_however_it_is_given(tmp_path: Path) 
         "attempts": 1,
         "finish_reason": "length",
         "reason": "",
-        "request_id": end["request_id"],
+        "request_id": file.end["request_id"],
     }
 
 
-async def test_a_call_that_fails_is_status_1_with_what_came_and_how_far_it_got() -> None:
-    """The replica crashes at token 5: five tokens on standard output, one line on standard error."""
+async def test_a_call_that_fails_is_status_1_with_what_came_and_how_far_it_got(generate: GenerateFn) -> None:
+    """The replica's stream ends before token 5: five tokens on standard output, one line on standard error."""
     async with trio.open_nursery() as nursery:
         address = await start_gateway(nursery, "--fault", "truncate@5")
         text = await generate(address, "hello", "--max-tokens", "20")
         lines = await generate(address, "hello", "--max-tokens", "20", "--json")
         nursery.cancel_scope.cancel()
-    assert (text.returncode, lines.returncode) == (1, 1)
-    tokens, end = parsed(lines)
-    assert text.stdout.decode() == "".join(str(token["text"]) for token in tokens) + "\n"
-    assert (len(tokens), end["delivered"], end["next_index"]) == (5, 5, 5)
-    assert text.stderr.startswith(f"trio-gw: error: {end['status']} after 5 tokens: ".encode())
-    assert text.stderr.count(b"\n") == 1
+    assert (text.status, lines.status) == (1, 1)
+    assert text.out == "".join(str(token["text"]) for token in lines.tokens) + "\n"
+    assert (len(lines.tokens), lines.end["delivered"], lines.end["next_index"]) == (5, 5, 5)
+    assert text.err.startswith(f"trio-gw: error: {lines.end['status']} after 5 tokens: ")
+    assert text.err.count("\n") == 1
 
 
-async def test_seeds_and_deadlines_reach_the_replica() -> None:
-    """Another seed gives other tokens; a deadline ends a call that would take longer."""
+async def test_seeds_and_deadlines_reach_the_replica(generate: GenerateFn) -> None:
+    """Another seed gives other tokens; a deadline ends a call that would never end."""
     async with trio.open_nursery() as nursery:
-        address = await start_gateway(nursery, "--prefill-ms", "10")
-        first = await generate(address, "hello", "--seed", "1")
-        again = await generate(address, "hello", "--seed", "1")
-        other = await generate(address, "hello", "--seed", "2")
-        late = await generate(address, "hello", "--deadline", "0.005")
+        address = await start_gateway(nursery, "--fault", "freeze@9")
+        first = await generate(address, "hello", "--seed", "1", "--max-tokens", "9")
+        again = await generate(address, "hello", "--seed", "1", "--max-tokens", "9")
+        other = await generate(address, "hello", "--seed", "2", "--max-tokens", "9")
+        late = await generate(address, "hello", "--seed", "1", "--max-tokens", "10", "--deadline", "0.2")
         nursery.cancel_scope.cancel()
-    assert first.stdout == again.stdout != other.stdout
-    assert (late.returncode, late.stdout) == (1, b"")
-    assert late.stderr.startswith(b"trio-gw: error: DEADLINE_EXCEEDED after 0 tokens: ")
+    assert (first.status, again.status, other.status, late.status) == (0, 0, 0, 1)
+    assert first.out == again.out == late.out != other.out
+    assert late.err.startswith("trio-gw: error: DEADLINE_EXCEEDED after 9 tokens: ")
 
 
 async def test_ctrl_c_ends_a_generation_without_a_word_after_what_had_come() -> None:

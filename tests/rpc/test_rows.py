@@ -6,6 +6,7 @@ be made to do it; most run over both wires.
 
 import contextlib
 import errno
+import pathlib
 import socket
 from collections.abc import Iterator
 
@@ -18,15 +19,18 @@ from trio.testing import MockClock
 
 from inferencegw.config import RpcLimits
 from inferencegw.errors import ConnectionLost, StatusCode
-from inferencegw.rpc import Server, ServerCall, open_channel, serve
+from inferencegw.rpc import Server, ServerCall, open_channel, open_channel_over, serve
+from inferencegw.rpc.tls import client_context, server_context
 from inferencegw.v1.replica_pb2 import GenerateRequest, GenerateResponse
-from tests.rpc.raw_peer import cut_frames, framed
+from tests.rpc.identity import Identity
+from tests.rpc.raw_peer import RawPeer, cut_frames, framed
 from tests.rpc.support import (
     GENERATE,
     UPLOADS,
     Bell,
     PairMaker,
     Replica,
+    Tapped,
     a_request,
     answer,
     ask,
@@ -182,14 +186,40 @@ async def test_row_3_a_call_that_is_left_early_has_been_reset_when_control_retur
         assert (neighbour.received, neighbour.error) == (tokens(2), None)
 
 
+async def test_row_3_holds_under_tls_too(tmp_path: pathlib.Path) -> None:
+    """What is handed to the socket when the block has been left is all there ever will be about that call."""
+    identity = Identity.make(tmp_path, "replica.test")
+    ours, theirs = trio.testing.memory_stream_pair()
+    tapped = Tapped(ours)
+    client = trio.SSLStream(tapped, client_context(identity.ca), server_hostname="replica.test", https_compatible=True)
+    server = trio.SSLStream(
+        theirs, server_context(identity.cert, identity.key), server_side=True, https_compatible=True
+    )
+    peer = RawPeer(server, is_client=False)
+    with give_up():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(peer.start)
+            await client.do_handshake()
+        async with open_channel_over(client, scheme="https") as channel:
+            async with channel.open_stream(GENERATE, a_request()):
+                await trio.testing.wait_all_tasks_blocked()
+            sent_when_left = len(tapped.sent)
+            await peer.until(lambda: peer.streams[1].reset is not None)
+            assert peer.streams[1].reset == CANCEL
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(tapped.sent) == sent_when_left
+            await theirs.aclose()
+
+
 async def test_row_3_a_grpcio_handler_sees_its_call_cancelled_when_it_is_left_early() -> None:
     """C core tells the handler's context, with the connection still open and in use."""
     cancelled = Bell()
 
     def generate(request: GenerateRequest, context: grpc.ServicerContext) -> Iterator[GenerateResponse]:
-        yield from generate_tokens(request, context)
         if request.prompt == "waits":
             context.add_callback(cancelled.ring)
+        yield from generate_tokens(request, context)
+        if request.prompt == "waits":
             wait_until_over(context)
 
     with give_up(), grpcio_server(generate) as theirs:

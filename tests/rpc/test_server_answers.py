@@ -112,7 +112,7 @@ async def test_each_way_to_say_grpc_is_served(content_type: str) -> None:
         ([], A_REQUEST * 2, StatusCode.INTERNAL),  # two
         ([], A_REQUEST[:-1], StatusCode.INTERNAL),  # half a message
         ([], A_REQUEST[:3], StatusCode.INTERNAL),  # half a prefix
-        ([], framed(b"\xff"), StatusCode.INTERNAL),  # no GenerateRequest
+        ([], framed(b"\xff"), StatusCode.INVALID_ARGUMENT),  # no GenerateRequest
         ([], b"\1" + A_REQUEST[1:], StatusCode.INTERNAL),  # compressed, by nobody knows what
         ([], b"\2" + A_REQUEST[1:], StatusCode.INTERNAL),  # no such flag
         ([("grpc-encoding", "gzip")], framed(b"not gzip", compressed=True), StatusCode.INTERNAL),

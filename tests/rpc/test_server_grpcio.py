@@ -4,6 +4,7 @@ The other end is C core throughout. What it cannot be made to send (odd requests
 control in test_flow_control.py, ends of connections in test_drain.py.
 """
 
+import itertools
 import queue
 from typing import Any
 
@@ -127,6 +128,30 @@ async def test_a_client_may_stream_its_request() -> None:
             collected, echoed = await trio.to_thread.run_sync(use_both, channel)
     assert (collected.index, collected.text) == (3, "abc")
     assert echoed == ["a", "b", "c"]
+
+
+async def test_a_handler_may_leave_its_requests_unread() -> None:
+    """Breaking out of ``call.requests()`` answers the client, who is told to stop; nothing is left suspended."""
+
+    async def collect(call: ServerCall) -> GenerateResponse:
+        async for request in call.requests():
+            if request.prompt == "enough":
+                break
+        return GenerateResponse(text="thanks")
+
+    def send_endlessly(channel: grpc.Channel) -> GenerateResponse:
+        stub = channel.stream_unary(
+            f"/{UPLOADS}/Collect",
+            request_serializer=GenerateRequest.SerializeToString,
+            response_deserializer=GenerateResponse.FromString,
+        )
+        response: GenerateResponse = stub(itertools.repeat(a_request(prompt="enough")), timeout=PATIENCE)
+        return response
+
+    async with running(uploads(collect=collect)) as ours:
+        with grpcio_channel(ours.port) as channel:
+            assert (await trio.to_thread.run_sync(send_endlessly, channel)).text == "thanks"
+        assert ours.server.statistics().calls == 0
 
 
 async def test_metadata_go_both_ways() -> None:
@@ -266,7 +291,7 @@ async def test_a_request_that_is_not_its_message_is_refused() -> None:
             answer = await finish(
                 channel.unary_stream("/inferencegw.v1.LLMReplica/Generate")(b"\xff", timeout=PATIENCE)
             )
-            assert answer.code is grpc.StatusCode.INTERNAL
+            assert answer.code is grpc.StatusCode.INVALID_ARGUMENT
             assert replica.calls == []
             assert (await finish(start_generate(channel, a_request(2)))).messages == tokens(2)
 

@@ -1,0 +1,511 @@
+"""client/async_client.py and client/generation.py: generations over real sockets, under both event loops."""
+
+import threading
+from collections.abc import Iterator
+from functools import partial
+from zlib import crc32
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import grpc
+import pytest
+import trio
+
+from inferencegw.client import AsyncClient, Token
+from inferencegw.config import RpcLimits
+from inferencegw.errors import ConfigError, ConnectionLost, RpcError, StatusCode
+from inferencegw.rpc import ServerCall
+from inferencegw.v1 import gateway_pb2
+from inferencegw.v1.gateway_pb2 import InferRequest, InferResponse
+from inferencegw.v1.replica_pb2 import Sampling, Usage
+from tests.client.support import (
+    Gateway,
+    answer,
+    both_backends,
+    collect,
+    consume,
+    digest,
+    facts,
+    gateway,
+    grpcio_answer,
+    grpcio_gateway,
+    messages,
+    run,
+    sends,
+    text_of,
+    tokens,
+    trailers,
+    wait_for_ever,
+)
+
+
+@both_backends
+def test_every_token_comes_once_and_in_order_with_what_is_known_of_the_generation(backend: str) -> None:
+    """Tokens, and after them every fact, to the byte; text is any Unicode."""
+
+    async def main() -> None:
+        async with AsyncClient(server.address) as client, client.generate("p", max_tokens=10) as generation:
+            assert await collect(generation) == tokens(10)
+        texts = [token.text for token in tokens(10)]
+        expected = ("the-request", 10, digest(texts), 10, 1, "length", tokens(10)[-1].usage, "")
+        assert facts(generation) == expected
+        assert generation.initial_metadata == (("gw-request-id", "the-request"),)
+        assert generation.trailing_metadata == tuple(trailers(messages(InferRequest(max_tokens=10))))
+
+    with gateway() as server:
+        run(backend, main)
+
+
+@both_backends
+def test_a_grpcio_gateway_serves_as_well(backend: str) -> None:
+    """The independent other end."""
+
+    async def main() -> None:
+        async with AsyncClient(address) as client, client.generate("p", max_tokens=100) as generation:
+            assert await collect(generation) == tokens(100)
+            assert generation.delivered == 100
+
+    with grpcio_gateway() as address:
+        run(backend, main)
+
+
+@both_backends
+def test_every_option_is_in_the_request_and_what_is_not_given_is_absent(backend: str) -> None:
+    """Field by field; absent sampling leaves the model's defaults alone."""
+    everything = InferRequest(
+        request_id="q1",
+        client_id="me",
+        model="m",
+        prompt="満",
+        max_tokens=7,
+        hedge=gateway_pb2.HEDGE_ADAPTIVE,
+        sampling=Sampling(temperature=0.0, top_p=0.5, seed=2**64 - 1, stop=["a", "b"]),
+        affinity_key="k",
+        resume_offset=5,
+        resume_text="12345",
+    )
+
+    async def main() -> None:
+        async with AsyncClient(server.address, client_id="me") as client:
+            generation = client.generate(
+                "満",
+                max_tokens=7,
+                model="m",
+                hedge="adaptive",
+                temperature=0.0,
+                top_p=0.5,
+                seed=2**64 - 1,
+                stop=["a", "b"],
+                affinity_key="k",
+                request_id="q1",
+                resume_offset=5,
+                resume_text="12345",
+                timeout=100,
+            )
+            async with generation:
+                assert await collect(generation) == tokens(7, first=5)
+            assert (generation.request_id, generation.delivered, generation.next_index) == ("q1", 2, 7)
+        async with AsyncClient(server.address) as client, client.generate("p") as generation:
+            await collect(generation)
+
+    with gateway() as server:
+        run(backend, main)
+        assert [call.request for call in server.calls] == [everything, InferRequest(prompt="p", max_tokens=16)]
+        assert [call.deadline < float("inf") for call in server.calls] == [True, False]
+
+
+@both_backends
+@pytest.mark.parametrize("way", ["break", "exception", "cancellation"])
+@pytest.mark.parametrize("received", [0, 3])
+def test_leaving_a_generation_early_cancels_it_at_the_gateway(backend: str, way: str, received: int) -> None:
+    """During prefill too, whatever the reason; the connection and its other calls go on."""
+
+    async def main() -> None:
+        async with AsyncClient(server.address) as client:
+            taken: list[Token] = []
+            with anyio.CancelScope() as scope:
+                try:
+                    async with client.generate("p", max_tokens=10) as generation:
+                        await server.wait_until(lambda: len(server.calls) == 1)
+                        for _ in range(received):
+                            taken.append(await anext(generation))  # noqa: PERF401
+                        if way == "exception":
+                            raise ZeroDivisionError
+                        if way == "cancellation":
+                            scope.cancel()
+                            await anyio.lowlevel.checkpoint()
+                except ZeroDivisionError:
+                    assert way == "exception"
+            assert scope.cancelled_caught is (way == "cancellation")
+            await server.wait_until(lambda: server.cancelled == 1)
+            assert taken == tokens(10)[:received]
+            assert generation.next_index == received
+            server.script = answer
+            async with client.generate("p", max_tokens=4) as generation:
+                assert await collect(generation) == tokens(4)
+        assert len({call.peer for call in server.calls}) == 1
+
+    with gateway(sends(5) if received else wait_for_ever) as server:
+        run(backend, main)
+
+
+@both_backends
+def test_leaving_early_cancels_a_grpcio_handler(backend: str) -> None:
+    """RST_STREAM(CANCEL), as C core understands it."""
+    over = threading.Event()
+
+    def infer(request: InferRequest, context: grpc.ServicerContext) -> Iterator[InferResponse]:
+        context.add_callback(over.set)
+        yield messages(request)[0]
+        over.wait(10)
+
+    async def main() -> None:
+        async with AsyncClient(address) as client:
+            async with client.generate("p") as generation:
+                assert await anext(generation) == tokens(16)[0]
+            assert await anyio.to_thread.run_sync(over.wait, 10)
+
+    with grpcio_gateway(infer) as address:
+        run(backend, main)
+
+
+@both_backends
+def test_the_timeout_ends_a_generation_here_and_there(backend: str) -> None:
+    """DEADLINE_EXCEEDED with what came before it; the gateway was told, and its handler is cancelled."""
+
+    async def main() -> None:
+        taken: list[Token] = []
+        async with AsyncClient(server.address) as client:
+            started = anyio.current_time()
+            async with client.generate("p", timeout=0.2) as generation:
+                with pytest.raises(RpcError) as raised:
+                    await consume(generation, taken)
+            assert raised.value.code is StatusCode.DEADLINE_EXCEEDED
+            assert anyio.current_time() - started >= 0.2
+            assert taken == tokens(16)[:3]
+            assert generation.next_index == 3
+        await server.wait_until(lambda: server.cancelled == 1)
+
+    with gateway(sends(3)) as server:
+        run(backend, main)
+
+
+@both_backends
+def test_a_refusal_says_what_the_gateway_said(backend: str) -> None:
+    """Code, message and trailers, and the facts that come with them."""
+    refusal = RpcError(StatusCode.RESOURCE_EXHAUSTED, "no room", metadata=(("gw-reason", "queue_full"),))
+
+    async def refuse(call: ServerCall) -> None:
+        call.trailing_metadata.append(("gw-request-id", "q9"))
+        raise refusal
+
+    async def main() -> None:
+        async with AsyncClient(server.address) as client, client.generate("p") as generation:
+            for _ in range(2):  # asked again, it says the same
+                with pytest.raises(RpcError, match="RESOURCE_EXHAUSTED: no room") as raised:
+                    await anext(generation)
+            assert raised.value.metadata == generation.trailing_metadata
+            assert facts(generation) == ("q9", 0, "00000000", 0, 0, None, None, "queue_full")
+
+    with gateway(refuse) as server:
+        run(backend, main)
+        assert len(server.calls) == 1
+
+
+def without(name: str, *, of: int) -> list[tuple[str, str | bytes]]:
+    """The trailers of the first ``of`` of four tokens, but one."""
+    sent = messages(InferRequest(max_tokens=4))[:of]
+    return [entry for entry in trailers(sent) if entry[0] != name]
+
+
+def changed(name: str, value: str, *, of: int) -> list[tuple[str, str | bytes]]:
+    """The same with one changed."""
+    return [*without(name, of=of), (name, value)]
+
+
+@both_backends
+@pytest.mark.parametrize(
+    ("indexes", "trailing", "received", "check"),
+    [
+        ([0, 2], without("", of=2), [0], "token 2 came where 1 was next"),
+        ([1], without("", of=1), [], "token 1 came where 0 was next"),
+        ([0, 1, 1], without("", of=3), [0, 1], "token 1 came again"),
+        ([0, 1, 2, 3, 4], without("", of=4), [0, 1, 2, 3], "token 4 came after the last one, 3"),
+        ([0, 1], without("", of=2), [0, 1], "the call ended OK where token 2 was next, without a final token"),
+        ([], without("", of=0), [], "the call ended OK where token 0 was next, without a final token"),
+        (
+            [0, 1, 2, 3],
+            changed("gw-delivered", "5", of=4),
+            [0, 1, 2, 3],
+            "gw-delivered is '5' but what came here has '4'",
+        ),
+        ([0, 1, 2, 3], without("gw-delivered", of=4), [0, 1, 2, 3], "gw-delivered is '' but what came here has '4'"),
+        (
+            [0, 1, 2, 3],
+            changed("gw-digest", "00c0ffee", of=4),
+            [0, 1, 2, 3],
+            f"gw-digest is '00c0ffee' but what came here has '{digest(['he', 'llo', ' ', 'wörld'])}'",
+        ),
+        ([0, 1, 2, 3], without("gw-digest", of=4), [0, 1, 2, 3], "gw-digest is '' but"),
+    ],
+)
+def test_a_stream_that_cannot_be_believed_is_data_loss(
+    backend: str, indexes: list[int], trailing: list[tuple[str, str | bytes]], received: list[int], check: str
+) -> None:
+    """The error says which check failed; the tokens before it came, and the call is over at the gateway."""
+
+    async def script(call: ServerCall) -> None:
+        right = [*messages(call.request), InferResponse(index=4)]
+        call.trailing_metadata += trailing
+        await call.send_many([right[index] for index in indexes])
+
+    async def main() -> None:
+        taken: list[Token] = []
+        async with AsyncClient(server.address) as client, client.generate("p", max_tokens=4) as generation:
+            with pytest.raises(RpcError) as raised:
+                await consume(generation, taken)
+            with pytest.raises(RpcError) as again:
+                await anext(generation)
+        assert raised.value.code is again.value.code is StatusCode.DATA_LOSS
+        assert check in raised.value.message
+        assert [token.index for token in taken] == received
+        assert generation.next_index == len(received)
+
+    with gateway(script) as server:
+        run(backend, main)
+
+
+@both_backends
+def test_a_connection_that_is_lost_ends_its_generations_at_once_with_what_came_before(backend: str) -> None:
+    """ConnectionLost, which may have been processed; the caller knows where to resume."""
+
+    async def main() -> None:
+        async with AsyncClient(server.address) as client, anyio.create_task_group() as tasks:
+            ends: list[tuple[type[RpcError], bool, int, str]] = []
+            begun = [anyio.Event() for _ in range(3)]
+
+            async def generate(event: anyio.Event) -> None:
+                async with client.generate("p", max_tokens=10) as generation:
+                    for _ in range(5):
+                        await anext(generation)
+                    event.set()
+                    with pytest.raises(RpcError) as raised:
+                        await anext(generation)
+                    lost = raised.value
+                    ends.append((type(lost), lost.maybe_processed, generation.next_index, generation.request_id))
+
+            for event in begun:
+                tasks.start_soon(generate, event)
+            for event in begun:
+                await event.wait()
+            await anyio.to_thread.run_sync(server.stop)
+        assert ends == [(ConnectionLost, True, 5, "q7")] * 3
+
+    async def script(call: ServerCall) -> None:
+        call.initial_metadata.append(("gw-request-id", "q7"))
+        await sends(5)(call)
+
+    with gateway(script) as server:
+        run(backend, main)
+
+
+@both_backends
+def test_after_a_restart_of_the_gateway_the_next_call_works(backend: str) -> None:
+    """The connection is opened again for it; while there is nobody to connect to, a call says so."""
+
+    async def main() -> None:
+        async with AsyncClient(first.address) as client:
+            async with client.generate("p") as generation:
+                assert await collect(generation) == tokens(16)
+            await anyio.to_thread.run_sync(first.stop)
+            with pytest.raises(ConnectionLost, match=f"cannot connect to {first.address}: ") as raised:
+                async with client.generate("p"):
+                    pass
+            assert raised.value.maybe_processed is False
+            with gateway(port=first.port) as second:
+                for _ in range(2):
+                    async with client.generate("p") as generation:
+                        assert await collect(generation) == tokens(16)
+                assert len({call.peer for call in second.calls}) == 1
+
+    with gateway() as first:
+        run(backend, main)
+
+
+@both_backends
+def test_a_gateway_that_goes_away_finishes_its_calls_and_new_ones_go_elsewhere(backend: str) -> None:
+    """GOAWAY: the running generation ends on the old connection, the next one opens another."""
+    go_on = trio.Event()
+
+    async def script(call: ServerCall) -> None:
+        sent = messages(call.request)
+        await call.send(sent[0])
+        await go_on.wait()
+        call.trailing_metadata += trailers(sent)
+        await call.send_many(sent[1:])
+
+    async def main() -> None:
+        async with AsyncClient(old.address) as client, client.generate("p") as running:
+            taken = [await anext(running)]
+            await anyio.to_thread.run_sync(old.drain)
+            with gateway(port=old.port) as new:
+                async with client.generate("p", max_tokens=3) as generation:
+                    assert await collect(generation) == tokens(3)
+                assert len(new.calls) == 1
+                old.set(go_on)
+                await consume(running, taken)
+                assert taken == tokens(16)
+
+    with gateway(script) as old:
+        run(backend, main)
+
+
+@both_backends
+def test_fifty_generations_at_once_share_one_connection_and_are_all_exact(backend: str) -> None:
+    """Each its own tokens; the server sees one peer."""
+
+    async def main() -> None:
+        exact: list[int] = []
+
+        async def generate(client: AsyncClient, count: int) -> None:
+            async with client.generate("p", max_tokens=count) as generation:
+                assert await collect(generation) == tokens(count)
+            exact.append(count)
+
+        async with AsyncClient(server.address) as client, anyio.create_task_group() as tasks:
+            for count in range(1, 51):
+                tasks.start_soon(generate, client, count)
+        assert sorted(exact) == list(range(1, 51))
+
+    with gateway() as server:
+        run(backend, main)
+        assert len({call.peer for call in server.calls}) == 1
+
+
+@both_backends
+def test_calls_above_the_gateways_limit_wait_for_a_place(backend: str) -> None:
+    """A C-core server that takes two at a time gets two at a time."""
+
+    async def main() -> None:
+        exact: list[int] = []
+
+        async def generate(client: AsyncClient) -> None:
+            async with client.generate("p", max_tokens=20) as generation:
+                assert await collect(generation) == tokens(20)
+            exact.append(1)
+
+        async with AsyncClient(address) as client, anyio.create_task_group() as tasks:
+            for _ in range(8):
+                tasks.start_soon(generate, client)
+        assert len(exact) == 8
+
+    with grpcio_gateway(grpcio_answer, ("grpc.max_concurrent_streams", 2)) as address:
+        run(backend, main)
+
+
+@both_backends
+def test_a_prompt_of_a_mebibyte_arrives_whole(backend: str) -> None:
+    """Many windows' worth of request, under flow control."""
+    prompt = "満" * (2**20 // 3)
+
+    async def checksum(call: ServerCall) -> None:
+        token = InferResponse(text=str(crc32(call.request.prompt.encode())), is_final=True, usage=Usage())
+        call.trailing_metadata += trailers([token])
+        await call.send(token)
+
+    async def main() -> None:
+        async with AsyncClient(server.address) as client, client.generate(prompt, max_tokens=1) as generation:
+            assert text_of(await collect(generation)) == str(crc32(prompt.encode()))
+
+    with gateway(checksum, limits=RpcLimits(stream_window_bytes=65_535)) as server:
+        run(backend, main)
+
+
+@both_backends
+def test_a_slow_reader_gets_everything(backend: str) -> None:
+    """More than a window of tokens before anyone reads: the gateway waits, nothing is lost."""
+    large = "x" * 10_000
+
+    async def flood(call: ServerCall) -> None:
+        sent = messages(call.request)
+        for message in sent:
+            message.text = large
+        call.trailing_metadata += trailers(sent)
+        await call.send_many(sent)
+
+    async def main() -> None:
+        async with AsyncClient(server.address) as client, client.generate("p", max_tokens=100) as generation:
+            await server.wait_until(lambda: len(server.calls) == 1)
+            assert text_of(await collect(generation)) == large * 100
+
+    with gateway(flood) as server:
+        run(backend, main)
+
+
+@both_backends
+def test_what_the_callers_code_raises_comes_out_as_it_is(backend: str) -> None:
+    """Not in a group, though there are tasks behind the block."""
+
+    async def main() -> None:
+        with pytest.raises(ZeroDivisionError):
+            async with AsyncClient(server.address) as client, client.generate("p"):
+                raise ZeroDivisionError
+
+    with gateway() as server:
+        run(backend, main)
+
+
+@both_backends
+def test_a_generation_needs_its_clients_block(backend: str) -> None:
+    """Before and after it there is no connection, and nobody to own one."""
+
+    async def main() -> None:
+        client = AsyncClient(server.address)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="in the client's block"):
+                async with client.generate("p"):
+                    pass
+            async with client, client.generate("p") as generation:
+                assert await collect(generation) == tokens(16)
+
+    with gateway() as server:
+        run(backend, main)
+
+
+@pytest.mark.parametrize("address", ["", "127.0.0.1", "127.0.0.1:0", "::1:80", "host:port", ":80"])
+def test_an_address_that_is_none_is_refused_by_name(address: str) -> None:
+    """Before anything is connected."""
+    with pytest.raises(ConfigError) as raised:
+        AsyncClient(address)
+    assert repr(address) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"hedge": "sometimes"}, "hedge = 'sometimes': must be never, race, adaptive or None"),
+        ({"max_tokens": -1}, "max_tokens: Value out of range: -1"),
+        ({"seed": 2**64}, f"seed: Value out of range: {2**64}"),
+        ({"stop": ["\udcff"]}, "stop: 'utf-8' codec can't encode"),
+        ({"prompt": "\udcff"}, "prompt: 'utf-8' codec can't encode"),
+    ],
+)
+def test_what_no_request_can_carry_is_refused_by_name(options: dict[str, object], complaint: str) -> None:
+    """A command line's bytes that are no text, say."""
+    generate = partial(AsyncClient("127.0.0.1:1").generate, **{"prompt": "p", **options})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError) as raised:
+        generate()
+    assert str(raised.value).startswith(complaint)
+
+
+def test_a_generation_of_nothing_knows_nothing() -> None:
+    """Facts may be asked for at any time."""
+    generation = AsyncClient("127.0.0.1:1").generate("p", resume_offset=3, resume_text="abc", request_id="mine")
+    assert facts(generation) == ("mine", 0, "00000000", 3, 0, None, None, "")
+    assert generation.initial_metadata == generation.trailing_metadata == ()
+
+
+def test_a_gateway_is_a_servicer_like_any_other() -> None:
+    """The scripted one of these tests is registered as the real one is."""
+    assert Gateway(answer).service.name == "inferencegw.v1.InferenceGateway"
