@@ -162,7 +162,10 @@ class _Show:
                 streams.start_soon(self._stream, client, number, prompt, tokens, begun)
                 await begun.wait()
 
-    async def _stream(self, client: AsyncClient, number: int, prompt: str, tokens: int, begun: trio.Event) -> None:
+    async def _stream(  # noqa: ASYNC910 - entering a generation sends its request
+        self, client: AsyncClient, number: int, prompt: str, tokens: int, begun: trio.Event
+    ) -> None:
+        """Tell one prompt's story to its end; ``begun`` is set as soon as that has a first token, or has failed."""
         self.tell(PromptSent(number, prompt))
         status, message = StatusCode.OK, ""
         generation = client.generate(prompt, max_tokens=tokens)

@@ -55,16 +55,21 @@ async def open_anyio_channel(
     Raises:
         ConnectionLost: no HTTP/2 server could be reached there in ``handshake_timeout``.
     """
-    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     scheme = "http" if ssl_context is None else "https"
-    failure: Exception | None = None
-    transport = await _connect(host, port, limits, ssl_context)
-    connection = ClientConnection(limits, anyio.current_time(), authority=authority, scheme=scheme)
+    try:
+        with anyio.fail_after(limits.handshake_timeout):
+            transport = await _connect(host, port, ssl_context)
+    # UnicodeError: a name that is none by IDNA 2008, which anyio looks names up by.
+    except (OSError, UnicodeError, *_BROKEN) as error:
+        raise _unreachable(address, _reason(error)) from error
+    connection = ClientConnection(limits, anyio.current_time(), authority=address, scheme=scheme)
     channel = AnyioChannel(transport, connection)
+    failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(channel.run)
         try:
-            await channel.wait_ready()
+            await channel.wait_ready(address)
             yield channel
         except Exception as error:  # noqa: BLE001 - raised again below, outside the group that would wrap it in another
             failure = error
@@ -74,21 +79,18 @@ async def open_anyio_channel(
         raise failure
 
 
-async def _connect(host: str, port: int, limits: RpcLimits, ssl_context: ssl.SSLContext | None) -> anyio.abc.ByteStream:
-    try:
-        with anyio.fail_after(limits.handshake_timeout):
-            if ssl_context is None:
-                return await anyio.connect_tcp(host, port)
-            secured = await anyio.connect_tcp(host, port, ssl_context=ssl_context, tls_standard_compatible=False)
-    # UnicodeError: a name that is none by IDNA 2008, which anyio looks names up by.
-    except (OSError, UnicodeError, *_BROKEN) as error:
-        raise ConnectionLost(f"cannot connect to {host}:{port}: {_reason(error)}", maybe_processed=False) from error
+async def _connect(host: str, port: int, ssl_context: ssl.SSLContext | None) -> anyio.abc.ByteStream:
+    if ssl_context is None:
+        return await anyio.connect_tcp(host, port)
+    secured = await anyio.connect_tcp(host, port, ssl_context=ssl_context, tls_standard_compatible=False)
     if secured.extra(TLSAttribute.alpn_protocol, None) != "h2":  # noqa: S610 - no database here
         await anyio.aclose_forcefully(secured)
-        raise ConnectionLost(
-            f"cannot connect to {host}:{port}: the server did not negotiate HTTP/2 (ALPN h2)", maybe_processed=False
-        )
+        raise OSError("the server did not negotiate HTTP/2 (ALPN h2)")
     return secured
+
+
+def _unreachable(address: str, reason: str) -> ConnectionLost:
+    return ConnectionLost(f"cannot connect to {address}: {reason}", maybe_processed=False)
 
 
 def _reason(error: Exception) -> str:
@@ -188,11 +190,11 @@ class AnyioChannel:
 
     # ------------------------------------------------------------------ for open_anyio_channel
 
-    async def wait_ready(self) -> None:
-        """Wait for the server's SETTINGS."""
+    async def wait_ready(self, address: str) -> None:
+        """Wait for the server's SETTINGS; ``address`` is for the error if they do not come."""
         while not self._connection.ready:
             if self._connection.ended is not None:
-                raise ConnectionLost(self._connection.ended.message, maybe_processed=False)
+                raise _unreachable(address, self._connection.ended.message)
             await self._changed.wait()
 
     def close(self) -> None:

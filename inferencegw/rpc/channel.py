@@ -163,11 +163,8 @@ class Channel:
         finally:
             if not call.closed:
                 call.cancel()
-                self._link.flush_soon()
                 self._wake_waiters()
-                # Two passes: in the first the writer wakes, and by the second it has sent, whatever the order.
-                await trio.lowlevel.cancel_shielded_checkpoint()
-                await trio.lowlevel.cancel_shielded_checkpoint()
+                await self._link.flush()
 
     async def unary(
         self, method: Method, request: Message, *, deadline: float = math.inf, metadata: Metadata = ()

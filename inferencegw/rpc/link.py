@@ -22,6 +22,7 @@ LINGER: Final = 1.0
 """Seconds a connection that has ended may still take to say why. High: closing hangs on dead peers. Low: peers on slow
 links see a reset instead of a GOAWAY."""
 
+_FLUSH_PASSES: Final = 16
 _READ_BYTES: Final = 64 * 1024
 _DISCARD_BYTES: Final = 1024 * 1024
 
@@ -48,12 +49,25 @@ class Link:
         self._output_bell = Doorbell()
         self._clock_bell = Doorbell()
         self._alarm = 0.0
+        self._sending = False
         self._input = trio.CancelScope()
         self._all = trio.CancelScope()
 
     def flush_soon(self) -> None:
         """Send what is in the output in the next scheduler pass; attend to what the change has caused."""
         self._output_bell.ring()
+
+    async def flush(self) -> None:
+        """Send what is in the output before returning, unless the transport does not take it at once. Not cancellable.
+
+        Passes of the scheduler, not seconds: the writer wakes in the first, and each layer of the transport (TLS has
+        several) may take another. A transport that is blocked will not take it any sooner for our waiting.
+        """
+        self.flush_soon()
+        for _ in range(_FLUSH_PASSES):
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            if not self._sending and not self.connection.output_bytes:
+                return
 
     def reset_clock(self) -> None:
         """The change may have brought a deadline forward."""
@@ -118,11 +132,13 @@ class Link:
             if output:
                 for stream in connection.pop_writable():
                     self._wake_writer(stream)
+                self._sending = True
                 try:
                     await self._transport.send_all(output)
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     self._dispatch(connection.handle_eof(trio.current_time()))
                     self._all.cancel()
+                self._sending = False
             elif connection.ended is None:
                 await self._output_bell.wait()
             else:

@@ -8,10 +8,10 @@ test that would hang into one that fails.
 import concurrent.futures
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 from zlib import crc32
 
 import anyio
@@ -26,6 +26,8 @@ from inferencegw.rpc import Server, ServerCall
 from inferencegw.v1 import gateway_pb2, replica_pb2
 from inferencegw.v1.gateway_grpc import InferenceGatewayServicer
 from inferencegw.v1.gateway_pb2 import InferRequest, InferResponse
+from tests.rpc.raw_peer import Header, RawPeer, framed
+from tests.rpc.support import RESPONSE_HEADERS
 
 PATIENCE: Final = 10.0
 """Seconds until a test is given up."""
@@ -38,7 +40,6 @@ both_backends: Final = pytest.mark.parametrize("backend", ["trio", "asyncio"])
 
 T = TypeVar("T")
 Script: TypeAlias = Callable[[ServerCall], Awaitable[None]]
-Trailers: TypeAlias = list[tuple[str, str | bytes]]
 
 
 def run(backend: str, main: Callable[[], Awaitable[T]]) -> T:
@@ -80,7 +81,7 @@ def digest(texts: Iterable[str]) -> str:
     return f"{crc32(''.join(texts).encode()):08x}"
 
 
-def trailers(sent: list[InferResponse], request_id: str = "the-request") -> Trailers:
+def trailers(sent: list[InferResponse], request_id: str = "the-request") -> list[Header]:
     """What a gateway says at the end of a call that sent these."""
     return [
         ("gw-request-id", request_id),
@@ -147,12 +148,6 @@ def facts(generation: AsyncGeneration | Generation) -> tuple[Any, ...]:
 # Our server, on a thread of its own.
 
 
-class Service(Protocol):
-    """Something to run on a thread: it reports what its user is to have."""
-
-    async def __call__(self, *, task_status: trio.TaskStatus[Any]) -> None: ...
-
-
 @contextmanager
 def trio_thread(serve: Callable[..., Awaitable[None]]) -> Iterator[tuple[Any, Callable[[], None]]]:
     """Run ``serve`` on trio in a thread until the block ends or the second of what this yields, ``stop``, is called.
@@ -167,7 +162,8 @@ def trio_thread(serve: Callable[..., Awaitable[None]]) -> Iterator[tuple[Any, Ca
             started.set_result((reported, trio.lowlevel.current_trio_token(), nursery.cancel_scope))
 
     def stop() -> None:
-        token.run_sync_soon(scope.cancel)
+        if not ended.done():
+            token.run_sync_soon(scope.cancel)
         ended.result(PATIENCE)
 
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -177,8 +173,7 @@ def trio_thread(serve: Callable[..., Awaitable[None]]) -> Iterator[tuple[Any, Ca
         try:
             yield reported, stop
         finally:
-            if not ended.done():
-                stop()
+            stop()
 
 
 class Gateway(InferenceGatewayServicer):
@@ -262,6 +257,71 @@ def gateway(
     server = Server([servicer.service], limits=limits or RpcLimits(), ssl_context=ssl_context)
     with trio_thread(partial(servicer.serve, server, port)) as ((_host, servicer.port), servicer.stop):
         yield servicer
+
+
+# A server that does exactly what a test says.
+
+RawScript: TypeAlias = Callable[[RawPeer], Awaitable[None]]
+
+
+class RawGateway:
+    """Serves its first connection with the first script, and so on; every script has one connection."""
+
+    def __init__(self, scripts: Sequence[RawScript]) -> None:
+        self.scripts = scripts
+        self.peers: list[RawPeer] = []
+        self.port = 0
+        self._token: trio.lowlevel.TrioToken | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def requests(self) -> list[list[int]]:
+        """The streams on which something came, of each connection."""
+        return [sorted(peer.streams) for peer in self.peers]
+
+    def set(self, event: trio.Event) -> None:
+        """Set an event that a script waits for."""
+        assert self._token is not None
+        self._token.run_sync_soon(event.set)
+
+    async def serve(self, *, task_status: trio.TaskStatus[int]) -> None:
+        """Accept one connection for each script."""
+        self._token = trio.lowlevel.current_trio_token()
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        async with listener, trio.open_nursery() as nursery:
+            task_status.started(listener.socket.getsockname()[1])
+            for script in self.scripts:
+                nursery.start_soon(self._converse, script, await listener.accept())
+            await trio.sleep_forever()
+
+    async def _converse(self, script: RawScript, stream: trio.SocketStream) -> None:
+        async with stream:
+            peer = RawPeer(stream, is_client=False)
+            self.peers.append(peer)
+            await script(peer)
+
+
+@contextmanager
+def raw_gateway(*scripts: RawScript) -> Iterator[RawGateway]:
+    """See :class:`RawGateway`; until the block ends."""
+    server = RawGateway(scripts)
+    with trio_thread(server.serve) as (server.port, _):
+        yield server
+
+
+async def answer_raw(peer: RawPeer, stream_id: int) -> None:
+    """Read a request on ``stream_id`` and answer it as it should be."""
+    await peer.until_closed(stream_id)
+    sent = messages(InferRequest.FromString(peer.streams[stream_id].messages[0]))
+    await peer.send(
+        peer.headers(stream_id, RESPONSE_HEADERS),
+        b"".join(peer.data(stream_id, framed(message.SerializeToString())) for message in sent),
+        peer.headers(stream_id, [("grpc-status", "0"), *trailers(sent)], end_stream=True),
+    )
 
 
 # grpcio's server.

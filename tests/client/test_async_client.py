@@ -19,6 +19,7 @@ from inferencegw.rpc import ServerCall
 from inferencegw.v1 import gateway_pb2
 from inferencegw.v1.gateway_pb2 import InferRequest, InferResponse
 from inferencegw.v1.replica_pb2 import Sampling, Usage
+from tests.rpc.raw_peer import Header
 from tests.client.support import (
     Gateway,
     answer,
@@ -213,13 +214,13 @@ def test_a_refusal_says_what_the_gateway_said(backend: str) -> None:
         assert len(server.calls) == 1
 
 
-def without(name: str, *, of: int) -> list[tuple[str, str | bytes]]:
+def without(name: str, *, of: int) -> list[Header]:
     """The trailers of the first ``of`` of four tokens, but one."""
     sent = messages(InferRequest(max_tokens=4))[:of]
     return [entry for entry in trailers(sent) if entry[0] != name]
 
 
-def changed(name: str, value: str, *, of: int) -> list[tuple[str, str | bytes]]:
+def changed(name: str, value: str, *, of: int) -> list[Header]:
     """The same with one changed."""
     return [*without(name, of=of), (name, value)]
 
@@ -251,7 +252,7 @@ def changed(name: str, value: str, *, of: int) -> list[tuple[str, str | bytes]]:
     ],
 )
 def test_a_stream_that_cannot_be_believed_is_data_loss(
-    backend: str, indexes: list[int], trailing: list[tuple[str, str | bytes]], received: list[int], check: str
+    backend: str, indexes: list[int], trailing: list[Header], received: list[int], check: str
 ) -> None:
     """The error says which check failed; the tokens before it came, and the call is over at the gateway."""
 
@@ -312,7 +313,7 @@ def test_a_connection_that_is_lost_ends_its_generations_at_once_with_what_came_b
 
 @both_backends
 def test_after_a_restart_of_the_gateway_the_next_call_works(backend: str) -> None:
-    """The connection is opened again for it; while there is nobody to connect to, a call says so."""
+    """The connection is opened again, once for ten calls; while there is nobody to connect to, a call says so."""
 
     async def main() -> None:
         async with AsyncClient(first.address) as client:
@@ -324,9 +325,15 @@ def test_after_a_restart_of_the_gateway_the_next_call_works(backend: str) -> Non
                     pass
             assert raised.value.maybe_processed is False
             with gateway(port=first.port) as second:
-                for _ in range(2):
+
+                async def generate() -> None:
                     async with client.generate("p") as generation:
                         assert await collect(generation) == tokens(16)
+
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(10):
+                        tasks.start_soon(generate)
+                assert len(second.calls) == 10
                 assert len({call.peer for call in second.calls}) == 1
 
     with gateway() as first:

@@ -222,6 +222,11 @@ class Bell:
         """Set the event; from any thread."""
         self._token.run_sync_soon(self._event.set)
 
+    def ring_after(self, context: grpc.ServicerContext) -> None:
+        """Ring when the call has ended, or now if it already has."""
+        if not context.add_callback(self.ring):
+            self.ring()
+
     async def wait(self) -> None:
         """Wait for the ring."""
         await self._event.wait()

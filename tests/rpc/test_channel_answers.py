@@ -329,6 +329,25 @@ async def test_calls_above_the_servers_limit_wait_for_a_place() -> None:
     assert ends == ["t0 "]
 
 
+async def test_a_call_that_is_given_up_while_it_waits_for_a_place_leaves_no_trace() -> None:
+    """Nothing was sent, so there is nothing to reset, and the place goes to the next."""
+    one_at_a_time = {SettingsFrame.MAX_CONCURRENT_STREAMS: 1}
+    async with raw_server(memory_pair, settings=one_at_a_time) as (channel, peer, _), trio.open_nursery() as nursery:
+        first = await start_reading(nursery, channel, a_request())
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as waiting:
+                waiting.start_soon(channel.unary, GET_INFO, GetInfoRequest())
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+        await answer(peer, 1, *tokens(1))
+        await first.over.wait()
+        second = await start_reading(nursery, channel, a_request())
+        await answer(peer, 3, *tokens(1))
+        await second.over.wait()
+        assert (second.received, second.error) == (tokens(1), None)
+        assert [stream_id for stream_id, exchange in peer.streams.items() if exchange.reset is not None] == []
+
+
 async def test_a_call_that_waits_for_a_place_ends_with_the_connection_or_its_deadline(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -36,7 +36,7 @@ NOTHING = Method("/inferencegw.v1.LLMReplica/Nothing", GenerateRequest, Generate
 def get_info(_request: GetInfoRequest, context: grpc.ServicerContext) -> GetInfoResponse:
     """Say who calls, by the metadata that grpcio saw."""
     seen = dict(context.invocation_metadata())
-    return GetInfoResponse(replica_id="r1", model=seen["user-agent"])
+    return GetInfoResponse(replica_id="r1", model=str(seen["user-agent"]))
 
 
 async def test_a_stream_of_tokens_arrives_whole_and_in_order() -> None:
@@ -100,19 +100,21 @@ async def test_metadata_go_both_ways() -> None:
 
     def generate(request: GenerateRequest, context: grpc.ServicerContext) -> Iterator[GenerateResponse]:
         context.send_initial_metadata((("gw-first", "1"), ("gw-first-bin", b"\x00\xff\n")))
-        seen = [tuple(entry) for entry in context.invocation_metadata() if entry.key.startswith("gw-")]
+        seen = [(name, value) for name, value in context.invocation_metadata() if name.startswith("gw-")]
         context.set_trailing_metadata((*seen, ("gw-last-bin", bytes(range(256)))))
         yield from tokens(request.max_tokens)
 
     sent = (("gw-text", "a b; c=d"), ("gw-raw-bin", b"\x80\x00 \xff"), ("gw-text", "again"), ("gw-empty", ""))
     with give_up(), grpcio_server(generate) as theirs:
-        async with open_channel("127.0.0.1", theirs.port) as channel:
-            async with channel.open_stream(GENERATE, a_request(2), metadata=sent) as stream:
-                assert stream.initial_metadata == ()
-                assert [message async for message in stream] == tokens(2)
-                initial = [entry for entry in stream.initial_metadata if entry[0].startswith("gw-")]
-                assert initial == [("gw-first", "1"), ("gw-first-bin", b"\x00\xff\n")]
-                assert stream.trailing_metadata == (*sent, ("gw-last-bin", bytes(range(256))))
+        async with (
+            open_channel("127.0.0.1", theirs.port) as channel,
+            channel.open_stream(GENERATE, a_request(2), metadata=sent) as stream,
+        ):
+            at_first = list(stream.initial_metadata)
+            assert [message async for message in stream] == tokens(2)
+            assert at_first == []
+            assert stream.initial_metadata == (("gw-first", "1"), ("gw-first-bin", b"\x00\xff\n"))
+            assert stream.trailing_metadata == (*sent, ("gw-last-bin", bytes(range(256))))
 
 
 @pytest.mark.parametrize("after", [0, 3])
@@ -187,7 +189,7 @@ async def test_a_response_over_the_limit_is_refused_and_its_server_told() -> Non
     over = Bell()
 
     def generate(_request: GenerateRequest, context: grpc.ServicerContext) -> Iterator[GenerateResponse]:
-        context.add_callback(over.ring)
+        over.ring_after(context)
         yield GenerateResponse(text="t" * 100_000)
         wait_until_over(context)
 
@@ -195,9 +197,7 @@ async def test_a_response_over_the_limit_is_refused_and_its_server_told() -> Non
     with give_up(), grpcio_server(generate) as theirs:
         async with open_channel("127.0.0.1", theirs.port, limits=limits) as channel:
             with pytest.raises(RpcError) as raised:
-                async with channel.open_stream(GENERATE, a_request()) as stream:
-                    async for _ in stream:
-                        pass
+                await channel.unary(GENERATE, a_request())
             assert raised.value.code == StatusCode.RESOURCE_EXHAUSTED
             await over.wait()
             assert channel.accepts_calls is True
@@ -245,7 +245,7 @@ async def test_a_channel_whose_block_ends_fails_what_is_still_open_on_it() -> No
     over = Bell()
 
     def generate(_request: GenerateRequest, context: grpc.ServicerContext) -> Iterator[GenerateResponse]:
-        context.add_callback(over.ring)
+        over.ring_after(context)
         yield tokens(1)[0]
         wait_until_over(context)
 
@@ -281,7 +281,9 @@ async def test_a_deadline_that_has_passed_is_not_even_sent() -> None:
 
 async def test_more_calls_than_the_server_allows_at_a_time_all_get_through() -> None:
     """SETTINGS_MAX_CONCURRENT_STREAMS is kept: those above it wait their turn, none is refused."""
-    with give_up(), grpcio_server(generate_tokens, None, ("grpc.max_concurrent_streams", 3)) as theirs:
+    # C core's overload protection counts streams that it is still tearing down, and may refuse one that is in its right.
+    options = (("grpc.max_concurrent_streams", 3), ("grpc.http.overload_protection", 0))
+    with give_up(), grpcio_server(generate_tokens, None, *options) as theirs:
         async with open_channel("127.0.0.1", theirs.port) as channel, trio.open_nursery() as nursery:
             results: dict[int, list[GenerateResponse]] = {}
 

@@ -186,6 +186,11 @@ async def test_row_3_a_call_that_is_left_early_has_been_reset_when_control_retur
         assert (neighbour.received, neighbour.error) == (tokens(2), None)
 
 
+async def until_reset(peer: RawPeer, stream_id: int) -> None:
+    """Read up to the reset of a call by its caller."""
+    await peer.until(lambda: peer.streams[stream_id].reset == CANCEL)
+
+
 async def test_row_3_holds_under_tls_too(tmp_path: pathlib.Path) -> None:
     """What is handed to the socket when the block has been left is all there ever will be about that call."""
     identity = Identity.make(tmp_path, "replica.test")
@@ -201,13 +206,14 @@ async def test_row_3_holds_under_tls_too(tmp_path: pathlib.Path) -> None:
             nursery.start_soon(peer.start)
             await client.do_handshake()
         async with open_channel_over(client, scheme="https") as channel:
-            async with channel.open_stream(GENERATE, a_request()):
+            for stream_id in range(1, 41, 2):
+                async with channel.open_stream(GENERATE, a_request()):
+                    await peer.until_closed(stream_id)
+                    await trio.testing.wait_all_tasks_blocked()
+                sent_when_left = len(tapped.sent)
+                await until_reset(peer, stream_id)
                 await trio.testing.wait_all_tasks_blocked()
-            sent_when_left = len(tapped.sent)
-            await peer.until(lambda: peer.streams[1].reset is not None)
-            assert peer.streams[1].reset == CANCEL
-            await trio.testing.wait_all_tasks_blocked()
-            assert len(tapped.sent) == sent_when_left
+                assert len(tapped.sent) == sent_when_left
             await theirs.aclose()
 
 
@@ -217,7 +223,7 @@ async def test_row_3_a_grpcio_handler_sees_its_call_cancelled_when_it_is_left_ea
 
     def generate(request: GenerateRequest, context: grpc.ServicerContext) -> Iterator[GenerateResponse]:
         if request.prompt == "waits":
-            context.add_callback(cancelled.ring)
+            cancelled.ring_after(context)
         yield from generate_tokens(request, context)
         if request.prompt == "waits":
             wait_until_over(context)
@@ -408,7 +414,7 @@ async def test_row_8_grpcio_and_we_keep_each_others_deadlines() -> None:
     over = Bell()
 
     def generate(_request: GenerateRequest, context: grpc.ServicerContext) -> Iterator[GenerateResponse]:
-        context.add_callback(over.ring)
+        over.ring_after(context)
         wait_until_over(context)
         return iter(())
 

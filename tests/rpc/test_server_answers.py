@@ -66,7 +66,7 @@ async def test_a_request_that_is_not_grpc_gets_an_http_answer(
     """405 for the method, 415 for the content-type, a short body that says so, on its own stream."""
     async with raw_client(Server([Replica().service])) as peer:
         async with a_neighbour(peer):
-            head = peer.headers(3, request_headers(**changed), end_stream=not body)
+            head = peer.headers(3, request_headers(GENERATE.path, **changed), end_stream=not body)
             await peer.send(head, peer.data(3, body, end_stream=True) if body else b"")
             await peer.until_closed(3)
         exchange = peer.streams[3]

@@ -17,6 +17,7 @@ from inferencegw.errors import RpcError, StatusCode
 from inferencegw.rpc import ServerCall
 from inferencegw.v1.replica_pb2 import GenerateRequest, GenerateResponse
 from tests.rpc.support import (
+    GENERATE,
     PATIENCE,
     UPLOADS,
     Replica,
@@ -44,6 +45,11 @@ next(call)
 print("one", flush=True)
 next(call)
 """
+
+
+def start_bytes(channel: Any, path: str, request: bytes) -> Any:
+    """Start a streaming call that neither end of grpcio knows the messages of."""
+    return channel.unary_stream(path)(request, timeout=PATIENCE)
 
 
 async def test_a_stream_of_tokens_arrives_whole_and_in_order() -> None:
@@ -106,7 +112,7 @@ async def test_a_client_may_stream_its_request() -> None:
         async for request in call.requests():
             await call.send(GenerateResponse(text=request.prompt))
 
-    def use_both(channel: grpc.Channel) -> tuple[GenerateResponse, list[str]]:
+    def use_both(channel: Any) -> tuple[GenerateResponse, list[str]]:
         types: dict[str, Any] = {
             "request_serializer": GenerateRequest.SerializeToString,
             "response_deserializer": GenerateResponse.FromString,
@@ -277,7 +283,7 @@ async def test_an_unknown_method_or_service_is_unimplemented() -> None:
     async with running(Replica().service) as ours:
         with grpcio_channel(ours.port) as channel:
             for path in ("/inferencegw.v1.LLMReplica/Nothing", "/no.Such/Generate", "/", "/a/b/c"):
-                answer = await finish(channel.unary_stream(path)(b"", timeout=PATIENCE))
+                answer = await finish(start_bytes(channel, path, b""))
                 assert answer.code is grpc.StatusCode.UNIMPLEMENTED
             assert (await finish(start_generate(channel, a_request(2)))).messages == tokens(2)
         assert ours.server.statistics().connections == 1
@@ -288,9 +294,7 @@ async def test_a_request_that_is_not_its_message_is_refused() -> None:
     replica = Replica()
     async with running(replica.service) as ours:
         with grpcio_channel(ours.port) as channel:
-            answer = await finish(
-                channel.unary_stream("/inferencegw.v1.LLMReplica/Generate")(b"\xff", timeout=PATIENCE)
-            )
+            answer = await finish(start_bytes(channel, GENERATE.path, b"\xff"))
             assert answer.code is grpc.StatusCode.INVALID_ARGUMENT
             assert replica.calls == []
             assert (await finish(start_generate(channel, a_request(2)))).messages == tokens(2)
