@@ -8,21 +8,18 @@ from collections.abc import Iterator
 from typing import Final
 
 from inferencegw.errors import RpcError, StatusCode
-from inferencegw.v1 import gateway_pb2, replica_pb2
+from inferencegw.policy.limits import (
+    MAX_PROMPT_BYTES,
+    MAX_REQUEST_ID_BYTES,
+    continuation_problems,
+    sampling_problems,
+)
+from inferencegw.v1 import gateway_pb2
 
-__all__ = ["MAX_PROMPT_BYTES", "MAX_TOKENS", "check", "is_request_id", "refusal"]
-
-MAX_PROMPT_BYTES: Final = 2**20
-"""Longest prompt. High: one call may hold that much, on every replica it is tried on. Low: long documents are cut."""
-
-MAX_TOKENS: Final = 32_768
-"""Longest generation. High: one call may hold a slot for that long. Low: long answers are cut."""
-
-MAX_STOPS: Final = 16
-"""Most stop sequences. High: each is looked for after every token. Low: some templates do not fit."""
+__all__ = ["check", "is_request_id", "refusal"]
 
 _MAX_BYTES: Final = {
-    "request_id": 128,
+    "request_id": MAX_REQUEST_ID_BYTES,
     "client_id": 128,
     "model": 64,
     "prompt": MAX_PROMPT_BYTES,
@@ -55,23 +52,9 @@ def _problems(request: gateway_pb2.InferRequest) -> Iterator[str]:
         yield "request_id must be printable ASCII without spaces around it"
     if not request.prompt:
         yield "prompt is empty; it must be at least 1 byte long"
-    if not 1 <= request.max_tokens <= MAX_TOKENS:
-        yield f"max_tokens is {request.max_tokens}; it must be from 1 to {MAX_TOKENS}"
-    last = request.max_tokens - 1
-    if request.resume_offset > last:
-        yield f"resume_offset is {request.resume_offset}; it must be from 0 to max_tokens - 1 = {last}"
-    if bool(request.resume_text) != (request.resume_offset > 0):
-        yield "resume_text must be given where resume_offset is above 0, and only there"
-    yield from _sampling_problems(request.sampling)
-
-
-def _sampling_problems(sampling: replica_pb2.Sampling) -> Iterator[str]:
-    # `not (low <= value <= high)`: NaN must fail too.
-    if sampling.HasField("temperature") and not 0 <= sampling.temperature <= 2:
-        yield f"sampling.temperature is {sampling.temperature:g}; it must be from 0 to 2"
-    if sampling.HasField("top_p") and not 0 < sampling.top_p <= 1:
-        yield f"sampling.top_p is {sampling.top_p:g}; it must be above 0 and at most 1"
-    if len(sampling.stop) > MAX_STOPS:
-        yield f"sampling.stop has {len(sampling.stop)} sequences; the limit is {MAX_STOPS}"
-    if any(not 1 <= len(stop.encode()) <= 256 for stop in sampling.stop):
-        yield "sampling.stop has a sequence that is not from 1 to 256 bytes long"
+    resume = ("resume_offset", request.resume_offset)
+    yield from continuation_problems(request.max_tokens, resume, ("resume_text", request.resume_text))
+    sampling = request.sampling
+    temperature = sampling.temperature if sampling.HasField("temperature") else None
+    top_p = sampling.top_p if sampling.HasField("top_p") else None
+    yield from sampling_problems(temperature, top_p, sampling.stop)

@@ -9,25 +9,16 @@ from collections.abc import Iterator
 from typing import Final
 
 from inferencegw.errors import RpcError, StatusCode
+from inferencegw.policy.limits import (
+    MAX_PROMPT_BYTES,
+    MAX_REQUEST_ID_BYTES,
+    continuation_problems,
+    sampling_problems,
+)
 from inferencegw.replica.generation import Prompt
 from inferencegw.v1 import replica_pb2
 
-__all__ = ["MAX_DRAIN_SECONDS", "MAX_PROMPT_BYTES", "MAX_TOKENS", "drain_timeout", "invalid", "prompt_of"]
-
-MAX_PROMPT_BYTES: Final = 2**20
-"""Longest prompt. High: one call may hold that much. Low: long documents are cut."""
-
-MAX_TOKENS: Final = 32_768
-"""Longest generation. High: one call may hold a slot for that long. Low: long answers are cut."""
-
-MAX_REQUEST_ID_BYTES: Final = 128
-"""Longest request id. High: longer log lines. Low: ids of other systems do not fit."""
-
-MAX_STOPS: Final = 16
-"""Most stop strings. High: each is looked for after every token. Low: some templates do not fit."""
-
-MAX_STOP_BYTES: Final = 256
-"""Longest stop string. High: more text is looked through after every token. Low: some templates do not fit."""
+__all__ = ["MAX_DRAIN_SECONDS", "drain_timeout", "invalid", "prompt_of"]
 
 MAX_DRAIN_SECONDS: Final = 3600
 """Longest time to drain. High: a drain may look like one that hangs. Low: long generations are handed over."""
@@ -65,25 +56,9 @@ def _problems(request: replica_pb2.GenerateRequest) -> Iterator[str]:
         size = len(getattr(request, field).encode())
         if not 1 <= size <= limit:
             yield f"{field} is {size} bytes long; it must be from 1 to {limit} bytes"
-    if not 1 <= request.max_tokens <= MAX_TOKENS:
-        yield f"max_tokens is {request.max_tokens}; it must be from 1 to {MAX_TOKENS}"
-    if request.tokens_already_generated >= request.max_tokens:
-        yield (
-            f"tokens_already_generated is {request.tokens_already_generated}; "
-            f"it must be from 0 to max_tokens - 1 = {request.max_tokens - 1}"
-        )
-    if bool(request.generated_text) != (request.tokens_already_generated > 0):
-        yield "generated_text must be given where tokens_already_generated is above 0, and only there"
-    yield from _sampling_problems(request.sampling)
-
-
-def _sampling_problems(sampling: replica_pb2.Sampling) -> Iterator[str]:
-    if sampling.HasField("temperature") and not 0 <= sampling.temperature <= 2:
-        yield f"sampling.temperature is {sampling.temperature:g}; it must be from 0 to 2"
-    if sampling.HasField("top_p") and not 0 < sampling.top_p <= 1:
-        yield f"sampling.top_p is {sampling.top_p:g}; it must be above 0 and at most 1"
-    if len(sampling.stop) > MAX_STOPS:
-        yield f"sampling.stop has {len(sampling.stop)} strings; the limit is {MAX_STOPS}"
-    for stop in sampling.stop:
-        if not 1 <= len(stop.encode()) <= MAX_STOP_BYTES:
-            yield f"sampling.stop has a string of {len(stop.encode())} bytes; it must be from 1 to {MAX_STOP_BYTES}"
+    generated = ("tokens_already_generated", request.tokens_already_generated)
+    yield from continuation_problems(request.max_tokens, generated, ("generated_text", request.generated_text))
+    sampling = request.sampling
+    temperature = sampling.temperature if sampling.HasField("temperature") else None
+    top_p = sampling.top_p if sampling.HasField("top_p") else None
+    yield from sampling_problems(temperature, top_p, sampling.stop)

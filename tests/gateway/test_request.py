@@ -59,8 +59,11 @@ def test_what_is_within_the_limits_is_accepted(fields: dict[str, Any]) -> None:
         ({"sampling": Sampling(temperature=float("nan"))}, "sampling.temperature is nan; it must be from 0 to 2"),
         ({"sampling": Sampling(top_p=0)}, "sampling.top_p is 0; it must be above 0 and at most 1"),
         ({"sampling": Sampling(stop=["s"] * 17)}, "sampling.stop has 17 sequences; the limit is 16"),
-        ({"sampling": Sampling(stop=[""])}, "sampling.stop has a sequence that is not from 1 to 256 bytes long"),
-        ({"sampling": Sampling(stop=["é" * 129])}, "sampling.stop has a sequence that is not from 1 to 256 bytes long"),
+        ({"sampling": Sampling(stop=[""])}, "sampling.stop has a sequence of 0 bytes; it must be from 1 to 256"),
+        (
+            {"sampling": Sampling(stop=["é" * 129])},
+            "sampling.stop has a sequence of 258 bytes; it must be from 1 to 256",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -53,9 +53,12 @@ def test_whatever_is_within_the_limits_is_accepted(fields: dict[str, Any]) -> No
         ({"sampling": Sampling(temperature=2.5)}, "sampling.temperature is 2.5; it must be from 0 to 2"),
         ({"sampling": Sampling(temperature=float("nan"))}, "sampling.temperature is nan; it must be from 0 to 2"),
         ({"sampling": Sampling(top_p=0)}, "sampling.top_p is 0; it must be above 0 and at most 1"),
-        ({"sampling": Sampling(stop=["x"] * 17)}, "sampling.stop has 17 strings; the limit is 16"),
-        ({"sampling": Sampling(stop=[""])}, "sampling.stop has a string of 0 bytes; it must be from 1 to 256"),
-        ({"sampling": Sampling(stop=["é" * 129])}, "sampling.stop has a string of 258 bytes; it must be from 1 to 256"),
+        ({"sampling": Sampling(stop=["x"] * 17)}, "sampling.stop has 17 sequences; the limit is 16"),
+        ({"sampling": Sampling(stop=[""])}, "sampling.stop has a sequence of 0 bytes; it must be from 1 to 256"),
+        (
+            {"sampling": Sampling(stop=["é" * 129])},
+            "sampling.stop has a sequence of 258 bytes; it must be from 1 to 256",
+        ),
     ],
 )
 def test_whatever_is_not_is_refused_with_the_field_and_its_limit(fields: dict[str, Any], complaint: str) -> None:
