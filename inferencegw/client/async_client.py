@@ -6,10 +6,10 @@ another one, once, however many callers wait for it; what still runs on the old 
 
 import math
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import anyio
 import anyio.abc
@@ -52,7 +52,6 @@ class AsyncClient:
         self._connections: anyio.abc.TaskGroup | None = None
         self._connecting = anyio.Lock()
         self._channel: AnyioChannel | None = None
-        self._channels: set[AnyioChannel] = set()
 
     async def __aenter__(self) -> Self:
         self._block = self._run()
@@ -61,7 +60,7 @@ class AsyncClient:
 
     def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> Awaitable[bool | None]:
+    ) -> Coroutine[Any, Any, bool | None]:
         assert self._block is not None
         return self._block.__aexit__(kind, error, traceback)
 
@@ -130,9 +129,8 @@ class AsyncClient:
                 failure = error
             finally:
                 self._connections = None
-                for channel in self._channels:
-                    channel.close()
-                self._channels.clear()
+                # What is still open ends here; a client leaves nothing behind that needs a goodbye.
+                connections.cancel_scope.cancel()
         if failure is not None:
             raise failure
 
@@ -152,7 +150,5 @@ class AsyncClient:
     async def _hold_connection(self, *, task_status: anyio.abc.TaskStatus[AnyioChannel]) -> None:
         opening = open_anyio_channel(self._host, self._port, limits=self._limits, ssl_context=self._ssl_context)
         async with opening as channel:
-            self._channels.add(channel)
             task_status.started(channel)
             await channel.wait_closed()
-        self._channels.discard(channel)

@@ -30,6 +30,7 @@ from inferencegw.rpc.method import Method
 
 __all__ = ["AnyioChannel", "open_anyio_channel"]
 
+_FLUSH_PASSES: Final = 16
 _READ_BYTES: Final = 64 * 1024
 
 # What a connection's end looks like. An alert of the peer's TLS is not made one of anyio's own errors.
@@ -138,6 +139,8 @@ class AnyioChannel:
         self._output_bell = _Bell()
         self._clock_bell = _Bell()
         self._changed = _News()
+        self._alarm = 0.0
+        self._sending = False
         self._life = anyio.CancelScope()
 
     @property
@@ -174,19 +177,17 @@ class AnyioChannel:
         call = self._connection.open_call(method.path, timeout=deadline - now, metadata=metadata, now=now)
         stream = ClientStream(call, method.response_type, _Bell(), self._output_bell.ring)
         call.owner = stream
-        self._clock_bell.ring()
+        self._reset_clock()
         try:
             await stream.send_request(request)
             yield stream
         finally:
             if not call.closed:
                 call.cancel()
-                self._output_bell.ring()
+                stream.wake()  # a task that waits here though the block is being left, as a blocked thread's may
                 self._changed.tell()
-                with anyio.CancelScope(shield=True):
-                    # Two passes: in the first the writer wakes, and by the second it has sent, whatever the order.
-                    await anyio.lowlevel.checkpoint()
-                    await anyio.lowlevel.checkpoint()
+                with anyio.move_on_after(LINGER, shield=True):
+                    await self._flush()
 
     # ------------------------------------------------------------------ for open_anyio_channel
 
@@ -216,13 +217,28 @@ class AnyioChannel:
 
     async def _wait_slot(self, deadline: float) -> None:
         connection = self._connection
-        with anyio.CancelScope(deadline=deadline) as scope:  # noqa: ASYNC912 - no wait, no need
+        with anyio.CancelScope(deadline=deadline):  # noqa: ASYNC912 - no wait, no need
             while connection.accepts_calls and not connection.has_slot:
                 await self._changed.wait()
-        if scope.cancelled_caught:
-            raise RpcError(
-                StatusCode.DEADLINE_EXCEEDED, "the deadline has passed before a stream was free", maybe_processed=False
-            )
+        if anyio.current_time() >= deadline:
+            message = "the deadline has passed before anything was sent"
+            raise RpcError(StatusCode.DEADLINE_EXCEEDED, message, maybe_processed=False)
+
+    async def _flush(self) -> None:
+        """Send what is in the output before returning, unless the transport does not take it at once.
+
+        See :meth:`inferencegw.rpc.link.Link.flush`.
+        """
+        self._output_bell.ring()
+        for _ in range(_FLUSH_PASSES):
+            await anyio.lowlevel.checkpoint()
+            if not self._sending and not self._connection.output_bytes:
+                return
+
+    def _reset_clock(self) -> None:
+        """The change may have brought a deadline forward."""
+        if self._connection.next_deadline() < self._alarm:
+            self._clock_bell.ring()
 
     async def _read(self) -> None:
         while self._connection.ended is None:
@@ -232,10 +248,12 @@ class AnyioChannel:
                 self._hang_up()
             else:
                 self._dispatch(self._connection.receive_untrusted(data, anyio.current_time()))
+                self._reset_clock()
 
     async def _watch_clock(self) -> None:
         while self._connection.ended is None:
-            with anyio.CancelScope(deadline=self._connection.next_deadline()) as nap:
+            self._alarm = self._connection.next_deadline()
+            with anyio.CancelScope(deadline=self._alarm) as nap:
                 await self._clock_bell.wait()
             if nap.cancelled_caught:
                 self._dispatch(self._connection.handle_timeout(anyio.current_time()))
@@ -248,10 +266,12 @@ class AnyioChannel:
             if output:
                 for stream in connection.pop_writable():
                     stream.owner.wake()
+                self._sending = True
                 try:
                     await self._transport.send(output)
                 except _BROKEN:
                     self._hang_up()
+                self._sending = False
             elif connection.ended is None:
                 await self._output_bell.wait()
             else:

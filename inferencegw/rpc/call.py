@@ -69,6 +69,7 @@ class ServerCall:
         self._request_type = request_type
         self._inbox_bell = Doorbell()
         self._room_bell = Doorbell()
+        self._sending = False
         self._torn = False
 
     # ------------------------------------------------------------------ for the handler
@@ -79,6 +80,7 @@ class ServerCall:
         Raises:
             RpcError: the call has ended; nothing was sent. A handler sees this only where it is shielded, for otherwise
                 it is cancelled first.
+            trio.BusyResourceError: another task of the handler is waiting to send: messages would mix.
         """
         await self._write([frame_message(message.SerializeToString())])
 
@@ -154,6 +156,8 @@ class ServerCall:
             raise RpcError(StatusCode.INVALID_ARGUMENT, f"the request cannot be parsed: {error}") from error
 
     async def _write(self, messages: list[bytes]) -> None:
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending a message of this call")
         if self._torn:
             raise RuntimeError("half a message was sent before: this call can only end")
         stream = self._stream
@@ -169,12 +173,14 @@ class ServerCall:
 
     async def _write_rest(self, messages: list[bytes], data: memoryview, sent: int) -> None:
         """Go on when windows allow; whatever ends this early, account for what went out."""
+        self._sending = True
         try:
             while sent < len(data):
                 await self._room_bell.wait()
                 sent += self._stream.write(data[sent:])
                 self._link.flush_soon()
         finally:
+            self._sending = False
             for message in messages:
                 sent -= len(message)
                 if sent < 0:

@@ -12,7 +12,7 @@ from hyperframe.frame import GoAwayFrame, RstStreamFrame, SettingsFrame
 
 from inferencegw.config import RpcLimits
 from inferencegw.errors import ConnectionLost, RpcError, StatusCode
-from inferencegw.rpc import Channel
+from inferencegw.rpc import Channel, open_channel_over
 from inferencegw.v1.replica_pb2 import GenerateResponse, GetInfoRequest, GetInfoResponse
 from tests.rpc.raw_peer import Header, RawPeer, cut_frames, framed
 from tests.rpc.support import (
@@ -22,6 +22,7 @@ from tests.rpc.support import (
     PairMaker,
     a_request,
     answer,
+    give_up,
     memory_pair,
     on_both_wires,
     raw_server,
@@ -288,11 +289,57 @@ async def test_what_came_before_a_connection_was_lost_is_delivered_first(make_pa
     """Tokens that arrived in the same read as the end are not lost with it."""
     async with raw_server(make_pair) as (channel, peer, _), trio.open_nursery() as nursery:
         reading = await start_reading(nursery, channel, a_request(5))
+        await peer.until_closed(1)
         await answer(peer, 1, *tokens(5), status=None)
         await peer.stream.aclose()
         await reading.over.wait()
     assert reading.received == tokens(5)
     assert isinstance(reading.error, ConnectionLost)
+
+
+class OneWay(Tapped):
+    """A stream whose peer has hung up: writes fail, and what it sent before can still be read, when it is let through."""
+
+    def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
+        super().__init__(stream)
+        self.is_broken = False
+        self.readable = trio.Event()
+        self.readable.set()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Fail if broken."""
+        await trio.lowlevel.checkpoint()
+        if self.is_broken:
+            raise trio.BrokenResourceError
+        await super().send_all(data)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Wait to be let through."""
+        data = await super().receive_some(max_bytes)
+        await self.readable.wait()
+        return data
+
+
+async def test_a_write_that_fails_loses_nothing_that_can_still_be_read() -> None:
+    """A server that answers and hangs up while we are still sending has answered: the kernel has it for us."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    one_way, peer = OneWay(ours), RawPeer(theirs, is_client=False)
+    await peer.start()
+    with give_up():
+        async with open_channel_over(one_way) as channel, trio.open_nursery() as nursery:
+            first = await start_reading(nursery, channel, a_request(5))
+            await peer.until_closed(1)
+            one_way.readable = trio.Event()
+            await answer(peer, 1, *tokens(5))
+            one_way.is_broken = True
+            await theirs.aclose()
+            second = await start_reading(nursery, channel, a_request(5))
+            await trio.testing.wait_all_tasks_blocked()
+            one_way.readable.set()
+            await first.over.wait()
+            await second.over.wait()
+    assert (first.received, first.error) == (tokens(5), None)
+    assert isinstance(second.error, ConnectionLost)
 
 
 @pytest.mark.parametrize("garbage", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\xff" * 64], ids=["HTTP/1.1", "noise"])
