@@ -122,6 +122,7 @@ class AsyncClient:
         failure: Exception | None = None
         async with anyio.create_task_group() as connections:
             self._connections = connections
+            self._connecting = anyio.Lock()  # of this event loop; the one before may have been another's
             try:
                 await self._connect()
                 yield

@@ -85,7 +85,7 @@ async def _connect(host: str, port: int, ssl_context: ssl.SSLContext | None) -> 
         return await anyio.connect_tcp(host, port)
     secured = await anyio.connect_tcp(host, port, ssl_context=ssl_context, tls_standard_compatible=False)
     if secured.extra(TLSAttribute.alpn_protocol, None) != "h2":  # noqa: S610 - no database here
-        await anyio.aclose_forcefully(secured)
+        await secured.aclose()
         raise OSError("the server did not negotiate HTTP/2 (ALPN h2)")
     return secured
 
@@ -213,7 +213,9 @@ class AnyioChannel:
                     tasks.cancel_scope.cancel()
         finally:
             self._dispatch(self._connection.close(ErrorCode.NO_ERROR, "the connection was cut"))
-            await anyio.aclose_forcefully(self._transport)
+            # Not aclose_forcefully: in anyio 4.9 that leaves the transport of asyncio open if the peer does not read.
+            with anyio.move_on_after(LINGER, shield=True):
+                await self._transport.aclose()
 
     async def _wait_slot(self, deadline: float) -> None:
         connection = self._connection

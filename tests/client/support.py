@@ -20,7 +20,7 @@ import grpc
 import pytest
 import trio
 
-from inferencegw.client import AsyncGeneration, Generation, Token, Usage
+from inferencegw.client import AsyncGeneration, Token, Transcript, Usage
 from inferencegw.config import RpcLimits
 from inferencegw.rpc import Server, ServerCall
 from inferencegw.v1 import gateway_pb2, replica_pb2
@@ -131,7 +131,7 @@ def text_of(generation: Iterable[Token]) -> str:
     return "".join(token.text for token in generation)
 
 
-def facts(generation: AsyncGeneration | Generation) -> tuple[Any, ...]:
+def facts(generation: Transcript) -> tuple[Any, ...]:
     """Everything that is known of a generation but its metadata."""
     return (
         generation.request_id,
@@ -161,6 +161,10 @@ def trio_thread(serve: Callable[..., Awaitable[None]]) -> Iterator[tuple[Any, Ca
             reported = await nursery.start(serve)
             started.set_result((reported, trio.lowlevel.current_trio_token(), nursery.cancel_scope))
 
+    def fail_start(done: concurrent.futures.Future[None]) -> None:
+        if not started.done():
+            started.set_exception(done.exception())
+
     def stop() -> None:
         if not ended.done():
             token.run_sync_soon(scope.cancel)
@@ -168,7 +172,7 @@ def trio_thread(serve: Callable[..., Awaitable[None]]) -> Iterator[tuple[Any, Ca
 
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         ended = pool.submit(trio.run, main)
-        ended.add_done_callback(lambda done: started.done() or started.set_exception(done.exception()))
+        ended.add_done_callback(fail_start)
         reported, token, scope = started.result(PATIENCE)
         try:
             yield reported, stop

@@ -1,5 +1,6 @@
 """client/async_client.py and client/generation.py: generations over real sockets, under both event loops."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -12,14 +13,13 @@ import grpc
 import pytest
 import trio
 
-from inferencegw.client import AsyncClient, Token
+from inferencegw.client import AsyncClient, AsyncGeneration, Token
 from inferencegw.config import RpcLimits
 from inferencegw.errors import ConfigError, ConnectionLost, RpcError, StatusCode
 from inferencegw.rpc import ServerCall
 from inferencegw.v1 import gateway_pb2
 from inferencegw.v1.gateway_pb2 import InferRequest, InferResponse
 from inferencegw.v1.replica_pb2 import Sampling, Usage
-from tests.rpc.raw_peer import Header
 from tests.client.support import (
     Gateway,
     answer,
@@ -39,6 +39,7 @@ from tests.client.support import (
     trailers,
     wait_for_ever,
 )
+from tests.rpc.raw_peer import Header
 
 
 @both_backends
@@ -125,7 +126,7 @@ def test_leaving_a_generation_early_cancels_it_at_the_gateway(backend: str, way:
     async def main() -> None:
         async with AsyncClient(server.address) as client:
             taken: list[Token] = []
-            with anyio.CancelScope() as scope:
+            with anyio.CancelScope() as scope:  # noqa: ASYNC912 - for one of the ways
                 try:
                     async with client.generate("p", max_tokens=10) as generation:
                         await server.wait_until(lambda: len(server.calls) == 1)
@@ -463,6 +464,40 @@ def test_what_the_callers_code_raises_comes_out_as_it_is(backend: str) -> None:
         run(backend, main)
 
 
+def test_asyncios_own_timeouts_and_cancellation_work() -> None:
+    """Programs that know nothing of anyio: a cancelled task resets its call, and the client goes on."""
+
+    async def stall(client: AsyncClient) -> None:
+        async with client.generate("p") as generation:
+            await anext(generation)
+
+    async def main() -> None:
+        async with AsyncClient(server.address) as client:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await stall(client)
+            await server.wait_until(lambda: server.cancelled == 1)
+            task = asyncio.create_task(stall(client))
+            await server.wait_until(lambda: len(server.calls) == 2)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await server.wait_until(lambda: server.cancelled == 2)
+            server.script = answer
+            generations = [client.generate("p", max_tokens=count) for count in (3, 4, 5)]
+            assert await asyncio.gather(*map(enter_and_collect, generations)) == [tokens(n) for n in (3, 4, 5)]
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05), AsyncClient(server.address):
+                await asyncio.Event().wait()
+
+    async def enter_and_collect(generation: AsyncGeneration) -> list[Token]:
+        async with generation:
+            return await collect(generation)
+
+    with gateway(wait_for_ever) as server:
+        asyncio.run(main())
+
+
 @both_backends
 def test_a_generation_needs_its_clients_block(backend: str) -> None:
     """Before and after it there is no connection, and nobody to own one."""
@@ -478,6 +513,19 @@ def test_a_generation_needs_its_clients_block(backend: str) -> None:
 
     with gateway() as server:
         run(backend, main)
+
+
+def test_a_client_may_be_entered_again_under_another_event_loop() -> None:
+    """It keeps nothing from one block to the next."""
+
+    async def main() -> None:
+        async with client, client.generate("p") as generation:
+            assert await collect(generation) == tokens(16)
+
+    with gateway() as server:
+        client = AsyncClient(server.address)
+        for backend in ("trio", "asyncio", "trio"):
+            run(backend, main)
 
 
 @pytest.mark.parametrize("address", ["", "127.0.0.1", "127.0.0.1:0", "::1:80", "host:port", ":80"])

@@ -1,11 +1,13 @@
 """client/generation.py: which calls are sent again, and which are not."""
 
 import anyio
+import anyio.abc
 import pytest
 import trio
 from hyperframe.frame import GoAwayFrame, RstStreamFrame, SettingsFrame
 
 from inferencegw.client import AsyncClient, Token
+from inferencegw.config import RpcLimits
 from inferencegw.errors import ConnectionLost, RpcError, StatusCode
 from inferencegw.v1.gateway_pb2 import InferRequest
 from tests.client.support import (
@@ -171,7 +173,7 @@ def test_the_timeout_covers_the_wait_for_a_place(backend: str) -> None:
 
     async def main() -> None:
         async with AsyncClient(server.address) as client:
-            with pytest.raises(RpcError, match="before a stream was free") as raised:
+            with pytest.raises(RpcError, match="before anything was sent") as raised:
                 async with client.generate("p", timeout=0.05):
                     pass
         assert (raised.value.code, raised.value.maybe_processed) == (StatusCode.DEADLINE_EXCEEDED, False)
@@ -196,6 +198,36 @@ def test_the_timeout_covers_connecting(backend: str) -> None:
                 async with client.generate("p", timeout=0.05):
                     pass
         assert (raised.value.code, raised.value.maybe_processed) == (StatusCode.DEADLINE_EXCEEDED, False)
+
+    with raw_gateway(hang_up, say_nothing) as server:
+        run(backend, main)
+
+
+@both_backends
+def test_leaving_the_client_while_another_task_connects_does_not_hang(backend: str) -> None:
+    """That task learns that there is no connection, and nothing is left behind."""
+
+    async def say_nothing(_peer: RawPeer) -> None:
+        await trio.sleep_forever()
+
+    async def generate(client: AsyncClient) -> None:
+        async with client.generate("p") as generation:
+            await anext(generation)
+
+    async def generate_in_vain(client: AsyncClient) -> None:
+        with pytest.raises(ConnectionLost, match="cannot connect"):
+            await generate(client)
+
+    async def leave_early(tasks: anyio.abc.TaskGroup) -> None:
+        async with AsyncClient(server.address, limits=RpcLimits(handshake_timeout=0.2)) as client:
+            with pytest.raises(ConnectionLost, match="closed"):
+                await generate(client)
+            tasks.start_soon(generate_in_vain, client)
+            await anyio.wait_all_tasks_blocked()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            await leave_early(tasks)
 
     with raw_gateway(hang_up, say_nothing) as server:
         run(backend, main)

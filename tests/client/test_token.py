@@ -11,7 +11,7 @@ from inferencegw.v1.replica_pb2 import Sampling
 @pytest.mark.parametrize("value", range(4))
 def test_every_hedge_has_a_name(value: int) -> None:
     """The enum and the names are in step; None is the gateway's default."""
-    name: Hedge | None = (None, "never", "race", "adaptive")[value]  # type: ignore[assignment]
+    name: Hedge | None = (None, "never", "race", "adaptive")[value]
     assert infer_request({}, {}, hedge=name) == InferRequest(hedge=value)  # type: ignore[arg-type]
 
 

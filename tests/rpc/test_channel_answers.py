@@ -20,6 +20,7 @@ from tests.rpc.support import (
     GET_INFO,
     RESPONSE_HEADERS,
     PairMaker,
+    Tapped,
     a_request,
     answer,
     give_up,
@@ -298,7 +299,7 @@ async def test_what_came_before_a_connection_was_lost_is_delivered_first(make_pa
 
 
 class OneWay(Tapped):
-    """A stream whose peer has hung up: writes fail, and what it sent before can still be read, when it is let through."""
+    """A stream whose peer may hang up: writes fail then, and what it sent before can be read, when let through."""
 
     def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
         super().__init__(stream)

@@ -282,8 +282,8 @@ async def test_a_deadline_that_has_passed_is_not_even_sent() -> None:
 async def test_more_calls_than_the_server_allows_at_a_time_all_get_through() -> None:
     """SETTINGS_MAX_CONCURRENT_STREAMS is kept: those above it wait their turn.
 
-    C core counts a call that has ended until it has tidied it up, so now and then it refuses the next one; it says so in
-    a way that makes it safe to ask again.
+    C core counts a call that has ended until it has tidied it up, so now and then it refuses the next one; it says so
+    in a way that makes it safe to ask again.
     """
     results: dict[int, list[GenerateResponse]] = {}
 

@@ -81,11 +81,12 @@ def client(address: str) -> Iterator[Callable[..., Any]]:
 def info(replica: Process) -> replica_pb2.GetInfoResponse:
     """What the replica says of itself."""
     with grpc.insecure_channel(replica.address) as channel:
-        return channel.unary_unary(
+        answer: replica_pb2.GetInfoResponse = channel.unary_unary(
             "/inferencegw.v1.LLMReplica/GetInfo",
             request_serializer=replica_pb2.GetInfoRequest.SerializeToString,
             response_deserializer=replica_pb2.GetInfoResponse.FromString,
         )(replica_pb2.GetInfoRequest())
+        return answer
 
 
 def seconds_until(predicate: Callable[[], bool], *, patience: float) -> float:

@@ -17,7 +17,8 @@ def status_of(call: Any) -> grpc.StatusCode:
             pass
     except grpc.RpcError:
         pass
-    return call.code()
+    code: grpc.StatusCode = call.code()
+    return code
 
 
 def test_ten_lines_of_grpcio_get_every_token_once() -> None:
