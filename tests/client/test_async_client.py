@@ -11,11 +11,10 @@ import anyio.lowlevel
 import anyio.to_thread
 import grpc
 import pytest
-import trio
 
 from inferencegw.client import AsyncClient, AsyncGeneration, Token
 from inferencegw.config import RpcLimits
-from inferencegw.errors import ConfigError, ConnectionLost, RpcError, StatusCode
+from inferencegw.errors import ConfigError, RpcError, StatusCode
 from inferencegw.rpc import ServerCall
 from inferencegw.v1 import gateway_pb2
 from inferencegw.v1.gateway_pb2 import InferRequest, InferResponse
@@ -39,7 +38,6 @@ from tests.client.support import (
     trailers,
     wait_for_ever,
 )
-from tests.rpc.raw_peer import Header
 
 
 @both_backends
@@ -213,160 +211,6 @@ def test_a_refusal_says_what_the_gateway_said(backend: str) -> None:
     with gateway(refuse) as server:
         run(backend, main)
         assert len(server.calls) == 1
-
-
-def without(name: str, *, of: int) -> list[Header]:
-    """The trailers of the first ``of`` of four tokens, but one."""
-    sent = messages(InferRequest(max_tokens=4))[:of]
-    return [entry for entry in trailers(sent) if entry[0] != name]
-
-
-def changed(name: str, value: str, *, of: int) -> list[Header]:
-    """The same with one changed."""
-    return [*without(name, of=of), (name, value)]
-
-
-@both_backends
-@pytest.mark.parametrize(
-    ("indexes", "trailing", "received", "check"),
-    [
-        ([0, 2], without("", of=2), [0], "token 2 came where 1 was next"),
-        ([1], without("", of=1), [], "token 1 came where 0 was next"),
-        ([0, 1, 1], without("", of=3), [0, 1], "token 1 came again"),
-        ([0, 1, 2, 3, 4], without("", of=4), [0, 1, 2, 3], "token 4 came after the last one, 3"),
-        ([0, 1], without("", of=2), [0, 1], "the call ended OK where token 2 was next, without a final token"),
-        ([], without("", of=0), [], "the call ended OK where token 0 was next, without a final token"),
-        (
-            [0, 1, 2, 3],
-            changed("gw-delivered", "5", of=4),
-            [0, 1, 2, 3],
-            "gw-delivered is '5' but what came here has '4'",
-        ),
-        ([0, 1, 2, 3], without("gw-delivered", of=4), [0, 1, 2, 3], "gw-delivered is '' but what came here has '4'"),
-        (
-            [0, 1, 2, 3],
-            changed("gw-digest", "00c0ffee", of=4),
-            [0, 1, 2, 3],
-            f"gw-digest is '00c0ffee' but what came here has '{digest(['he', 'llo', ' ', 'wörld'])}'",
-        ),
-        ([0, 1, 2, 3], without("gw-digest", of=4), [0, 1, 2, 3], "gw-digest is '' but"),
-    ],
-)
-def test_a_stream_that_cannot_be_believed_is_data_loss(
-    backend: str, indexes: list[int], trailing: list[Header], received: list[int], check: str
-) -> None:
-    """The error says which check failed; the tokens before it came, and the call is over at the gateway."""
-
-    async def script(call: ServerCall) -> None:
-        right = [*messages(call.request), InferResponse(index=4)]
-        call.trailing_metadata += trailing
-        await call.send_many([right[index] for index in indexes])
-
-    async def main() -> None:
-        taken: list[Token] = []
-        async with AsyncClient(server.address) as client, client.generate("p", max_tokens=4) as generation:
-            with pytest.raises(RpcError) as raised:
-                await consume(generation, taken)
-            with pytest.raises(RpcError) as again:
-                await anext(generation)
-        assert raised.value.code is again.value.code is StatusCode.DATA_LOSS
-        assert check in raised.value.message
-        assert [token.index for token in taken] == received
-        assert generation.next_index == len(received)
-
-    with gateway(script) as server:
-        run(backend, main)
-
-
-@both_backends
-def test_a_connection_that_is_lost_ends_its_generations_at_once_with_what_came_before(backend: str) -> None:
-    """ConnectionLost, which may have been processed; the caller knows where to resume."""
-
-    async def main() -> None:
-        async with AsyncClient(server.address) as client, anyio.create_task_group() as tasks:
-            ends: list[tuple[type[RpcError], bool, int, str]] = []
-            begun = [anyio.Event() for _ in range(3)]
-
-            async def generate(event: anyio.Event) -> None:
-                async with client.generate("p", max_tokens=10) as generation:
-                    for _ in range(5):
-                        await anext(generation)
-                    event.set()
-                    with pytest.raises(RpcError) as raised:
-                        await anext(generation)
-                    lost = raised.value
-                    ends.append((type(lost), lost.maybe_processed, generation.next_index, generation.request_id))
-
-            for event in begun:
-                tasks.start_soon(generate, event)
-            for event in begun:
-                await event.wait()
-            await anyio.to_thread.run_sync(server.stop)
-        assert ends == [(ConnectionLost, True, 5, "q7")] * 3
-
-    async def script(call: ServerCall) -> None:
-        call.initial_metadata.append(("gw-request-id", "q7"))
-        await sends(5)(call)
-
-    with gateway(script) as server:
-        run(backend, main)
-
-
-@both_backends
-def test_after_a_restart_of_the_gateway_the_next_call_works(backend: str) -> None:
-    """The connection is opened again, once for ten calls; while there is nobody to connect to, a call says so."""
-
-    async def main() -> None:
-        async with AsyncClient(first.address) as client:
-            async with client.generate("p") as generation:
-                assert await collect(generation) == tokens(16)
-            await anyio.to_thread.run_sync(first.stop)
-            with pytest.raises(ConnectionLost, match=f"cannot connect to {first.address}: ") as raised:
-                async with client.generate("p"):
-                    pass
-            assert raised.value.maybe_processed is False
-            with gateway(port=first.port) as second:
-
-                async def generate() -> None:
-                    async with client.generate("p") as generation:
-                        assert await collect(generation) == tokens(16)
-
-                async with anyio.create_task_group() as tasks:
-                    for _ in range(10):
-                        tasks.start_soon(generate)
-                assert len(second.calls) == 10
-                assert len({call.peer for call in second.calls}) == 1
-
-    with gateway() as first:
-        run(backend, main)
-
-
-@both_backends
-def test_a_gateway_that_goes_away_finishes_its_calls_and_new_ones_go_elsewhere(backend: str) -> None:
-    """GOAWAY: the running generation ends on the old connection, the next one opens another."""
-    go_on = trio.Event()
-
-    async def script(call: ServerCall) -> None:
-        sent = messages(call.request)
-        await call.send(sent[0])
-        await go_on.wait()
-        call.trailing_metadata += trailers(sent)
-        await call.send_many(sent[1:])
-
-    async def main() -> None:
-        async with AsyncClient(old.address) as client, client.generate("p") as running:
-            taken = [await anext(running)]
-            await anyio.to_thread.run_sync(old.drain)
-            with gateway(port=old.port) as new:
-                async with client.generate("p", max_tokens=3) as generation:
-                    assert await collect(generation) == tokens(3)
-                assert len(new.calls) == 1
-                old.set(go_on)
-                await consume(running, taken)
-                assert taken == tokens(16)
-
-    with gateway(script) as old:
-        run(backend, main)
 
 
 @both_backends

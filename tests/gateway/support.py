@@ -191,7 +191,7 @@ def _finish(call: Any) -> Answer:
     try:
         responses.extend(call)
     except grpc.RpcError as error:
-        assert error.code() is call.code()  # noqa: PT017 - it is the answer, not a failure of the test
+        assert error.code() is call.code()
     return Answer(
         responses,
         call.code(),

@@ -49,10 +49,13 @@ class Tapped(anyio.abc.ByteStream):
 
     def __init__(self, stream: anyio.abc.ByteStream) -> None:
         self.sent = bytearray()
+        self.cut = False
         self._stream = stream
 
     async def send(self, item: bytes) -> None:
         """Remember, and send."""
+        if self.cut:
+            raise anyio.BrokenResourceError
         self.sent += item
         await self._stream.send(item)
 
@@ -240,6 +243,21 @@ def test_a_peer_that_does_not_read_does_not_hold_the_channel_up_for_ever(backend
             await stream.next_batch()
 
     with raw_gateway(read_nothing) as server:
+        run(backend, main)
+
+
+@both_backends
+def test_a_connection_that_breaks_while_sending_is_lost(backend: str, taps: list[Tapped]) -> None:
+    """Though nothing was read that says so."""
+
+    async def main() -> None:
+        async with open_anyio_channel("127.0.0.1", server.port) as channel:
+            taps[0].cut = True
+            async with channel.open_stream(INFER, A_REQUEST) as stream:
+                with pytest.raises(ConnectionLost):
+                    await stream.next_batch()
+
+    with gateway() as server:
         run(backend, main)
 
 

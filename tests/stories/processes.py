@@ -43,8 +43,7 @@ def cluster(replicas: int, *replica_flags: str) -> Iterator[tuple[Process, list[
     """A gateway and its replicas, ended whatever happens; both have connected when this returns."""
     started: list[Process] = []
     try:
-        for number in range(replicas):
-            started.append(Process("replica", "--port", "0", "--id", f"r{number}", *replica_flags))
+        started.extend(Process("replica", "--port", "0", "--id", f"r{n}", *replica_flags) for n in range(replicas))
         seeds = [flag for replica in started for flag in ("--replica", replica.address)]
         gateway = Process("run", "--port", "0", *seeds)
         started.append(gateway)

@@ -57,7 +57,7 @@ def test_a_deadline_is_kept_to_the_tenth_of_a_second_and_stops_the_replica() -> 
 
 
 def test_a_killed_replica_is_reported_with_the_count_of_what_was_delivered() -> None:
-    """kill -9 mid-stream: UNAVAILABLE within 100 ms, and the trailers say exactly how far it got."""
+    """Kill -9 mid-stream: UNAVAILABLE within 100 ms, and the trailers say exactly how far it got."""
     with cluster(1, "--token-delay-ms", "20") as (gateway, [replica]), client(gateway.address) as infer:
         call = infer(prompt="to be continued", max_tokens=1000)
         got = [next(call) for _ in range(10)]
