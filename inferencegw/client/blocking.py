@@ -8,7 +8,7 @@ interrupts the thread that waits (Ctrl-C) cancels what it waits for, so that lea
 import functools
 import ssl
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
@@ -19,6 +19,7 @@ from inferencegw.client.generation import AsyncGeneration, InferCall
 from inferencegw.client.token import Token
 from inferencegw.client.transcript import Transcript
 from inferencegw.config import RpcLimits
+from inferencegw.errors import ConnectionLost
 
 __all__ = ["Client", "Generation"]
 
@@ -42,14 +43,14 @@ class Generation(Transcript):
         try:
             _cross(self._portal, self._call.open)
         except BaseException:
-            self._portal.call(self._call.close)
+            self._close()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._portal.call(self._call.close)
+        self._close()
 
     def __iter__(self) -> Self:
         return self
@@ -60,10 +61,22 @@ class Generation(Transcript):
                 raise StopIteration
         return token
 
+    def _close(self) -> None:
+        # Where another thread has left the client meanwhile, the call has ended with it.
+        with suppress(ConnectionLost):
+            _cross(self._portal, self._call.close)
+
 
 def _cross(portal: BlockingPortal, function: Callable[[], Awaitable[T]]) -> T:
-    """What ``function`` returns in the event loop's thread; it is cancelled if this thread is interrupted."""
-    future = portal.start_task_soon(function)
+    """What ``function`` returns in the event loop's thread; it is cancelled if this thread is interrupted.
+
+    Raises:
+        ConnectionLost: the client has been left; or as ``function`` raises.
+    """
+    try:
+        future = portal.start_task_soon(function)
+    except RuntimeError as stopped:
+        raise ConnectionLost("the client has been left") from stopped
     try:
         return future.result()
     except BaseException:

@@ -126,7 +126,7 @@ class Link:
 
     async def _write(self) -> None:
         connection = self.connection
-        while True:
+        while True:  # noqa: ASYNC913 - each turn sends, waits or returns
             self._dispatch(connection.take_events())
             output = connection.take_output()
             if output:

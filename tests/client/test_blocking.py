@@ -11,6 +11,7 @@ import pytest
 from inferencegw.client import AsyncClient, Client
 from inferencegw.errors import ConfigError, ConnectionLost, RpcError, StatusCode
 from tests.client.support import (
+    PATIENCE,
     answer,
     digest,
     facts,
@@ -127,18 +128,23 @@ def test_ctrl_c_ends_the_clients_block_as_well() -> None:
 
 
 def test_leaving_the_client_ends_the_generations_of_other_threads() -> None:
-    """They are told; nobody waits for ever."""
+    """They are told, whether they wait or not, and leave as they would have; nobody waits for ever."""
+    left = threading.Event()
 
-    def generate() -> RpcError | None:
-        with pytest.raises(RpcError) as raised, client.generate("p") as generation:
-            next(generation)
-        return raised.value
+    def generate(*, when: threading.Event | None = None) -> type[RpcError]:
+        with client.generate("p") as generation:
+            if when is not None:
+                assert when.wait(PATIENCE)
+            with pytest.raises(RpcError) as raised:
+                next(generation)
+        return type(raised.value)
 
-    with gateway(wait_for_ever) as server, ThreadPoolExecutor(1) as pool:
+    with gateway(wait_for_ever) as server, ThreadPoolExecutor(2) as pool:
         with Client(server.address) as client:
-            waiting = pool.submit(generate)
-            server.until(lambda: len(server.calls) == 1)
-        assert str(waiting.result()) == "UNAVAILABLE: closed by us"
+            ends = [pool.submit(generate), pool.submit(generate, when=left)]
+            server.until(lambda: len(server.calls) == 2)
+        left.set()
+        assert [end.result() for end in ends] == [ConnectionLost] * 2
 
 
 def test_a_generation_needs_its_clients_block() -> None:
