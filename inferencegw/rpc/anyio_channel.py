@@ -272,7 +272,9 @@ class AnyioChannel:
                 try:
                     await self._transport.send(output)
                 except _BROKEN:
-                    self._hang_up()
+                    # Reading goes on: the peer's last words may have arrived already.
+                    self._life.deadline = anyio.current_time() + LINGER
+                    return
                 self._sending = False
             elif connection.ended is None:
                 await self._output_bell.wait()

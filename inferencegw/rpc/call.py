@@ -3,7 +3,7 @@
 The rule: a handler is ``async def method(self, call)``. It runs in a cancel scope of its own, which is cancelled when
 the client resets the stream, the connection drops, or the deadline passes; it may open nurseries freely, for nothing of
 it is suspended in a ``yield``. It ends the call by returning (OK) or by raising
-:class:`~inferencegw.errors.RpcError`.
+:class:`~inferencegw.errors.RpcError`, from a nursery of its own too, if it is the only error there.
 """
 
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ class ServerCall:
         self.initial_metadata: list[tuple[str, str | bytes]] = []
         self.trailing_metadata: list[tuple[str, str | bytes]] = []
         self.messages_sent = 0
-        self.scope = trio.CancelScope(deadline=self.deadline)
+        self.scope = trio.CancelScope()
         self._link = link
         self._stream = stream
         self._request_type = request_type

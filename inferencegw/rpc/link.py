@@ -136,8 +136,9 @@ class Link:
                 try:
                     await self._transport.send_all(output)
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    self._dispatch(connection.handle_eof(trio.current_time()))
-                    self._all.cancel()
+                    # The peer has gone, but its last words may lie in our receive buffer: reading goes on to their end.
+                    self._all.deadline = trio.current_time() + LINGER
+                    return
                 self._sending = False
             elif connection.ended is None:
                 await self._output_bell.wait()

@@ -55,9 +55,11 @@ class Server:
         limits: RpcLimits = RpcLimits(),  # noqa: B008 - frozen
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self._methods: dict[str, BoundRPCMethod] = {
-            f"/{service.name}/{name}": method for service in services for name, method in service.methods.items()
-        }
+        self._methods: dict[str, BoundRPCMethod] = {}
+        for service in services:
+            for name, method in service.methods.items():
+                if self._methods.setdefault(f"/{service.name}/{name}", method) is not method:
+                    raise ValueError(f"two services are called {service.name}")
         self._limits = limits
         self._ssl_context = ssl_context
         self._sessions: dict[int, _Session] = {}
@@ -218,11 +220,11 @@ async def _run_call(call: ServerCall, method: BoundRPCMethod) -> None:
     with call.scope:
         try:
             await _perform(call, method)
-        except RpcError as error:
-            status = error
-        except Exception:  # noqa: BLE001 - the boundary: whatever a handler does wrong ends its call, with a status
-            _log.exception("a handler failed", path=call.path)
-            status = RpcError(StatusCode.INTERNAL, "internal error")
+        except Exception as error:  # noqa: BLE001 - the boundary: whatever a handler does wrong ends its call only
+            status = _status_in(error)
+            if status is None:
+                _log.exception("a handler failed", path=call.path)
+                status = RpcError(StatusCode.INTERNAL, "internal error")
     if call.scope.cancelled_caught:
         if trio.current_time() >= call.deadline:
             status = RpcError(StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
@@ -234,6 +236,13 @@ async def _run_call(call: ServerCall, method: BoundRPCMethod) -> None:
         _log.exception("a handler left metadata that cannot be sent", path=call.path)
         call.trailing_metadata.clear()
         call.finish(RpcError(StatusCode.INTERNAL, "internal error"))
+
+
+def _status_in(error: Exception) -> RpcError | None:
+    """The status that a handler has raised, by itself or as the only error of its nurseries."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error if isinstance(error, RpcError) else None
 
 
 async def _perform(call: ServerCall, method: BoundRPCMethod) -> None:

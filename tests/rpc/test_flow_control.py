@@ -414,9 +414,10 @@ async def test_a_request_waits_for_the_servers_window(make_pair: PairMaker) -> N
 @on_both_wires
 async def test_a_request_that_is_given_up_half_sent_is_reset(make_pair: PairMaker) -> None:
     """Cancelled while it waits for the server's window: RST_STREAM, and the window is free for the next call."""
+    scope = trio.CancelScope()
     async with raw_server(make_pair) as (channel, peer, _), trio.open_nursery() as nursery:
-        with trio.CancelScope() as scope:
-            nursery.start_soon(cancel_when_full, peer, scope)
+        nursery.start_soon(cancel_when_full, peer, scope)
+        with scope:
             await channel.unary(GENERATE, a_request(prompt="p" * 200_000))
         assert scope.cancelled_caught
         await peer.until(lambda: peer.streams[1].reset == CANCEL)

@@ -14,7 +14,7 @@ import trio
 
 from inferencegw.config import RpcLimits
 from inferencegw.errors import RpcError, StatusCode
-from inferencegw.rpc import ServerCall
+from inferencegw.rpc import Server, ServerCall
 from inferencegw.v1.replica_pb2 import GenerateRequest, GenerateResponse
 from tests.rpc.support import (
     GENERATE,
@@ -440,3 +440,26 @@ async def test_cancelling_one_call_leaves_its_neighbours_alone() -> None:
             answers = [await finish(call) for call in calls[1::2]]
         assert [answer.messages for answer in answers] == [tokens(20)] * 50
         assert replica.cancelled == 50
+
+
+async def test_a_status_raised_in_a_handlers_nursery_is_the_calls_status() -> None:
+    """A handler may open nurseries freely: the group that trio puts around its one error is nobody's business."""
+
+    async def refuse() -> None:
+        await trio.lowlevel.checkpoint()
+        raise RpcError(StatusCode.FAILED_PRECONDITION, "not today")
+
+    async def generate(call: ServerCall) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(refuse)
+
+    async with running(Replica(generate).service) as ours:
+        with grpcio_channel(ours.port) as channel:
+            outcome = await finish(start_generate(channel, a_request()))
+    assert (outcome.code, outcome.details) == (grpc.StatusCode.FAILED_PRECONDITION, "not today")
+
+
+def test_two_services_of_one_name_are_refused() -> None:
+    """One of them would silently never be called."""
+    with pytest.raises(ValueError, match=r"two services are called inferencegw\.v1\.LLMReplica"):
+        Server([Replica().service, Replica().service])
