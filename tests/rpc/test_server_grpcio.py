@@ -451,6 +451,7 @@ async def test_a_status_raised_in_a_handlers_nursery_is_the_calls_status() -> No
 
     async def generate(call: ServerCall) -> None:
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
             nursery.start_soon(refuse)
 
     async with running(Replica(generate).service) as ours:
