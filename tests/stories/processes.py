@@ -32,6 +32,11 @@ class Process:
         status = Path(f"/proc/{self.popen.pid}/status").read_text(encoding="ascii")
         return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
 
+    @property
+    def descriptors(self) -> int:
+        """How many files and sockets it holds now."""
+        return len(list(Path(f"/proc/{self.popen.pid}/fd").iterdir()))
+
     def stop(self) -> int:
         """SIGTERM; the exit status."""
         self.popen.terminate()
