@@ -86,7 +86,7 @@ def test_a_thousand_streams_at_once_are_all_exact_and_leave_nothing_behind() -> 
                 for call in calls:
                     assert [token.index for token in call] == list(range(50))
             assert [info(replica).active_requests for replica in replicas] == [0, 0]
-            seconds_until(lambda: gateway.descriptors == descriptors, patience=10)
+            seconds_until(lambda: gateway.descriptors <= descriptors, patience=10)
             after_round.append(gateway.resident_mib)
         assert after_round[2] - after_round[0] < 12, after_round
 
