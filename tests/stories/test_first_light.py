@@ -38,8 +38,8 @@ def test_ten_lines_of_grpcio_get_every_token_once() -> None:
 
 
 def test_a_cancel_during_prefill_frees_the_replica_at_once() -> None:
-    """No token has been sent yet, and the replica is told all the same: half a minute of prefill is not waited for."""
-    with cluster(1, "--prefill-ms", "30000") as (gateway, [replica]), client(gateway.address) as infer:
+    """No token has been sent yet, and the replica is told all the same: two seconds of prefill are not waited for."""
+    with cluster(1, "--prefill-ms", "2000") as (gateway, [replica]), client(gateway.address) as infer:
         call = infer(prompt="never mind", max_tokens=5)
         seconds_until(lambda: info(replica).active_requests == 1, patience=10)
         call.cancel()
