@@ -153,3 +153,4 @@ class AsyncClient:
         async with opening as channel:
             task_status.started(channel)
             await channel.wait_closed()
+            self._limits = channel.next_limits

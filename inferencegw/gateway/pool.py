@@ -85,6 +85,7 @@ class ReplicaPool:
         self._connected: dict[str, Replica] = {}
         self._last_model: dict[str, str] = {}
         self._models_ever: set[str] = set()
+        self._limits = dict.fromkeys(config.replicas, config.limits)
         self._leases: set[Lease] = set()
         self._granted = 0
         self._released = 0
@@ -183,11 +184,12 @@ class ReplicaPool:
         # The deadline covers connecting and the introduction; it is lifted when they are done.
         with trio.move_on_after(patience) as connecting:  # noqa: ASYNC912 - likewise
             try:
-                async with open_channel(host, port, limits=self._config.limits, ssl_context=self._tls) as channel:
+                async with open_channel(host, port, limits=self._limits[address], ssl_context=self._tls) as channel:
                     replica = await self._introduce(address, channel)
                     connecting.deadline = math.inf
                     log.info("replica connected", address=address, replica_id=replica.replica_id, model=replica.model)
                     await self._offer(replica)
+                    self._limits[address] = channel.next_limits
                     task_status.started(True)
                     reason = await channel.wait_closed()
                     log.warning("replica lost", address=address, replica_id=replica.replica_id, reason=str(reason))

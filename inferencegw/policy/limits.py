@@ -10,6 +10,7 @@ from typing import Final
 __all__ = [
     "MAX_PROMPT_BYTES",
     "MAX_REQUEST_ID_BYTES",
+    "MAX_RESUME_TEXT_BYTES",
     "MAX_STOPS",
     "MAX_STOP_BYTES",
     "MAX_TOKENS",
@@ -19,6 +20,10 @@ __all__ = [
 
 MAX_PROMPT_BYTES: Final = 2**20
 """Longest prompt. High: one call may hold that much, on every replica it is tried on. Low: long documents are cut."""
+
+MAX_RESUME_TEXT_BYTES: Final = 2 * 2**20
+"""Longest text to go on from: with the longest prompt it still fits into one message. High: a replica would refuse the
+message. Low: long generations cannot be continued."""
 
 MAX_TOKENS: Final = 32_768
 """Longest generation. High: one call may hold a slot for that long. Low: long answers are cut."""
@@ -39,6 +44,8 @@ def continuation_problems(max_tokens: int, offset: tuple[str, int], text: tuple[
         yield f"max_tokens is {max_tokens}; it must be from 1 to {MAX_TOKENS}"
     if offset[1] >= max_tokens:
         yield f"{offset[0]} is {offset[1]}; it must be from 0 to max_tokens - 1 = {max_tokens - 1}"
+    if (size := len(text[1].encode())) > MAX_RESUME_TEXT_BYTES:
+        yield f"{text[0]} is {size} bytes long; the limit is {MAX_RESUME_TEXT_BYTES} bytes"
     if bool(text[1]) != (offset[1] > 0):
         yield f"{text[0]} must be given where {offset[0]} is above 0, and only there"
 

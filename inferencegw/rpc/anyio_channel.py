@@ -148,6 +148,11 @@ class AnyioChannel:
         """False once the connection is lost or the server is going away: open another channel."""
         return self._connection.accepts_calls
 
+    @property
+    def next_limits(self) -> RpcLimits:
+        """The limits for the next connection there: a server that complained of too many PINGs is asked less often."""
+        return self._connection.next_limits
+
     async def wait_closed(self) -> ConnectionLost:
         """Return why the connection has ended, when it has."""
         while self._connection.ended is None:
@@ -274,7 +279,7 @@ class AnyioChannel:
                 except _BROKEN:
                     # Reading goes on: the peer's last words may have arrived already.
                     self._life.deadline = anyio.current_time() + LINGER
-                    return
+                    await anyio.sleep_forever()
                 self._sending = False
             elif connection.ended is None:
                 await self._output_bell.wait()

@@ -88,11 +88,6 @@ class ServerCall:
         """Send a batch, in as few frames as possible. Cancelled, ``messages_sent`` tells how many went out whole."""
         await self._write([frame_message(message.SerializeToString()) for message in messages])
 
-    async def send_headers(self) -> None:
-        """Send the initial metadata now instead of with the first message. From then on the call is committed."""
-        self._stream.send_headers(tuple(self.initial_metadata))
-        self._link.flush_soon()
-
     def requests(self) -> OneByOne:
         """Iterate over the request messages of a method that takes a stream of them."""
         return OneByOne(self._next_requests)
@@ -114,7 +109,10 @@ class ServerCall:
     # ------------------------------------------------------------------ for the server
 
     def wake_reader(self) -> None:
-        """Something has arrived."""
+        """Something has arrived. A second message for a method that takes one ends the call: nobody would take it."""
+        if self.request is not None and self._stream.inbox:
+            self.finish(_second_message())
+            self.scope.cancel()
         self._inbox_bell.ring()
 
     def wake_writer(self) -> None:
@@ -127,13 +125,12 @@ class ServerCall:
         Raises:
             RpcError: INTERNAL if there is none or more than one, INVALID_ARGUMENT if it cannot be parsed.
         """
-        messages: list[bytes] = []
-        while not messages and not self._stream.remote_ended:
+        while not (messages := self._stream.take()) and not self._stream.remote_ended:
             await self._inbox_bell.wait()
-            messages = self._stream.take()
-        messages = messages or self._stream.take()
-        if len(messages) != 1:
-            raise RpcError(StatusCode.INTERNAL, f"{len(messages)} request messages: this method takes one")
+        if not messages:
+            raise RpcError(StatusCode.INTERNAL, "no request message: this method takes one")
+        if len(messages) > 1 or self._stream.inbox:
+            raise _second_message()
         self._link.flush_soon()
         self.request = self._decode(messages[0])
 
@@ -143,11 +140,6 @@ class ServerCall:
             status = RpcError(StatusCode.INTERNAL, "the last message was cut off")
         self._stream.finish(status, tuple(self.trailing_metadata))
         self._link.flush_soon()
-
-    @property
-    def closed(self) -> bool:
-        """Whether the call has ended on the wire."""
-        return self._stream.closed
 
     def _decode(self, data: bytes) -> Message:
         try:
@@ -187,3 +179,7 @@ class ServerCall:
                     self._torn = sent > -len(message)
                     break
                 self.messages_sent += 1
+
+
+def _second_message() -> RpcError:
+    return RpcError(StatusCode.INTERNAL, "more than one request message: this method takes one")

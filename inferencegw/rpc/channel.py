@@ -23,6 +23,7 @@ from inferencegw.rpc.iteration import Batches, OneByOne
 from inferencegw.rpc.link import Link
 from inferencegw.rpc.messages import frame_message
 from inferencegw.rpc.method import Method
+from inferencegw.rpc.sockets import watch_idle
 from inferencegw.rpc.stream import Stream
 
 __all__ = ["Channel", "ClientStream", "open_channel", "open_channel_over"]
@@ -63,6 +64,7 @@ async def open_channel(
 
 async def _connect(host: str, port: int, ssl_context: ssl.SSLContext | None, server_hostname: str) -> trio.abc.Stream:
     stream = await trio.open_tcp_stream(host, port)
+    watch_idle(stream)
     if ssl_context is None:
         return stream
     secured = trio.SSLStream(stream, ssl_context, server_hostname=server_hostname, https_compatible=True)
@@ -118,9 +120,9 @@ class Channel:
         return self._connection.accepts_calls
 
     @property
-    def keepalive_time(self) -> float:
-        """Seconds of silence before a PING; more than configured after the server complained of too many."""
-        return self._connection.keepalive_time
+    def next_limits(self) -> RpcLimits:
+        """The limits for the next connection there: a server that complained of too many PINGs is asked less often."""
+        return self._connection.next_limits
 
     async def wait_going(self) -> None:
         """Return when the channel takes no more calls; those it has may still go on."""

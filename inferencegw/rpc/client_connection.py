@@ -8,12 +8,13 @@ import heapq
 import math
 from typing import Final
 
+import attrs
 from h2.exceptions import NoAvailableStreamIDError
 from h2.settings import SettingCodes
 from h2.stream import StreamInputs
 
 from inferencegw import __version__
-from inferencegw.config import RpcLimits
+from inferencegw.config import MAX_KEEPALIVE_TIME, RpcLimits
 from inferencegw.errors import ConnectionLost, Metadata, RpcError, StatusCode
 from inferencegw.rpc import frames
 from inferencegw.rpc.connection import ClosedBy, Connection
@@ -88,9 +89,9 @@ class ClientConnection(Connection[OutboundCall]):
         return len(self.streams) < limit
 
     @property
-    def keepalive_time(self) -> float:
-        """Seconds of silence before a PING; doubled when the server complained of too many."""
-        return self._keepalive.time
+    def next_limits(self) -> RpcLimits:
+        """The limits for the next connection to this server (gRPC A8: after ``too_many_pings``, ask half as often)."""
+        return attrs.evolve(self.limits, keepalive_time=min(self._keepalive.time, MAX_KEEPALIVE_TIME))
 
     def open_call(self, path: str, *, timeout: float, metadata: Metadata, now: float) -> OutboundCall:
         """Begin a request.
@@ -123,6 +124,9 @@ class ClientConnection(Connection[OutboundCall]):
         call.initial_metadata = call.trailing_metadata = ()
         call.deadline = now + timeout
         if timeout < math.inf:
+            if len(self._deadlines) > 2 * len(self.streams) + 64:  # most of them are of calls that have ended
+                self._deadlines = [entry for entry in self._deadlines if entry[1] in self.streams]
+                heapq.heapify(self._deadlines)
             heapq.heappush(self._deadlines, (call.deadline, stream_id))
         self._send_fields(call, fields)
         return call
@@ -189,6 +193,7 @@ class ClientConnection(Connection[OutboundCall]):
             self._fail_call(call, error, ErrorCode.CANCEL)
             return
         call.reader = MessageReader(self.limits.max_message_bytes, encoding)
+        call.compressed = encoding == "gzip"
         call.initial_metadata = decode_metadata(fields)
         self._announce(call)
 

@@ -76,6 +76,7 @@ class Connection(abc.ABC, Generic[StreamT]):
     Attributes:
         streams: open streams by id.
         ended: why nothing more will be read, or None while the connection lives.
+        drained: it ended in order: what is left of the output belongs to calls that were served.
     """
 
     _client_side: ClassVar[bool]
@@ -84,6 +85,7 @@ class Connection(abc.ABC, Generic[StreamT]):
         self.limits = limits
         self.streams: dict[int, StreamT] = {}
         self.ended: ConnectionLost | None = None
+        self.drained = False
         self._now = now
         self._h2 = H2Connection(H2Configuration(client_side=self._client_side, header_encoding=None))
         self._decoder = BlockDecoder(MAX_BLOCK_BYTES)
@@ -268,6 +270,7 @@ class Connection(abc.ABC, Generic[StreamT]):
             self._out.clear()
             self._fail(ErrorCode.ENHANCE_YOUR_CALM, "the peer does not read")
         if self.ended is None and not self.streams and (reason := self._leaving()) is not None:
+            self.drained = True
             self._end(reason)
 
     def take_events(self) -> list[Event]:

@@ -30,10 +30,15 @@ EMPTY_TABLE: Final = b"\x20"
 
 _FIELD_OVERHEAD_BYTES: Final = 32  # RFC 9113 section 6.5.2
 _BLOCKS_REMEMBERED: Final = 64
-_REMEMBERED_BYTES: Final = 1024  # per block: with the overhead of its fields, a connection remembers at most 1 MiB
+_REMEMBERED_BYTES: Final = 1024
+_REMEMBERED_FIELDS: Final = 32  # an indexed field is one byte of a block and can stand for a table's worth of text
 _NAME: Final = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+")
 _FORBIDDEN: Final = re.compile(rb"[\x00\r\n]")
-_PSEUDO: Final = {b":method": re.compile(rb".+"), b":path": re.compile(rb"/.*|\*")}
+_PSEUDO: Final = {
+    b":method": re.compile(rb".+"),
+    b":path": re.compile(rb"/.*|\*"),
+    b":status": re.compile(rb"[1-5][0-9]{2}"),
+}
 
 _STATIC_FIELDS: Final = {field: index for index, field in enumerate(HeaderTable.STATIC_TABLE, 1)}
 _STATIC_NAMES: Final[dict[bytes, int]] = {}
@@ -58,6 +63,11 @@ class _OwningTable(HeaderTable):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.changes = 0
+
+    @property
+    def state(self) -> tuple[int, int, int]:
+        """Differs whenever the entries differ: a block can also empty the table and give it its old size back."""
+        return self.changes, self.maxsize, len(self.dynamic_entries)
 
     def add(self, name: bytes, value: bytes) -> None:
         self.changes += 1
@@ -86,7 +96,7 @@ class BlockDecoder:
         """
         if (fields := self._remembered.get(block)) is not None:
             return fields
-        before = (self._table.changes, self._table.maxsize)
+        before = self._table.state
         try:
             fields = [(bytes(name), bytes(value)) for name, value in self._decoder.decode(block, raw=True)]
         except OversizedHeaderListError as error:
@@ -94,9 +104,9 @@ class BlockDecoder:
         except (HPACKError, IndexError, TypeError, UnicodeDecodeError) as error:
             # hpack 3.0 lets the last three escape for truncated blocks.
             raise MalformedBlockError(str(error)) from error
-        if before != (self._table.changes, self._table.maxsize) or len(self._remembered) == _BLOCKS_REMEMBERED:
+        if before != self._table.state or len(self._remembered) == _BLOCKS_REMEMBERED:
             self._remembered.clear()
-        elif len(block) <= _REMEMBERED_BYTES:
+        elif len(block) <= _REMEMBERED_BYTES and len(fields) <= _REMEMBERED_FIELDS:
             self._remembered[block] = fields
         return fields
 

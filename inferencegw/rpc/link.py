@@ -94,7 +94,7 @@ class Link:
                         async with trio.open_nursery() as inputs:
                             inputs.start_soon(self._watch_clock)
                             inputs.start_soon(self._read)
-                    self._all.deadline = trio.current_time() + LINGER
+                    self._grant_time()
                     self._output_bell.ring()
         finally:
             self._dispatch(self.connection.close(ErrorCode.NO_ERROR, "the connection was cut"))
@@ -133,6 +133,8 @@ class Link:
                 for stream in connection.pop_writable():
                     self._wake_writer(stream)
                 self._sending = True
+                if connection.ended is not None:
+                    self._grant_time()
                 try:
                     await self._transport.send_all(output)
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -146,14 +148,24 @@ class Link:
                 await self._hang_up()
                 return
 
+    def _grant_time(self) -> None:
+        """Bound what is left to do. The tail of calls that were served may take as long as a live peer's silence."""
+        patience = self.connection.limits.keepalive_timeout if self.connection.drained else LINGER
+        self._all.deadline = trio.current_time() + patience
+
     async def _hang_up(self) -> None:
         """Close our side and read on for a moment: closing with unread input would make TCP destroy our last words."""
-        if not isinstance(self._transport, trio.abc.HalfCloseableStream):
+        self._all.deadline = trio.current_time() + LINGER
+        # Below TLS, which cannot be half-closed: who sees the end of the file has got everything.
+        transport = self._transport
+        while isinstance(transport, trio.SSLStream):
+            transport = transport.transport_stream
+        if not isinstance(transport, trio.abc.HalfCloseableStream):
             return
         try:
-            await self._transport.send_eof()
+            await transport.send_eof()
             discarded = 0
-            while discarded < _DISCARD_BYTES and (data := await self._transport.receive_some(_READ_BYTES)):
+            while discarded < _DISCARD_BYTES and (data := await transport.receive_some(_READ_BYTES)):
                 discarded += len(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the peer hung up first: that is what we wait for

@@ -1,7 +1,8 @@
 """Length-prefixed messages (gRPC over HTTP/2, "Length-Prefixed-Message"): one flag byte, four length bytes, the bytes.
 
-The rule: the length is checked as soon as the five bytes are there, before anything is stored, and a compressed message
-never expands beyond the limit. A reader is fed whatever DATA frames carry (several messages, or part of one).
+The rule: the length is checked as soon as the five bytes are there, before anything is stored. A reader is fed whatever
+DATA frames carry (several messages, or part of one). A compressed message is kept as it came until somebody takes it,
+or a small window could hold a great many large messages; and it never expands beyond the limit.
 """
 
 import struct
@@ -10,7 +11,7 @@ from typing import Final
 
 from inferencegw.errors import RpcError, StatusCode
 
-__all__ = ["ENCODINGS", "PREFIX_BYTES", "MessageReader", "frame_message"]
+__all__ = ["ENCODINGS", "PREFIX_BYTES", "Compressed", "MessageReader", "frame_message", "inflate"]
 
 ENCODINGS: Final = ("identity", "gzip")
 """What we can read. We send identity: tokens are too short to compress."""
@@ -23,6 +24,10 @@ _GZIP_WBITS: Final = 16 + zlib.MAX_WBITS
 def frame_message(message: bytes) -> bytes:
     """``message`` with its uncompressed prefix."""
     return _PREFIX.pack(0, len(message)) + message
+
+
+class Compressed(bytes):
+    """A message that is to be inflated when it is taken."""
 
 
 class MessageReader:
@@ -44,8 +49,8 @@ class MessageReader:
         """Append every message that ``data`` completes to ``out``; return how many bytes of the wire they took.
 
         Raises:
-            RpcError: RESOURCE_EXHAUSTED for a message over the limit, INTERNAL for a broken prefix or broken gzip. The
-                stream cannot be read any further.
+            RpcError: RESOURCE_EXHAUSTED for a message over the limit, INTERNAL for a broken prefix. The stream cannot
+                be read any further.
         """
         if not self._buffer and len(data) >= PREFIX_BYTES:
             flag, length = _PREFIX.unpack_from(data)
@@ -69,21 +74,25 @@ class MessageReader:
             if end > len(buffer):
                 break
             message = bytes(buffer[start + PREFIX_BYTES : end])
-            out.append(self._decompress(message) if flag else message)
+            out.append(Compressed(message) if flag else message)
             start = end
         del buffer[:start]
         return start
 
-    def _decompress(self, message: bytes) -> bytes:
-        inflater = zlib.decompressobj(_GZIP_WBITS)
-        try:
-            plain = inflater.decompress(message, self._max_bytes + 1)
-        except zlib.error as error:
-            raise RpcError(StatusCode.INTERNAL, f"broken gzip message: {error}") from error
-        if len(plain) > self._max_bytes:
-            raise RpcError(
-                StatusCode.RESOURCE_EXHAUSTED, f"message inflates to more than the limit of {self._max_bytes} bytes"
-            )
-        if not inflater.eof:
-            raise RpcError(StatusCode.INTERNAL, "broken gzip message: it ends early")
-        return plain
+
+def inflate(message: bytes, max_bytes: int) -> bytes:
+    """What is in a gzip message.
+
+    Raises:
+        RpcError: RESOURCE_EXHAUSTED for one that expands beyond ``max_bytes``, INTERNAL for broken gzip.
+    """
+    inflater = zlib.decompressobj(_GZIP_WBITS)
+    try:
+        plain = inflater.decompress(message, max_bytes + 1)
+    except zlib.error as error:
+        raise RpcError(StatusCode.INTERNAL, f"broken gzip message: {error}") from error
+    if len(plain) > max_bytes:
+        raise RpcError(StatusCode.RESOURCE_EXHAUSTED, f"message inflates to more than the limit of {max_bytes} bytes")
+    if not inflater.eof:
+        raise RpcError(StatusCode.INTERNAL, "broken gzip message: it ends early")
+    return plain

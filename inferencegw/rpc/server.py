@@ -24,6 +24,7 @@ from inferencegw.rpc.call import Peer, ServerCall
 from inferencegw.rpc.events import Arrived, CallEnded, CallReceived, Event
 from inferencegw.rpc.link import Link
 from inferencegw.rpc.server_connection import InboundCall, ServerConnection
+from inferencegw.rpc.sockets import watch_idle
 from inferencegw.rpc.stream import Stream
 
 __all__ = ["Server", "ServerStatistics", "serve"]
@@ -66,6 +67,7 @@ class Server:
         self._sessions_begun = 0
         self._accepting = trio.CancelScope()
         self._draining = False
+        self._full = False
 
     async def listen(
         self,
@@ -112,11 +114,16 @@ class Server:
         except OSError:  # it has gone again
             await trio.aclose_forcefully(stream)
             return
+        watch_idle(stream)
         await self.serve_stream(stream, peer_address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
 
     async def serve_stream(self, stream: trio.abc.Stream, *, peer_address: str) -> None:
         """Serve one connection over any byte stream; return when it has ended. Never raises on account of the peer."""
-        if self._draining or len(self._sessions) >= self._limits.max_connections:
+        full = len(self._sessions) >= self._limits.max_connections
+        if full and not self._full:
+            _log.warning("no more connections are taken", max_connections=self._limits.max_connections)
+        self._full = full  # so that the log has one line for each time it becomes full, not for each client
+        if full or self._draining:
             await trio.aclose_forcefully(stream)
             return
         number = self._sessions_begun = self._sessions_begun + 1
@@ -137,7 +144,7 @@ class Server:
             with trio.fail_after(self._limits.handshake_timeout):
                 await secured.do_handshake()
         except (trio.BrokenResourceError, trio.TooSlowError) as error:
-            _log.info("TLS handshake failed", error=str(error.__cause__ or error))
+            _log.debug("TLS handshake failed", error=str(error.__cause__ or error))
             await trio.aclose_forcefully(stream)
             return None
         if secured.selected_alpn_protocol() != "h2":
@@ -217,14 +224,15 @@ class _Session:
 
 async def _run_call(call: ServerCall, method: BoundRPCMethod) -> None:
     status: RpcError | None = None
-    with call.scope:
-        try:
+    try:
+        # The scope is inside: what its nurseries raise beside their Cancelled is an Exception only when it has passed.
+        with call.scope:
             await _perform(call, method)
-        except Exception as error:  # noqa: BLE001 - the boundary: whatever a handler does wrong ends its call only
-            status = _status_in(error)
-            if status is None:
-                _log.exception("a handler failed", path=call.path)
-                status = RpcError(StatusCode.INTERNAL, "internal error")
+    except Exception as error:  # noqa: BLE001 - the boundary: whatever a handler does wrong ends its call only
+        status = _status_in(error)
+        if status is None:
+            _log.exception("a handler failed", path=call.path)
+            status = RpcError(StatusCode.INTERNAL, "internal error")
     if call.scope.cancelled_caught:
         if trio.current_time() >= call.deadline:
             status = RpcError(StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")

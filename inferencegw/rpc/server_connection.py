@@ -71,10 +71,6 @@ class InboundCall(Stream):
         """End the call with a status (None: OK) and trailing metadata; Trailers-Only if nothing was sent before."""
         self.connection.finish(self, status, metadata)  # type: ignore[attr-defined]
 
-    def abort(self, code: ErrorCode) -> None:
-        """End the call with RST_STREAM instead of a status."""
-        self.connection.abort(self, code)  # type: ignore[attr-defined]
-
 
 class ServerConnection(Connection[InboundCall]):
     """See the module's text."""
@@ -116,11 +112,6 @@ class ServerConnection(Connection[InboundCall]):
                 fields.append(_ACCEPT)  # the answer to an unknown grpc-encoding must name the known ones
         self._send_fields(call, fields, end_stream=True)
         self._response_ended(call)
-
-    def abort(self, call: InboundCall, code: ErrorCode) -> None:
-        """See :meth:`InboundCall.abort`."""
-        if not call.closed:
-            self._reset(call, code, None)
 
     # ------------------------------------------------------------------ clock
 
@@ -202,6 +193,7 @@ class ServerConnection(Connection[InboundCall]):
             self.finish(call, error, ())
             return
         call.reader = MessageReader(self.limits.max_message_bytes, encoding)
+        call.compressed = encoding == "gzip"
         self._events.append(CallReceived(call))
 
     def _validate(self, call: InboundCall, fields: Fields, *, end_stream: bool) -> str | None:

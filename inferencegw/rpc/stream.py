@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from inferencegw.errors import RpcError
 from inferencegw.rpc.flow import InboundWindow
-from inferencegw.rpc.messages import MessageReader
+from inferencegw.rpc.messages import Compressed, MessageReader, inflate
 from inferencegw.rpc.metadata import Fields
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class Stream:
         fields: the header fields that opened the peer's direction (request or response), empty until they came.
         inbox: whole messages that have arrived and were not taken.
         remote_ended: nothing more will arrive.
+        compressed: its peer may compress messages (``grpc-encoding: gzip``).
         closed: nothing more can be sent or will arrive; the connection has forgotten the stream.
         error: why it ended early, set at most once and only when closed.
         owner: whatever the shell wants to find again when an event names this stream.
@@ -33,6 +34,7 @@ class Stream:
     __slots__ = (
         "announced",
         "closed",
+        "compressed",
         "connection",
         "error",
         "fields",
@@ -57,6 +59,7 @@ class Stream:
         self.inbox: list[bytes] = []
         self.held_bytes = 0
         self.announced = False
+        self.compressed = False
         self.headers_sent = False
         self.remote_ended = False
         self.closed = False
@@ -64,13 +67,26 @@ class Stream:
         self.owner: Any = None
 
     def take(self) -> list[bytes]:
-        """All whole messages that have arrived since the last look; the peer's windows are credited for them."""
+        """Whole messages that have arrived, and credit the peer's windows for them; empty when there are none left.
+
+        All of them, but only one at a time where they may be compressed: what is taken is inflated.
+
+        Raises:
+            RpcError: a compressed message is broken, or larger than the limit.
+        """
         self.announced = False
         messages = self.inbox
-        if messages:
+        if not messages:
+            return messages
+        if self.compressed and len(messages) > 1:
+            self.inbox = messages[1:]
+        else:
             self.inbox = []
             self.connection.release(self)
-        return messages
+        if not self.compressed:
+            return messages
+        first = messages[0]
+        return [inflate(first, self.connection.limits.max_message_bytes) if isinstance(first, Compressed) else first]
 
     def write(self, data: bytes | memoryview) -> int:
         """Put as much of ``data`` on the wire as windows and the output buffer allow; return how much that was.

@@ -6,14 +6,17 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+import attrs
 import pytest
 import trio
 import trio.testing
 
+from inferencegw.config import RpcLimits
 from inferencegw.errors import RpcError, StatusCode
+from inferencegw.gateway import pool as pool_module
 from inferencegw.gateway.pool import PoolStatistics, Replica, ReplicaPool
 from inferencegw.gateway.relay import GENERATE
-from inferencegw.rpc import Server, ServerCall
+from inferencegw.rpc import Channel, Server, ServerCall, open_channel
 from inferencegw.v1.replica_pb2 import GenerateRequest, GenerateResponse, GetInfoResponse
 from tests.gateway.support import (
     PATIENCE,
@@ -205,3 +208,28 @@ async def test_a_model_may_be_served_while_a_replica_has_never_been_heard(nurser
         await pool.wait_until(lambda: not pool.can_route("x"))
         assert (pool.models, pool.may_serve("x"), pool.may_serve("z")) == ({"x", "y"}, True, False)
     nursery.cancel_scope.cancel()
+
+
+async def test_a_replica_that_complained_of_pings_is_asked_less_often_on_the_next_connection(
+    monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+) -> None:
+    """The time that one channel has learnt is what the next one begins with (gRPC A8), or it would learn for ever."""
+    used: list[float] = []
+    again = trio.Event()
+
+    def open_noting(host: str, port: int, *, limits: RpcLimits, ssl_context: None) -> Any:
+        used.append(limits.keepalive_time)
+        if len(used) > 1:
+            again.set()
+        return open_channel(host, port, limits=limits, ssl_context=ssl_context)
+
+    learnt = property(lambda channel: attrs.evolve(RpcLimits(), keepalive_time=used[len(used) - 1] * 2))
+    monkeypatch.setattr(pool_module, "open_channel", open_noting)
+    monkeypatch.setattr(Channel, "next_limits", learnt)
+    server = Server([ScriptedReplica().service])
+    address = address_of(await nursery.start(partial(server.listen, "127.0.0.1", 0, connections=nursery)))
+    async with pool_of(address) as (pool, _):
+        await only(pool)
+        server.drain()
+        await again.wait()
+    assert used[:2] == [30.0, 60.0]

@@ -126,6 +126,17 @@ async def test_tokens_past_max_tokens_are_not_delivered() -> None:
     assert (answer.code, answer.indexes, answer.reason) == (grpc.StatusCode.UNAVAILABLE, [0, 1, 2], "index_gap")
 
 
+async def test_what_comes_in_one_piece_behind_the_final_token_cannot_take_it_back() -> None:
+    """The same tokens have the same end however they were cut into batches."""
+
+    async def all_at_once(call: ServerCall) -> None:
+        await call.send_many([token(0), token(1, is_final=True), token(2), token(7)])
+
+    async with gateway(ScriptedReplica(all_at_once)) as front:
+        answer = await front.ask(max_tokens=2)
+    assert (answer.code, answer.indexes) == (grpc.StatusCode.OK, [0, 1])
+
+
 async def test_a_call_is_ok_once_its_final_token_was_delivered_however_its_replica_ends() -> None:
     """What comes after the final token cannot take it back, be it more of them or a failure."""
 

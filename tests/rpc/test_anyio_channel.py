@@ -7,6 +7,7 @@ import functools
 import pathlib
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ from hyperframe.frame import GoAwayFrame, HeadersFrame, PingFrame, RstStreamFram
 from inferencegw.client.generation import INFER
 from inferencegw.config import RpcLimits
 from inferencegw.errors import ConnectionLost, RpcError, StatusCode
-from inferencegw.rpc import anyio_channel
+from inferencegw.rpc import ServerCall, anyio_channel
 from inferencegw.rpc.anyio_channel import AnyioChannel, open_anyio_channel
 from inferencegw.rpc.tls import client_context, server_context
 from inferencegw.v1.gateway_pb2 import InferRequest, InferResponse
@@ -258,6 +259,32 @@ def test_a_connection_that_breaks_while_sending_is_lost(backend: str, taps: list
                     await stream.next_batch()
 
     with gateway() as server:
+        run(backend, main)
+
+
+@both_backends
+def test_a_write_that_fails_loses_nothing_that_can_still_be_read(backend: str, taps: list[Tapped]) -> None:
+    """A gateway that answers while we can no longer send has answered."""
+    broken = threading.Event()
+
+    async def answer_late(call: ServerCall) -> None:
+        await trio.to_thread.run_sync(broken.wait, abandon_on_cancel=True)
+        await call.send_many(ANSWER)
+
+    async def main() -> None:
+        async with (
+            open_anyio_channel("127.0.0.1", server.port) as channel,
+            channel.open_stream(INFER, A_REQUEST) as first,
+        ):
+            await anyio.to_thread.run_sync(server.until, lambda: len(server.calls) == 1)
+            taps[0].cut = True
+            async with channel.open_stream(INFER, A_REQUEST):
+                await anyio.wait_all_tasks_blocked()
+                broken.set()
+                assert await first.next_batch() == ANSWER
+                assert await first.next_batch() is None
+
+    with gateway(answer_late) as server:
         run(backend, main)
 
 

@@ -6,10 +6,12 @@ call that the client began before it knew has arrived, and a second GOAWAY names
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import grpc
 import pytest
 import trio
+import trio.testing
 from hyperframe.frame import Frame, GoAwayFrame, PingFrame, RstStreamFrame
 from trio.testing import MockClock
 
@@ -334,3 +336,25 @@ async def test_a_grpcio_server_that_stops_at_once_fails_our_calls_at_once() -> N
             assert [reading.received for reading in readings] == [tokens(1)] * 5
             assert all(reading.error is not None for reading in readings)
             assert channel.accepts_calls is False
+
+
+async def test_the_tail_of_served_calls_waits_for_a_client_that_pauses(autojump_clock: trio.testing.MockClock) -> None:
+    """A call that its handler ended OK is not lost because its client reads on only after seconds."""
+    gate = Gate()
+    server = Server([Replica(gate).service])
+    ours, theirs = trio.testing.lockstep_stream_pair()  # holds nothing: what is not read is not sent
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(server.serve_stream, theirs, peer_address="pipe"))
+        peer = RawPeer(ours, is_client=True)
+        await peer.start()
+        await ask(peer, 1, a_request(20))
+        await peer.until(lambda: len(peer.streams[1].data) > 0)
+        server.drain()
+        await peer.until(lambda: len(peer.goaways()) == 2)
+        gate.opened.set()
+        await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(8)  # virtual
+        await peer.until_closed(1)
+        await ours.aclose()
+    assert generated(peer, 1) == tokens(20)
+    assert peer.streams[1].status == StatusCode.OK

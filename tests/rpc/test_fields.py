@@ -41,6 +41,16 @@ def test_a_remembered_block_means_what_it_says_now(blocks: list[Fields], data: s
         assert decoder.decode_untrusted(encoder.encode(fields)) == fields
 
 
+def test_an_emptied_table_is_forgotten_though_its_size_is_the_old_one() -> None:
+    """Size updates to 0 and back to 4096 in one block leave no entry to refer to (RFC 7541 section 4.3)."""
+    decoder = BlockDecoder(2**16)
+    decoder.decode_untrusted(b"\x40\x01a\x01b")
+    assert decoder.decode_untrusted(b"\xbe") == [(b"a", b"b")]
+    decoder.decode_untrusted(b"\x20\x3f\xe1\x1f\x82")
+    with pytest.raises(MalformedBlockError):
+        decoder.decode_untrusted(b"\xbe")
+
+
 def test_static_fields_take_one_byte() -> None:
     """``:status 200`` and its like are indexed (RFC 7541 appendix A)."""
     assert encode_block([(b":status", b"200"), (b":method", b"POST")]) == b"\x88\x83"
@@ -87,6 +97,8 @@ def test_a_small_entry_does_not_keep_a_large_block_alive() -> None:
         ([(b":path", b"nowhere")], True),
         ([(b":method", b"")], True),
         ([(b":protocol", b"websocket")], True),
+        ([(b":status", b"204")], False),
+        *[([(b":status", status)], True) for status in (b"", b"abc", b"0x1", b"+200", b"99", b"600", b"2000")],
     ],
 )
 def test_fields_are_judged_as_the_rfc_says(fields: Fields, wrong: bool) -> None:

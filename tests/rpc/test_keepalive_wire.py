@@ -130,11 +130,11 @@ async def test_a_call_on_a_connection_that_was_idle_has_its_thirty_seconds(autoj
 async def test_a_server_that_complains_of_too_many_pings_is_asked_half_as_often() -> None:
     """GOAWAY ENHANCE_YOUR_CALM ``too_many_pings``: the channel says which time to reconnect with (gRPC A8)."""
     async with raw_server(limits=LIMITS) as (channel, peer, _):
-        assert channel.keepalive_time == 30.0
+        assert channel.next_limits.keepalive_time == 30.0
         await peer.send(GoAwayFrame(0, last_stream_id=0, error_code=11, additional_data=b"too_many_pings"))
         lost = await channel.wait_closed()
         assert "too_many_pings" in lost.message
-        assert channel.keepalive_time == 60.0
+        assert channel.next_limits.keepalive_time == 60.0
         assert channel.accepts_calls is False
 
 
@@ -143,7 +143,7 @@ async def test_any_other_goaway_leaves_the_keepalive_time_alone() -> None:
     async with raw_server(limits=LIMITS) as (channel, peer, _):
         await peer.send(GoAwayFrame(0, last_stream_id=0, error_code=11, additional_data=b"calm"))
         await channel.wait_closed()
-        assert channel.keepalive_time == 30.0
+        assert channel.next_limits.keepalive_time == 30.0
 
 
 async def test_a_grpcio_server_complains_of_eager_pings_and_we_understand() -> None:
@@ -158,7 +158,7 @@ async def test_a_grpcio_server_complains_of_eager_pings_and_we_understand() -> N
         async with open_channel("127.0.0.1", theirs.port, limits=eager) as channel, trio.open_nursery() as nursery:
             reading = await start_reading(nursery, channel, a_request())
             await channel.wait_going()
-            assert channel.keepalive_time == 0.1
+            assert channel.next_limits.keepalive_time == 0.1
             await reading.over.wait()
             assert reading.error is not None
             assert reading.error.code == StatusCode.UNAVAILABLE

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferencegw.errors import RpcError, StatusCode
-from inferencegw.rpc.messages import MessageReader, frame_message
+from inferencegw.rpc.messages import PREFIX_BYTES, Compressed, MessageReader, frame_message, inflate
 
 LIMIT = 4096
 
@@ -24,7 +24,7 @@ def read(reader: MessageReader, *pieces: bytes) -> list[bytes]:
     out: list[bytes] = []
     consumed = sum(reader.feed(piece, out) for piece in pieces)
     assert consumed + reader.partial_bytes == sum(map(len, pieces))
-    return out
+    return [inflate(message, LIMIT) if isinstance(message, Compressed) else message for message in out]
 
 
 @given(st.lists(st.tuples(st.binary(max_size=300), st.booleans())), st.data())
@@ -52,8 +52,16 @@ def test_the_length_is_judged_by_its_prefix_alone(length: int, fits: bool) -> No
 def test_a_gzip_bomb_is_stopped_at_the_limit() -> None:
     """A megabyte of zeros fits into a kilobyte; it is not inflated past the limit."""
     with pytest.raises(RpcError, match="inflates to more than") as caught:
-        MessageReader(LIMIT, "gzip").feed(compressed(bytes(2**20)), [])
+        read(MessageReader(LIMIT, "gzip"), compressed(bytes(2**20)))
     assert caught.value.code is StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_what_is_not_taken_is_not_inflated() -> None:
+    """A window's worth of small gzip messages stays as small as it came, however large they say they are."""
+    out: list[bytes] = []
+    wire = b"".join(compressed(bytes(LIMIT)) for _ in range(50))
+    MessageReader(LIMIT, "gzip").feed(wire, out)
+    assert sum(map(len, out)) == len(wire) - 50 * PREFIX_BYTES
 
 
 @pytest.mark.parametrize(
@@ -68,5 +76,5 @@ def test_a_gzip_bomb_is_stopped_at_the_limit() -> None:
 def test_a_broken_message_ends_the_stream_as_internal(wire: bytes, encoding: str, said: str) -> None:
     """GRPC over HTTP/2: a flag without an encoding, and what does not inflate, are INTERNAL."""
     with pytest.raises(RpcError, match=said) as caught:
-        MessageReader(LIMIT, encoding).feed(wire, [])
+        read(MessageReader(LIMIT, encoding), wire)
     assert caught.value.code is StatusCode.INTERNAL

@@ -261,3 +261,21 @@ async def test_a_message_may_be_empty() -> None:
         await peer.send(peer.headers(1, request_headers()), peer.data(1, framed(b""), end_stream=True))
         await peer.until_closed(1)
         assert (peer.streams[1].status, peer.streams[1].messages) == (StatusCode.OK, [b""])
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_second_message_for_a_method_that_takes_one_ends_the_call(together: bool) -> None:  # noqa: FBT001
+    """INTERNAL, whether it comes in the same read or while the handler runs: nobody would ever take it."""
+    replica = Replica(lambda _call: trio.sleep_forever())
+    async with raw_client(Server([replica.service])) as peer:
+        message = framed(a_request().SerializeToString())
+        await peer.send(peer.headers(1, request_headers(GENERATE.path)))
+        if together:
+            await peer.send(peer.data(1, message + message))
+        else:
+            await peer.send(peer.data(1, message))
+            await replica.until_active(1)
+            await peer.send(peer.data(1, message))
+        await peer.until_closed(1)
+        assert peer.streams[1].status == StatusCode.INTERNAL
+        await replica.until_active(0)

@@ -179,24 +179,6 @@ async def test_metadata_go_both_ways() -> None:
     assert answer.trailing == [*sent, ("gw-last-bin", bytes(range(256)))]
 
 
-async def test_initial_metadata_can_go_out_before_the_first_message() -> None:
-    """``send_headers`` does not wait for a token; changing them afterwards is too late."""
-
-    async def generate(call: ServerCall) -> None:
-        call.initial_metadata.append(("gw-request-id", "r-1"))
-        await call.send_headers()
-        await trio.sleep_forever()
-
-    replica = Replica(generate)
-    async with running(replica.service) as ours:
-        with grpcio_channel(ours.port) as channel:
-            call = start_generate(channel, a_request())
-            initial = await trio.to_thread.run_sync(call.initial_metadata)
-            assert [tuple(entry) for entry in initial] == [("gw-request-id", "r-1")]
-            call.cancel()
-            await replica.until(lambda: replica.cancelled == 1)
-
-
 @pytest.mark.parametrize("after", [0, 3])
 async def test_a_handlers_error_arrives_with_its_message_and_metadata(after: int) -> None:
     """The message survives whatever is in it (it is percent-encoded), before the first token as after it."""
@@ -464,3 +446,25 @@ def test_two_services_of_one_name_are_refused() -> None:
     """One of them would silently never be called."""
     with pytest.raises(ValueError, match=r"two services are called inferencegw\.v1\.LLMReplica"):
         Server([Replica().service, Replica().service])
+
+
+async def test_a_handler_that_fails_while_it_is_cancelled_fails_alone() -> None:
+    """Its nursery raises the failure and the cancellation as one group: the server goes on, the client is told."""
+
+    async def fail_at_the_end() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise RpcError(StatusCode.ABORTED, "too late")
+
+    async def generate(call: ServerCall) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail_at_the_end)
+            await trio.sleep_forever()
+
+    replica = Replica(generate)
+    async with running(replica.service) as ours:
+        with grpcio_channel(ours.port) as channel:
+            late = await finish(start_generate(channel, a_request(), timeout=0.2))
+            assert late.code is grpc.StatusCode.DEADLINE_EXCEEDED
+            assert (await finish_unary(start_get_info(channel))).code is grpc.StatusCode.OK
