@@ -8,13 +8,16 @@ says what a high and a low value cost, for ``--help`` and the reference.
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from inferencegw.errors import ConfigError
 
-__all__ = ["GatewayConfig", "ReplicaConfig", "RpcLimits", "option", "split_address"]
+__all__ = ["MAX_KEEPALIVE_TIME", "GatewayConfig", "ReplicaConfig", "RpcLimits", "option", "split_address"]
+
+
+MAX_KEEPALIVE_TIME: Final = 7200.0
 
 
 def _between(low: float, high: float, unit: str) -> Any:
@@ -38,7 +41,8 @@ class RpcLimits:
     """What one gRPC peer may make us hold, send or wait for.
 
     With the defaults a connection holds at most ``max_streams * stream_window_bytes + max_partial_bytes +
-    max_output_bytes`` = 88 MiB, and only if its peer uses every window to the full and nobody reads.
+    max_output_bytes`` = 88 MiB as it came over the wire, and only if its peer uses every window to the full and nobody
+    reads. (Python's objects come on top: for messages of a few bytes, some ten times their size.)
     """
 
     max_connections: int = option(1024, "High: more memory and descriptors under attack. Low: clients are turned away.", low=1, high=1_000_000, unit="connections")  # fmt: skip
@@ -48,7 +52,7 @@ class RpcLimits:
     max_partial_bytes: int = option(16 * 2**20, "Bytes of half-received messages per connection. High: memory. Low: fewer large prompts in flight at once.", low=2**14, high=2**31, unit="bytes")  # fmt: skip
     max_output_bytes: int = option(8 * 2**20, "Bytes waiting for a peer that does not read; beyond, it is cut off. High: memory. Low: slow links are cut.", low=2**16, high=2**30, unit="bytes")  # fmt: skip
     max_header_list_bytes: int = option(8192, "Size of a request's headers (RFC 9113 6.5.2). High: memory. Low: clients with large metadata are refused.", low=1024, high=65_536, unit="bytes")  # fmt: skip
-    keepalive_time: float = option(30.0, "PING a peer with open calls after this much silence. High: half-open peers are noticed late. Low: idle traffic, and C-core servers object.", low=0.01, high=7200.0)  # fmt: skip
+    keepalive_time: float = option(30.0, "PING a peer with open calls after this much silence. High: half-open peers are noticed late. Low: idle traffic, and C-core servers object.", low=0.01, high=MAX_KEEPALIVE_TIME)  # fmt: skip
     keepalive_timeout: float = option(10.0, "Give a PING up after this long. High: late detection. Low: a stalled network looks dead.", low=0.01, high=600.0)  # fmt: skip
     handshake_timeout: float = option(10.0, "Time for TLS and the HTTP/2 preface. High: idle sockets are held. Low: slow links cannot connect.", low=0.01, high=600.0)  # fmt: skip
     max_connection_age: float = option(math.inf, "Send a connection away gracefully after this long. High: uneven load after scaling out. Low: reconnects.", low=0.1)  # fmt: skip
@@ -57,9 +61,16 @@ class RpcLimits:
 def _is_host(text: str) -> bool:
     """Whether ``text`` can be looked up; the resolver raises UnicodeError, not OSError, where it cannot."""
     try:
-        return bool(text) and bool(text.encode("idna"))
+        return bool(text.encode("idna")) and text.isprintable() and " " not in text
     except UnicodeError:
         return False
+
+
+def _host(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    if not isinstance(value, str) or not _is_host(value):
+        raise ConfigError(
+            f"{type(instance).__name__}.{attribute.name} = {value!r}: must be an IP address or a name that can be looked up"
+        )
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -89,7 +100,7 @@ def _distinct_addresses(instance: object, attribute: "attrs.Attribute[Any]", val
 class GatewayConfig:
     """One gateway: where it listens, which replicas it uses, and how patient it is."""
 
-    host: str = attrs.field(default="127.0.0.1", metadata={"help": "Address to listen on. Anything but loopback is open to whoever can reach it.", "unit": "address"})  # fmt: skip
+    host: str = attrs.field(default="127.0.0.1", validator=_host, metadata={"help": "Address to listen on. Anything but loopback is open to whoever can reach it.", "unit": "address"})  # fmt: skip
     port: int = option(8080, "Port to listen on; 0 takes a free one.", low=0, high=65_535, unit="port")
     replicas: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=_distinct_addresses, metadata={"help": "HOST:PORT of each replica. Many: spread the load. None: every call is refused.", "unit": "addresses"})  # fmt: skip
     drain_timeout: float = option(30.0, "Time for running calls to finish after SIGTERM. High: slow shutdowns. Low: streams are cut.", high=3600.0)  # fmt: skip
@@ -129,7 +140,7 @@ class ReplicaConfig:
     """
 
     id: str = attrs.field(default="", validator=_name(0), metadata={"help": "Name, unique in the cluster and kept over restarts. Empty: HOST:PORT, or a new one each time where the port is 0.", "unit": "name"})  # fmt: skip
-    host: str = attrs.field(default="127.0.0.1", metadata={"help": "Address to listen on. Anything but loopback is open to whoever can reach it.", "unit": "address"})  # fmt: skip
+    host: str = attrs.field(default="127.0.0.1", validator=_host, metadata={"help": "Address to listen on. Anything but loopback is open to whoever can reach it.", "unit": "address"})  # fmt: skip
     port: int = option(50_051, "Port to listen on; 0 takes a free one.", low=0, high=65_535, unit="port")
     model: str = attrs.field(default="simulated", validator=_name(1), metadata={"help": "Model that it says it serves. Tokens depend on it.", "unit": "name"})  # fmt: skip
     model_version: str = attrs.field(default="v1", validator=_name(1), metadata={"help": "Version of that model. Tokens do not depend on it.", "unit": "name"})  # fmt: skip

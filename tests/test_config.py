@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from inferencegw.config import GatewayConfig, split_address
+from inferencegw.config import GatewayConfig, ReplicaConfig, split_address
 from inferencegw.errors import ConfigError
 
 
@@ -24,7 +24,21 @@ def test_an_address_is_a_host_and_a_port(address: str, parts: tuple[str, int]) -
 
 @pytest.mark.parametrize(
     "address",
-    ["", "host", ":1", "host:", "host:0", "host:65536", "host:-1", "host:http", "host:1 ", "::1:80", "[]:1", "a..b:1"],
+    [
+        "",
+        "host",
+        ":1",
+        "host:",
+        "host:0",
+        "host:65536",
+        "host:-1",
+        "host:http",
+        "host:1 ",
+        "::1:80",
+        "[]:1",
+        "a..b:1",
+        " :1",
+    ],
 )
 def test_what_is_no_address_is_refused_by_its_text(address: str) -> None:
     """The message shows what came and what is wanted."""
@@ -56,3 +70,19 @@ def test_a_gateway_that_could_not_work_is_refused(options: dict[str, Any], messa
     """By the key, the value and what is allowed."""
     with pytest.raises(ConfigError, match=re.escape(message)):
         GatewayConfig(**options)
+
+
+@pytest.mark.parametrize("config", [GatewayConfig, ReplicaConfig])
+@pytest.mark.parametrize("host", ["", " ", "a b", "a..b", "x" * 70, "a\0b", None])
+def test_a_host_that_cannot_be_looked_up_is_refused(config: type[GatewayConfig | ReplicaConfig], host: Any) -> None:
+    """By the configuration: the resolver would raise UnicodeError, or find nothing and say no more than that."""
+    message = f"{config.__name__}.host = {host!r}: must be an IP address or a name that can be looked up"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        config(host=host)
+
+
+@pytest.mark.parametrize("config", [GatewayConfig, ReplicaConfig])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "fe80::1%eth0", "localhost", "bücher.example", "example.org."])
+def test_a_host_is_a_name_or_an_address(config: type[GatewayConfig | ReplicaConfig], host: str) -> None:
+    """Kept as it was given."""
+    assert config(host=host).host == host

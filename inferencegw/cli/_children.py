@@ -5,7 +5,7 @@ reports the child as started once it has printed its ready line, and ends when t
 the child. So a child lives exactly as long as its nursery wants it, and no list of processes is kept anywhere.
 
 That covers every way of leaving that runs Python code. For the others (SIGKILL, a crash of the interpreter) the child
-is on a leash: see :mod:`inferencegw.cli._leash`.
+is on a leash: see :mod:`inferencegw.cli._leash`, and there for the limit: a child that somebody has stopped.
 
 Each child is a process group of its own, so that Ctrl-C reaches us alone and we decide what ends in which order.
 """

@@ -1,13 +1,13 @@
 """How commands end: their statuses, and the error for what went wrong outside of us.
 
-====  ==============================================================================
+====  ==================================================================================================
 0     it did what was asked
-1     it could not: a call failed, an address is taken, a child did not start
+1     it could not: a call failed, an address is taken, a child did not start, standard output is closed
 2     the command line, or a value on it, cannot be used; nothing was started
 130   Ctrl-C (128 + SIGINT)
 141   nobody reads standard output any more (128 + SIGPIPE)
 143   SIGTERM, for a command that has nothing to drain (128 + SIGTERM)
-====  ==============================================================================
+====  ==================================================================================================
 """
 
 from collections.abc import Iterator

@@ -1,17 +1,21 @@
 """``trio-gw`` for a child process that must not outlive its parent: ``python -m inferencegw.cli._leash COMMAND ...``.
 
 The rule: standard input is a pipe of which the parent holds the only other end and into which it never writes. When
-that end closes, this process ends at once, whatever it was doing.
+that end closes, this process ends at once, whatever it was doing, unless it is stopped (see the limit below).
 
 Why a pipe: the kernel closes it however the parent ends, SIGKILL included, on every system that has pipes; and there is
 no moment at which it could be missed, because the end-of-file of a parent that died before we looked is still there to
-be read. ``prctl(PR_SET_PDEATHSIG)`` was rejected: only Linux has it, it fires when the *thread* that forked us ends
-rather than the process, and a parent that dies between the fork and the call goes unnoticed unless ``getppid()`` is
-compared on both sides of it. Watching ``getppid()`` was rejected: it needs a timer, and a timer is late.
+be read. ``prctl(PR_SET_PDEATHSIG)`` was rejected, as a second line too: it fires when the *thread* that forked us ends
+rather than the process, and trio forks in a worker thread, which ends after ten idle seconds. Watching ``getppid()``
+was rejected: it needs a timer, and a timer is late.
 
-Why a thread and not a task: it must also work during imports and shutdown, and when the event loop is stuck. A child
-that is stopped (SIGSTOP) cannot run it, but is a process group of its own (see ``_children``), and a stopped group that
-becomes an orphan, with no parent left in its session, is sent SIGHUP and SIGCONT (POSIX, ``_exit()``).
+Why a thread and not a task: it must also work during imports and shutdown, and when the event loop is stuck.
+
+The limit: a process that is stopped (SIGSTOP, a debugger) runs no thread, so it ends only once it goes on. Mostly the
+kernel makes it go on: a child is a process group of its own (see ``_children``), and a stopped group that becomes an
+orphan is sent SIGHUP and SIGCONT (POSIX, ``_exit()``). It does not become one where whoever adopts the child is in the
+child's session, as a container's first process or a subreaper (prctl(2)) may be: there a stopped child stays, until
+somebody sends it SIGCONT or SIGKILL.
 """
 
 import os

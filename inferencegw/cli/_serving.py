@@ -14,7 +14,9 @@ import trio
 from cyclopts import Parameter
 
 from inferencegw.cli._exit import CommandError, describe, leaves
+from inferencegw.cli._integer import INTEGER
 from inferencegw.config import GatewayConfig, ReplicaConfig
+from inferencegw.errors import ConfigError
 
 __all__ = ["LOG_LEVEL", "flag", "join_address", "serve"]
 
@@ -27,7 +29,8 @@ def flag(config: type[attrs.AttrsInstance], field: str) -> Parameter:
     """The command line's view of one field of a configuration class."""
     attribute = attrs.fields_dict(config)[field]
     empty = attribute.default is False or attribute.default in ("", (), None)
-    return Parameter(help=attribute.metadata["help"], negative=(), show_default=not empty)
+    view = Parameter(help=attribute.metadata["help"], negative=(), show_default=not empty)
+    return Parameter.combine(INTEGER, view) if attribute.type is int else view
 
 
 def join_address(host: str, port: int) -> str:
@@ -40,6 +43,7 @@ async def serve(run_server: Callable[..., Awaitable[None]], config: GatewayConfi
 
     Raises:
         CommandError: it cannot listen where it was told to.
+        ConfigError: the host cannot be looked up at all.
     """
     ready = False
     try:
@@ -57,3 +61,8 @@ async def serve(run_server: Callable[..., Awaitable[None]], config: GatewayConfi
         raise CommandError(
             f"cannot listen on {where}: {reasons}: choose another --host or --port (0: a free one)"
         ) from errors
+    except* UnicodeError as errors:
+        # The resolver knows IDNA 2008, the configuration the older one that Python has: it lets a snowman pass.
+        if ready:
+            raise
+        raise ConfigError(f"host = {config.host!r}: {'; '.join(map(describe, leaves(errors)))}") from errors

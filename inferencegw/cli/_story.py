@@ -2,8 +2,9 @@
 
 The rule: the story knows no process, terminal or clock. The demo hands it everything that happened, in order; it
 answers with the lines a reader without a terminal sees, keeps what the panels of :mod:`inferencegw.cli._screen` draw,
-decides which replica to kill and when, and says at the end whether everything went as it should today: every stream OK
-but those of the killed replica, each of which ended with an error that says honestly how far it got.
+decides which replica to kill and when, and says at the end whether everything went as it should today: a replica was
+killed, and every stream OK but those of that replica, each of which ended with an error that says honestly how far it
+got.
 """
 
 from collections import Counter
@@ -103,6 +104,8 @@ class Stream:
 class Story:
     """The demo so far."""
 
+    first_act: int
+    """Prompts that are sent before the kill. One sent just after it could still meet the dead replica and fail."""
     processes: dict[str, ProcessReady] = attrs.field(factory=dict)
     streams: dict[int, Stream] = attrs.field(factory=dict)
     killed: str | None = None
@@ -144,16 +147,18 @@ class Story:
         return [*lines, f"prompt {stream.number} ended {event.status.name} after {stream.tokens} tokens{why}"]
 
     def next_victim(self) -> str | None:
-        """The replica to kill now, if now is the time: the busiest, once every open stream is well under way."""
+        """The replica to kill now, if now is the time: the busiest, once every stream of the first act is under way."""
+        if self.killed is not None or len(self.streams) != self.first_act:
+            return None
         open_streams = [stream for stream in self.streams.values() if stream.status is None]
-        if self.killed is not None or not open_streams or min(s.tokens for s in open_streams) < KILL_AT_TOKENS:
+        if not open_streams or min(stream.tokens for stream in open_streams) < KILL_AT_TOKENS:
             return None
         served = Counter(stream.replica_id for stream in open_streams)
         return min(served, key=lambda name: (-served[name], name))
 
     def surprises(self) -> list[str]:
         """What did not go as it should; empty after a good demo."""
-        found = []
+        found = [] if self.killed is not None else ["no replica was killed: the streams ended before any could be"]
         for stream in self.streams.values():
             if stream.status is None:
                 found.append(f"prompt {stream.number} has no final status")

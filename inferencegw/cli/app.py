@@ -9,6 +9,7 @@ Commands are imported when they are used: a server should not wait for the demo'
 import os
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from cyclopts import App, CycloptsError
 
@@ -17,6 +18,8 @@ from inferencegw.cli._exit import EXIT_BROKEN_PIPE, EXIT_FAILED, EXIT_INTERRUPTE
 from inferencegw.errors import ConfigError, InferenceGatewayError
 
 __all__ = ["app", "execute", "main"]
+
+CLOSED: Final = "standard output is closed: send it to /dev/null where nobody wants it"
 
 app = App(
     name="trio-gw",
@@ -33,13 +36,17 @@ for _name in ("demo", "run", "replica", "generate"):
 
 
 def main() -> int:
-    """The entry point of ``trio-gw``, ``python -m inferencegw`` and the demo's children; the exit status."""
+    """What :mod:`inferencegw.__main__` and the demo's children call; the exit status."""
     return execute(sys.argv[1:])
 
 
 def execute(arguments: Sequence[str]) -> int:
     """Run one command line; the exit status."""
     status = EXIT_OK
+    if sys.stdout is None:
+        # Before anything is opened: the first file or socket would become standard output.
+        print(f"trio-gw: error: {CLOSED}", file=sys.stderr)
+        return EXIT_FAILED
     if not arguments or arguments[0].startswith("-"):
         app.resolved_commands()  # imports them: the list of commands has a line from each one's docstring
     # except* because a server's errors arrive in the groups of the nurseries they came through.

@@ -1,7 +1,8 @@
 """``trio-gw demo``: a cluster on this machine, prompts streamed through it, and a replica killed in the middle.
 
-The rule: everything is real (processes, sockets, the client library), nothing survives the demo, and nothing waits for
-time to pass: a prompt is sent when the one before it has begun, the kill comes when every stream is well under way.
+The rule: everything is real (processes, sockets, the client library), nothing that runs survives the demo, and nothing
+waits for time to pass: a prompt is sent when the one before it has begun, the kill comes when all have been sent and
+every stream is well under way.
 What is told, and which replica dies, :class:`~inferencegw.cli._story.Story` decides.
 
 ::
@@ -62,15 +63,15 @@ def demo(
 ) -> int:
     """Show a cluster at work: a gateway and three replicas on loopback, prompts streaming, one replica killed.
 
-    Takes about ten seconds, needs nothing but this package, and leaves no process behind, however it is ended. On a
+    Takes about ten seconds, needs nothing but this package, and leaves no process running, however it is ended. On a
     terminal it draws live panels, elsewhere it prints lines.
 
     Example: ``trio-gw demo --keep``
 
-    Exit status: 0 if all streams but the killed replica's ended OK; 1 if not, or if the cluster did not start; 130
-    after Ctrl-C, 143 after SIGTERM.
+    Exit status: 0 if a replica was killed and all streams but its own ended OK; 1 if not, or if the cluster did not
+    start; 130 after Ctrl-C, 143 after SIGTERM.
     """
-    story = Story()
+    story = Story(len(PROMPTS))
     console = Console()
     live = sys.stdout.isatty() and not console.is_dumb_terminal
     with PanelScreen(story, console) if live else PlainScreen() as screen:

@@ -17,6 +17,7 @@ import trio
 from cyclopts import Parameter
 
 from inferencegw.cli._exit import CommandError
+from inferencegw.cli._integer import INTEGER
 from inferencegw.client import AsyncClient, AsyncGeneration, Hedge, Token
 from inferencegw.errors import ConfigError, RpcError, StatusCode
 
@@ -32,12 +33,12 @@ def generate(
     gateway: Annotated[str, Parameter(help="HOST:PORT of the gateway.")] = DEFAULT_GATEWAY,
     file: Annotated[Path | None, Parameter(help="Read the prompt from this file (UTF-8).")] = None,
     max_tokens: Annotated[
-        int, Parameter(help="Length of the generation. High: may hold a slot for long. Low: answers are cut.")
+        int, INTEGER, Parameter(help="Length of the generation. High: may hold a slot for long. Low: answers are cut.")
     ] = DEFAULT_TOKENS,
     hedge: Annotated[
         Hedge | None, Parameter(help="Whether two replicas may race to the first token; else as the gateway wants.")
     ] = None,
-    seed: Annotated[int | None, Parameter(help="Equal prompts with equal seeds give equal tokens.")] = None,
+    seed: Annotated[int | None, INTEGER, Parameter(help="Equal prompts with equal seeds give equal tokens.")] = None,
     deadline: Annotated[
         float, Parameter(help="Seconds for all of it. High: waits for a slow answer. Low: it is cut.")
     ] = DEFAULT_DEADLINE,
@@ -77,7 +78,7 @@ def read_prompt(prompt: str | None, file: Path | None) -> str:
         raise ConfigError("PROMPT and --file: give one of them, not both")
     if prompt is not None:
         return prompt
-    if file is None and sys.stdin.isatty():
+    if file is None and (sys.stdin is None or sys.stdin.isatty()):  # None: it was closed, as by `<&-`
         raise ConfigError("no prompt: give it as an argument, with --file, or on standard input")
     data = sys.stdin.buffer.read() if file is None else file.read_bytes()
     try:

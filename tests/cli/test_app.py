@@ -1,7 +1,12 @@
 """The way in and out: help, one-line errors, exit statuses."""
 
 import errno
+import os
 import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -67,6 +72,9 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         (["run", "extra"], ".*extra.* See: trio-gw run --help"),
         (["run", "--port", "http"], 'Invalid value for --port: unable to convert "http" into int.*'),
         (["run", "--port", "65536"], "GatewayConfig.port = 65536: must be a number from 0 to 65535 .port."),
+        (["run", "--port", "1.9e4"], 'Invalid value for --port: unable to convert "1.9e4" into int. See: .* --help'),
+        (["run", "--host", "a..b"], "GatewayConfig.host = 'a..b': must be an IP address or a name that can be .*"),
+        (["replica", "--host", " "], "ReplicaConfig.host = ' ': must be an IP address or a name that can be .*"),
         (["run", "--replica", "localhost"], "address = 'localhost': must be HOST:PORT with a port from 1 to 65535"),
         (["run", "--drain-timeout", "nan"], "GatewayConfig.drain_timeout = nan: must be .*"),
         (["run", "--log-level", "loud"], 'Invalid value "loud" for --log-level. Choose from: "debug", .*'),
@@ -86,6 +94,69 @@ def test_a_users_mistake_is_one_line_on_standard_error_and_status_2(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert re.fullmatch(f"trio-gw: error: {message}\n", captured.err)
+
+
+INTEGER_FLAGS = (
+    ("run", "--port"),
+    ("replica", "--port"),
+    ("replica", "--max-capacity"),
+    ("generate", "--max-tokens"),
+    ("generate", "--seed"),
+)
+
+
+@pytest.mark.parametrize("text", ["2.7", "2.0", "1.9e1", "1e1", ""])
+@pytest.mark.parametrize(("command", "flag"), INTEGER_FLAGS)
+def test_an_integer_that_is_not_written_as_one_is_refused(
+    command: str, flag: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not rounded: the line names the flag and the value."""
+    assert execute([command, flag, text]) == 2
+    line = f'Invalid value for {flag}: unable to convert "{text}" into int. See: trio-gw {command} --help'
+    assert capsys.readouterr().err == f"trio-gw: error: {line}\n"
+
+
+def test_no_integer_flag_is_missing_from_the_list_above() -> None:
+    """A new one is to refuse the same."""
+    found = {
+        (command, name)
+        for command in COMMANDS
+        for argument in app.app[command].assemble_argument_collection()
+        if argument.hint in {int, int | None}
+        for name in argument.names
+    }
+    assert found == set(INTEGER_FLAGS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_closed_standard_output_is_one_line(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``trio-gw run >&-``: Python has no ``sys.stdout`` then; nothing is started."""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert execute([command]) == 1
+    assert capsys.readouterr().err == (
+        "trio-gw: error: standard output is closed: send it to /dev/null where nobody wants it\n"
+    )
+
+
+def console_script() -> str:
+    """What an installer makes of the entry point in ``pyproject.toml``."""
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    module, _, function = tomllib.loads(text)["project"]["scripts"]["trio-gw"].partition(":")
+    return f"import sys; from {module} import {function}; sys.exit({function}())"
+
+
+@pytest.mark.parametrize("start", [["-m", "inferencegw"], ["-c", console_script()]], ids=["module", "script"])
+def test_ctrl_c_during_the_imports_says_nothing(start: list[str], tmp_path: Path) -> None:
+    """The status is that of a Ctrl-C at any other time. Here it comes with the import of cyclopts, which is early."""
+    (tmp_path / "cyclopts.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nraise SystemExit('not interrupted')\n",
+        encoding="utf-8",
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    result = subprocess.run([sys.executable, *start, "run"], env=environment, capture_output=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (130, b"", b"")
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,15 @@ async def main():
 trio.run(main)
 """
 
+STOPPING_PARENT = PARENT.replace(
+    "        print(",
+    """
+        import os
+        child.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+        print(""",
+)
+
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for a process that is not its child with pidfds")
 @pytest.mark.parametrize("state", ["running", "stopped"])
@@ -120,6 +129,29 @@ async def test_a_child_does_not_outlive_a_parent_that_was_killed(state: str) -> 
             if state == "stopped":
                 os.kill(pid, signal.SIGSTOP)
             parent.kill()
+            with trio.fail_after(5):
+                await trio.lowlevel.wait_readable(child)
+        finally:
+            os.close(child)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="adopts the child, see conftest.py")
+async def test_a_stopped_child_that_is_adopted_within_its_session_ends_once_it_goes_on() -> None:
+    """The leash's limit: a parent in its session, as this process is, means no orphan for the kernel to wake."""
+    async with trio.open_nursery() as nursery:
+        start = partial(trio.run_process, stdout=subprocess.PIPE, check=False)
+        parent: trio.Process = await nursery.start(start, [sys.executable, "-c", STOPPING_PARENT])
+        assert parent.stdout is not None
+        async with parent.stdout:
+            pid = int(await parent.stdout.receive_some())
+        child = os.pidfd_open(pid)
+        try:
+            parent.kill()
+            await parent.wait()
+            found = await trio.to_thread.run_sync(os.waitid, os.P_PIDFD, child, os.WSTOPPED | os.WEXITED)
+            assert found is not None
+            assert found.si_code == os.CLD_STOPPED
+            os.kill(pid, signal.SIGCONT)
             with trio.fail_after(5):
                 await trio.lowlevel.wait_readable(child)
         finally:

@@ -189,6 +189,13 @@ def test_a_prompt_that_cannot_be_used_is_an_error_that_says_why(
         read_prompt(prompt, file)
 
 
+def test_a_closed_standard_input_has_no_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``trio-gw generate <&-``: Python has no ``sys.stdin`` then."""
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(ConfigError, match="no prompt: give it as an argument"):
+        read_prompt(None, None)
+
+
 def test_a_prompt_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     """As a shell would say it."""
     assert execute(["generate", "--file", "nowhere.txt"]) == 1

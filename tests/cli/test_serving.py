@@ -1,5 +1,6 @@
 """The servers as processes: the ready line, signals, addresses that cannot be had."""
 
+import re
 import signal
 import socket
 import subprocess
@@ -50,6 +51,17 @@ def test_an_address_that_is_taken_is_one_line_that_says_which_and_what_to_do(
         f"trio-gw: error: cannot listen on 127.0.0.1:{port}: Address already in use:"
         " choose another --host or --port (0: a free one)\n"
     )
+
+
+@pytest.mark.parametrize("command", SERVERS)
+def test_a_name_that_only_the_resolver_knows_to_be_none_is_one_line_too(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """IDNA 2008, which it knows, has no snowmen."""
+    assert execute([command, "--host", "\N{SNOWMAN}.example", "--port", "0", "--log-level", "critical"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert re.fullmatch("trio-gw: error: host = '\N{SNOWMAN}.example': .*not allowed\n", captured.err)
 
 
 async def test_the_log_level_is_obeyed() -> None:

@@ -21,8 +21,8 @@ from inferencegw.errors import StatusCode
 
 
 def told(*events: Event) -> Story:
-    """A story that has heard ``events``."""
-    story = Story()
+    """A story that has heard ``events``, with every prompt of its first act among them."""
+    story = Story(sum(isinstance(event, PromptSent) for event in events))
     for event in events:
         story.handle(event)
     return story
@@ -43,6 +43,32 @@ def test_nobody_is_killed_before_every_open_stream_is_well_under_way() -> None:
     """One stream that lags behind is enough to wait."""
     events = three_streams(KILL_AT_TOKENS)
     assert told(*events[:-1]).next_victim() is None
+
+
+def test_nobody_is_killed_before_every_prompt_of_the_first_act_was_sent() -> None:
+    """However fast the tokens come: a prompt sent after the kill could meet the dead replica, and fail."""
+    story = Story(3)
+    for event in (PromptSent(1, "a"), *tokens(1, "r1", 20), PromptSent(2, "b"), *tokens(2, "r2", 20)):
+        story.handle(event)
+        assert story.next_victim() is None
+    for event in (PromptSent(3, "c"), *tokens(3, "r2", KILL_AT_TOKENS)):
+        assert story.next_victim() is None
+        story.handle(event)
+    assert story.next_victim() == "r2"
+
+
+def test_nobody_is_killed_in_the_encore() -> None:
+    """It is there to show that the gateway goes round the dead."""
+    story = told(PromptSent(1, "a"), *tokens(1, "r1", 4), StreamEnded(1, StatusCode.OK, delivered=4))
+    for event in (PromptSent(2, "b"), *tokens(2, "r1", 20)):
+        story.handle(event)
+        assert story.next_victim() is None
+
+
+def test_a_demo_in_which_nobody_was_killed_is_no_good_demo() -> None:
+    """All streams are OK, but what was to be seen was not."""
+    story = told(PromptSent(1, "a"), *tokens(1, "r1", 4), StreamEnded(1, StatusCode.OK, delivered=4))
+    assert story.surprises() == ["no replica was killed: the streams ended before any could be"]
 
 
 def test_the_replica_with_most_streams_is_killed_once() -> None:
@@ -105,7 +131,7 @@ def test_a_good_demo_has_no_surprises() -> None:
 )
 def test_what_should_not_happen_today_is_said(ending: list[Event], surprise: str) -> None:
     """A demo that goes wrong says so in its summary (and in its exit status)."""
-    story = told(PromptSent(1, "a"), *tokens(1, "r1", 12), *ending)
+    story = told(PromptSent(1, "a"), *tokens(1, "r1", 12), ReplicaKilled("r2", 4711), *ending)
     assert story.surprises() == [surprise]
     assert story.summary()[-1] == f"unexpected: {surprise}"
 

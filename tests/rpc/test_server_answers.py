@@ -264,9 +264,13 @@ async def test_a_message_may_be_empty() -> None:
 
 
 @pytest.mark.parametrize("together", [True, False])
-async def test_a_second_message_for_a_method_that_takes_one_ends_the_call(together: bool) -> None:  # noqa: FBT001
+async def test_a_second_message_for_a_method_that_takes_one_ends_the_call(together: bool) -> None:
     """INTERNAL, whether it comes in the same read or while the handler runs: nobody would ever take it."""
-    replica = Replica(lambda _call: trio.sleep_forever())
+
+    async def wait(_call: ServerCall) -> None:
+        await trio.sleep_forever()
+
+    replica = Replica(wait)
     async with raw_client(Server([replica.service])) as peer:
         message = framed(a_request().SerializeToString())
         await peer.send(peer.headers(1, request_headers(GENERATE.path)))
