@@ -20,7 +20,7 @@ HEADERS: Sequence[tuple[str, str]] = (
     (":authority", "test"),
     ("te", "trailers"),
     ("content-type", "application/grpc"),
-    ("grpc-timeout", "100m"),
+    ("grpc-timeout", "1S"),  # long enough for a handful of tokens on a machine that is busy with something else
 )
 DEADLINE_EXCEEDED = 4
 
@@ -66,7 +66,7 @@ async def test_a_deadline_in_the_wait_for_a_replica_is_answered_as_a_refusal() -
     assert exchange.status == DEADLINE_EXCEEDED
     assert (exchange.trailers["gw-delivered"], exchange.trailers["gw-attempts"]) == ("0", "0")
     assert exchange.trailers["gw-reason"] == "deadline"
-    assert int(exchange.trailers["gw-queue-ms"]) >= 99
+    assert int(exchange.trailers["gw-queue-ms"]) >= 999
 
 
 @pytest.mark.parametrize("window", [0, 10, 40, 47])
