@@ -8,6 +8,7 @@ not in this tree: nobody should catch them.
 
     InferenceGatewayError
     ├── ConfigError            the operator's: a value that cannot be used; nothing was started
+    ├── MemberConflict         the operator's: two processes under one name; this one has stopped
     └── RpcError               one call ended with a status other than OK
         └── ConnectionLost     the peer or the network: every call on that connection ended
 """
@@ -15,7 +16,15 @@ not in this tree: nobody should catch them.
 import enum
 from typing import TypeAlias
 
-__all__ = ["ConfigError", "ConnectionLost", "InferenceGatewayError", "Metadata", "RpcError", "StatusCode"]
+__all__ = [
+    "ConfigError",
+    "ConnectionLost",
+    "InferenceGatewayError",
+    "MemberConflict",
+    "Metadata",
+    "RpcError",
+    "StatusCode",
+]
 
 Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 """gRPC metadata: lower-case names; the value is ``bytes`` where the name ends in ``-bin``, else printable ASCII."""
@@ -49,6 +58,10 @@ class InferenceGatewayError(Exception):
 
 class ConfigError(InferenceGatewayError, ValueError):
     """A configuration value cannot be used. The message names the key, the value and what is allowed."""
+
+
+class MemberConflict(InferenceGatewayError):
+    """Another process of the cluster has this one's name. It goes on; this one has stopped taking part."""
 
 
 class RpcError(InferenceGatewayError):

@@ -25,23 +25,23 @@ _sym_db = _symbol_database.Default()
 from inferencegw.v1 import gossip_pb2 as inferencegw_dot_v1_dot_gossip__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ainferencegw/v1/admin.proto\x12\x0einferencegw.v1\x1a\x1binferencegw/v1/gossip.proto\"\xae\x01\n\rGatewayStatus\x12\x12\n\ngateway_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06uptime\x18\x03 \x01(\x01\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\x10\n\x08inflight\x18\x05 \x01(\r\x12\x13\n\x0bqueue_depth\x18\x06 \x01(\r\x12/\n\x08replicas\x18\x07 \x03(\x0b\x32\x1d.inferencegw.v1.ReplicaStatus\"\xb3\x02\n\rReplicaStatus\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x15\n\rmodel_version\x18\x05 \x01(\t\x12*\n\x05state\x18\x06 \x01(\x0e\x32\x1b.inferencegw.v1.MemberState\x12\x11\n\tconnected\x18\x07 \x01(\x08\x12-\n\x07\x62reaker\x18\x08 \x01(\x0e\x32\x1c.inferencegw.v1.BreakerState\x12\x10\n\x08inflight\x18\t \x01(\r\x12\x14\n\x0cmax_capacity\x18\n \x01(\r\x12\x0e\n\x06weight\x18\x0b \x01(\x01\x12\x10\n\x08\x63ordoned\x18\x0c \x01(\x08\x12\x10\n\x08\x64raining\x18\r \x01(\x08\"\x12\n\x10GetStatusRequest\"B\n\x11GetStatusResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.inferencegw.v1.GatewayStatus\" \n\x0cWatchRequest\x12\x10\n\x08interval\x18\x01 \x01(\x01\">\n\rWatchResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.inferencegw.v1.GatewayStatus\"\x14\n\x12ListMembersRequest\">\n\x13ListMembersResponse\x12\'\n\x07members\x18\x01 \x03(\x0b\x32\x16.inferencegw.v1.Member\"\xac\x01\n\x06Member\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12,\n\x06status\x18\x02 \x01(\x0b\x32\x1c.inferencegw.v1.MemberStatus\x12(\n\x04meta\x18\x03 \x01(\x0b\x32\x1a.inferencegw.v1.MemberMeta\x12(\n\x04load\x18\x04 \x01(\x0b\x32\x1a.inferencegw.v1.MemberLoad\x12\r\n\x05since\x18\x05 \x01(\x01\"K\n\x13\x44rainReplicaRequest\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x14\n\x07timeout\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_timeout\"/\n\x14\x44rainReplicaResponse\x12\x17\n\x0f\x61\x63tive_requests\x18\x01 \x01(\r\"+\n\x15UndrainReplicaRequest\x12\x12\n\nreplica_id\x18\x01 \x01(\t\"\x18\n\x16UndrainReplicaResponse\"<\n\x0eRolloutRequest\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\x13\n\x0breplica_ids\x18\x02 \x03(\t\"\xb1\x01\n\x0fRolloutResponse\x12+\n\x05phase\x18\x01 \x01(\x0e\x32\x1c.inferencegw.v1.RolloutPhase\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12\x0c\n\x04\x64one\x18\x03 \x01(\r\x12\r\n\x05total\x18\x04 \x01(\r\x12\x0f\n\x07message\x18\x05 \x01(\t\x12/\n\x07receipt\x18\x06 \x01(\x0b\x32\x1e.inferencegw.v1.RolloutReceipt\"r\n\x0eRolloutReceipt\x12\x16\n\x0erequests_total\x18\x01 \x01(\x04\x12\x18\n\x10requests_dropped\x18\x02 \x01(\x04\x12\x1c\n\x14requests_handed_over\x18\x03 \x01(\x04\x12\x10\n\x08\x64uration\x18\x04 \x01(\x01\" \n\nWhyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"<\n\x0bWhyResponse\x12-\n\x06record\x18\x01 \x01(\x0b\x32\x1d.inferencegw.v1.RequestRecord\"\xba\x02\n\rRequestRecord\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\rarrived_at_ms\x18\x02 \x01(\x04\x12)\n\x05picks\x18\x03 \x03(\x0b\x32\x1a.inferencegw.v1.PickRecord\x12,\n\x06ticket\x18\x04 \x01(\x0b\x32\x1c.inferencegw.v1.TicketRecord\x12/\n\x08\x61ttempts\x18\x05 \x03(\x0b\x32\x1d.inferencegw.v1.AttemptRecord\x12\'\n\x07splices\x18\x06 \x03(\x0b\x32\x16.inferencegw.v1.Splice\x12\x11\n\tdelivered\x18\x07 \x01(\r\x12\x18\n\x0bstatus_code\x18\x08 \x01(\rH\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\t \x01(\tB\x0e\n\x0c_status_code\"m\n\nPickRecord\x12\n\n\x02\x61t\x18\x01 \x01(\x01\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12/\n\x0bpassed_over\x18\x04 \x03(\x0b\x32\x1a.inferencegw.v1.PassedOver\"0\n\nPassedOver\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\":\n\x0cTicketRecord\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\n\n\x02\x61t\x18\x02 \x01(\x01\x12\x0e\n\x06waited\x18\x03 \x01(\x01\"\xd2\x02\n\rAttemptRecord\x12\x0e\n\x06number\x18\x01 \x01(\r\x12)\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.inferencegw.v1.AttemptKind\x12\x12\n\nreplica_id\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0f\n\x07started\x18\x05 \x01(\x01\x12\x18\n\x0b\x66irst_token\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05\x65nded\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x13\n\x0b\x66irst_index\x18\x08 \x01(\r\x12\x11\n\tdelivered\x18\t \x01(\r\x12(\n\x07outcome\x18\n \x01(\x0e\x32\x17.inferencegw.v1.Outcome\x12\x18\n\x0bstatus_code\x18\x0b \x01(\rH\x02\x88\x01\x01\x12\x0e\n\x06reason\x18\x0c \x01(\tB\x0e\n\x0c_first_tokenB\x08\n\x06_endedB\x0e\n\x0c_status_code\"`\n\x06Splice\x12\r\n\x05index\x18\x01 \x01(\r\x12\x17\n\x0f\x66rom_replica_id\x18\x02 \x01(\t\x12\x15\n\rto_replica_id\x18\x03 \x01(\t\x12\x17\n\x0fversion_changed\x18\x04 \x01(\x08\"=\n\x12SetLogLevelRequest\x12\'\n\x05level\x18\x01 \x01(\x0e\x32\x18.inferencegw.v1.LogLevel\"G\n\x13SetLogLevelResponse\x12\x30\n\x0eprevious_level\x18\x01 \x01(\x0e\x32\x18.inferencegw.v1.LogLevel*|\n\x0c\x42reakerState\x12\x1d\n\x19\x42REAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42REAKER_STATE_CLOSED\x10\x01\x12\x16\n\x12\x42REAKER_STATE_OPEN\x10\x02\x12\x1b\n\x17\x42REAKER_STATE_HALF_OPEN\x10\x03*z\n\x08LogLevel\x12\x19\n\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n\x0fLOG_LEVEL_DEBUG\x10\x01\x12\x12\n\x0eLOG_LEVEL_INFO\x10\x02\x12\x15\n\x11LOG_LEVEL_WARNING\x10\x03\x12\x13\n\x0fLOG_LEVEL_ERROR\x10\x04*\xd0\x02\n\x0cRolloutPhase\x12\x1d\n\x19ROLLOUT_PHASE_UNSPECIFIED\x10\x00\x12\x17\n\x13ROLLOUT_PHASE_CHECK\x10\x01\x12\x18\n\x14ROLLOUT_PHASE_CORDON\x10\x02\x12\x17\n\x13ROLLOUT_PHASE_DRAIN\x10\x03\x12\x16\n\x12ROLLOUT_PHASE_STOP\x10\x04\x12\x17\n\x13ROLLOUT_PHASE_START\x10\x05\x12\x18\n\x14ROLLOUT_PHASE_REJOIN\x10\x06\x12\x18\n\x14ROLLOUT_PHASE_CANARY\x10\x07\x12\x19\n\x15ROLLOUT_PHASE_WARM_UP\x10\x08\x12\x1e\n\x1aROLLOUT_PHASE_REPLICA_DONE\x10\t\x12\x1a\n\x16ROLLOUT_PHASE_FINISHED\x10\n\x12\x19\n\x15ROLLOUT_PHASE_STOPPED\x10\x0b*\x8d\x01\n\x0b\x41ttemptKind\x12\x1c\n\x18\x41TTEMPT_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41TTEMPT_KIND_FIRST\x10\x01\x12\x16\n\x12\x41TTEMPT_KIND_RETRY\x10\x02\x12\x16\n\x12\x41TTEMPT_KIND_HEDGE\x10\x03\x12\x18\n\x14\x41TTEMPT_KIND_MIGRATE\x10\x04*s\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_SUCCESS\x10\x01\x12\x11\n\rOUTCOME_FAULT\x10\x02\x12\x13\n\x0fOUTCOME_NEUTRAL\x10\x03\x12\x12\n\x0eOUTCOME_CLIENT\x10\x04\x32\xa2\x05\n\x0cGatewayAdmin\x12P\n\tGetStatus\x12 .inferencegw.v1.GetStatusRequest\x1a!.inferencegw.v1.GetStatusResponse\x12\x46\n\x05Watch\x12\x1c.inferencegw.v1.WatchRequest\x1a\x1d.inferencegw.v1.WatchResponse0\x01\x12V\n\x0bListMembers\x12\".inferencegw.v1.ListMembersRequest\x1a#.inferencegw.v1.ListMembersResponse\x12Y\n\x0c\x44rainReplica\x12#.inferencegw.v1.DrainReplicaRequest\x1a$.inferencegw.v1.DrainReplicaResponse\x12_\n\x0eUndrainReplica\x12%.inferencegw.v1.UndrainReplicaRequest\x1a&.inferencegw.v1.UndrainReplicaResponse\x12L\n\x07Rollout\x12\x1e.inferencegw.v1.RolloutRequest\x1a\x1f.inferencegw.v1.RolloutResponse0\x01\x12>\n\x03Why\x12\x1a.inferencegw.v1.WhyRequest\x1a\x1b.inferencegw.v1.WhyResponse\x12V\n\x0bSetLogLevel\x12\".inferencegw.v1.SetLogLevelRequest\x1a#.inferencegw.v1.SetLogLevelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ainferencegw/v1/admin.proto\x12\x0einferencegw.v1\x1a\x1binferencegw/v1/gossip.proto\"\xae\x01\n\rGatewayStatus\x12\x12\n\ngateway_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06uptime\x18\x03 \x01(\x01\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\x10\n\x08inflight\x18\x05 \x01(\r\x12\x13\n\x0bqueue_depth\x18\x06 \x01(\r\x12/\n\x08replicas\x18\x07 \x03(\x0b\x32\x1d.inferencegw.v1.ReplicaStatus\"\xb3\x02\n\rReplicaStatus\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x15\n\rmodel_version\x18\x05 \x01(\t\x12*\n\x05state\x18\x06 \x01(\x0e\x32\x1b.inferencegw.v1.MemberState\x12\x11\n\tconnected\x18\x07 \x01(\x08\x12-\n\x07\x62reaker\x18\x08 \x01(\x0e\x32\x1c.inferencegw.v1.BreakerState\x12\x10\n\x08inflight\x18\t \x01(\r\x12\x14\n\x0cmax_capacity\x18\n \x01(\r\x12\x0e\n\x06weight\x18\x0b \x01(\x01\x12\x10\n\x08\x63ordoned\x18\x0c \x01(\x08\x12\x10\n\x08\x64raining\x18\r \x01(\x08\"\x12\n\x10GetStatusRequest\"B\n\x11GetStatusResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.inferencegw.v1.GatewayStatus\" \n\x0cWatchRequest\x12\x10\n\x08interval\x18\x01 \x01(\x01\">\n\rWatchResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.inferencegw.v1.GatewayStatus\"\x14\n\x12ListMembersRequest\">\n\x13ListMembersResponse\x12\'\n\x07members\x18\x01 \x03(\x0b\x32\x16.inferencegw.v1.Member\"\xc6\x01\n\x06Member\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12,\n\x06status\x18\x02 \x01(\x0b\x32\x1c.inferencegw.v1.MemberStatus\x12(\n\x04meta\x18\x03 \x01(\x0b\x32\x1a.inferencegw.v1.MemberMeta\x12(\n\x04load\x18\x04 \x01(\x0b\x32\x1a.inferencegw.v1.MemberLoad\x12\r\n\x05since\x18\x05 \x01(\x01\x12\x10\n\x03rtt\x18\x06 \x01(\x01H\x00\x88\x01\x01\x42\x06\n\x04_rtt\"K\n\x13\x44rainReplicaRequest\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x14\n\x07timeout\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_timeout\"/\n\x14\x44rainReplicaResponse\x12\x17\n\x0f\x61\x63tive_requests\x18\x01 \x01(\r\"+\n\x15UndrainReplicaRequest\x12\x12\n\nreplica_id\x18\x01 \x01(\t\"\x18\n\x16UndrainReplicaResponse\"<\n\x0eRolloutRequest\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\x13\n\x0breplica_ids\x18\x02 \x03(\t\"\xb1\x01\n\x0fRolloutResponse\x12+\n\x05phase\x18\x01 \x01(\x0e\x32\x1c.inferencegw.v1.RolloutPhase\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12\x0c\n\x04\x64one\x18\x03 \x01(\r\x12\r\n\x05total\x18\x04 \x01(\r\x12\x0f\n\x07message\x18\x05 \x01(\t\x12/\n\x07receipt\x18\x06 \x01(\x0b\x32\x1e.inferencegw.v1.RolloutReceipt\"r\n\x0eRolloutReceipt\x12\x16\n\x0erequests_total\x18\x01 \x01(\x04\x12\x18\n\x10requests_dropped\x18\x02 \x01(\x04\x12\x1c\n\x14requests_handed_over\x18\x03 \x01(\x04\x12\x10\n\x08\x64uration\x18\x04 \x01(\x01\" \n\nWhyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"<\n\x0bWhyResponse\x12-\n\x06record\x18\x01 \x01(\x0b\x32\x1d.inferencegw.v1.RequestRecord\"\xba\x02\n\rRequestRecord\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\rarrived_at_ms\x18\x02 \x01(\x04\x12)\n\x05picks\x18\x03 \x03(\x0b\x32\x1a.inferencegw.v1.PickRecord\x12,\n\x06ticket\x18\x04 \x01(\x0b\x32\x1c.inferencegw.v1.TicketRecord\x12/\n\x08\x61ttempts\x18\x05 \x03(\x0b\x32\x1d.inferencegw.v1.AttemptRecord\x12\'\n\x07splices\x18\x06 \x03(\x0b\x32\x16.inferencegw.v1.Splice\x12\x11\n\tdelivered\x18\x07 \x01(\r\x12\x18\n\x0bstatus_code\x18\x08 \x01(\rH\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\t \x01(\tB\x0e\n\x0c_status_code\"m\n\nPickRecord\x12\n\n\x02\x61t\x18\x01 \x01(\x01\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12/\n\x0bpassed_over\x18\x04 \x03(\x0b\x32\x1a.inferencegw.v1.PassedOver\"0\n\nPassedOver\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\":\n\x0cTicketRecord\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\n\n\x02\x61t\x18\x02 \x01(\x01\x12\x0e\n\x06waited\x18\x03 \x01(\x01\"\xd2\x02\n\rAttemptRecord\x12\x0e\n\x06number\x18\x01 \x01(\r\x12)\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.inferencegw.v1.AttemptKind\x12\x12\n\nreplica_id\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0f\n\x07started\x18\x05 \x01(\x01\x12\x18\n\x0b\x66irst_token\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05\x65nded\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x13\n\x0b\x66irst_index\x18\x08 \x01(\r\x12\x11\n\tdelivered\x18\t \x01(\r\x12(\n\x07outcome\x18\n \x01(\x0e\x32\x17.inferencegw.v1.Outcome\x12\x18\n\x0bstatus_code\x18\x0b \x01(\rH\x02\x88\x01\x01\x12\x0e\n\x06reason\x18\x0c \x01(\tB\x0e\n\x0c_first_tokenB\x08\n\x06_endedB\x0e\n\x0c_status_code\"`\n\x06Splice\x12\r\n\x05index\x18\x01 \x01(\r\x12\x17\n\x0f\x66rom_replica_id\x18\x02 \x01(\t\x12\x15\n\rto_replica_id\x18\x03 \x01(\t\x12\x17\n\x0fversion_changed\x18\x04 \x01(\x08\"=\n\x12SetLogLevelRequest\x12\'\n\x05level\x18\x01 \x01(\x0e\x32\x18.inferencegw.v1.LogLevel\"G\n\x13SetLogLevelResponse\x12\x30\n\x0eprevious_level\x18\x01 \x01(\x0e\x32\x18.inferencegw.v1.LogLevel*|\n\x0c\x42reakerState\x12\x1d\n\x19\x42REAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42REAKER_STATE_CLOSED\x10\x01\x12\x16\n\x12\x42REAKER_STATE_OPEN\x10\x02\x12\x1b\n\x17\x42REAKER_STATE_HALF_OPEN\x10\x03*z\n\x08LogLevel\x12\x19\n\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n\x0fLOG_LEVEL_DEBUG\x10\x01\x12\x12\n\x0eLOG_LEVEL_INFO\x10\x02\x12\x15\n\x11LOG_LEVEL_WARNING\x10\x03\x12\x13\n\x0fLOG_LEVEL_ERROR\x10\x04*\xd0\x02\n\x0cRolloutPhase\x12\x1d\n\x19ROLLOUT_PHASE_UNSPECIFIED\x10\x00\x12\x17\n\x13ROLLOUT_PHASE_CHECK\x10\x01\x12\x18\n\x14ROLLOUT_PHASE_CORDON\x10\x02\x12\x17\n\x13ROLLOUT_PHASE_DRAIN\x10\x03\x12\x16\n\x12ROLLOUT_PHASE_STOP\x10\x04\x12\x17\n\x13ROLLOUT_PHASE_START\x10\x05\x12\x18\n\x14ROLLOUT_PHASE_REJOIN\x10\x06\x12\x18\n\x14ROLLOUT_PHASE_CANARY\x10\x07\x12\x19\n\x15ROLLOUT_PHASE_WARM_UP\x10\x08\x12\x1e\n\x1aROLLOUT_PHASE_REPLICA_DONE\x10\t\x12\x1a\n\x16ROLLOUT_PHASE_FINISHED\x10\n\x12\x19\n\x15ROLLOUT_PHASE_STOPPED\x10\x0b*\x8d\x01\n\x0b\x41ttemptKind\x12\x1c\n\x18\x41TTEMPT_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41TTEMPT_KIND_FIRST\x10\x01\x12\x16\n\x12\x41TTEMPT_KIND_RETRY\x10\x02\x12\x16\n\x12\x41TTEMPT_KIND_HEDGE\x10\x03\x12\x18\n\x14\x41TTEMPT_KIND_MIGRATE\x10\x04*s\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_SUCCESS\x10\x01\x12\x11\n\rOUTCOME_FAULT\x10\x02\x12\x13\n\x0fOUTCOME_NEUTRAL\x10\x03\x12\x12\n\x0eOUTCOME_CLIENT\x10\x04\x32\xa2\x05\n\x0cGatewayAdmin\x12P\n\tGetStatus\x12 .inferencegw.v1.GetStatusRequest\x1a!.inferencegw.v1.GetStatusResponse\x12\x46\n\x05Watch\x12\x1c.inferencegw.v1.WatchRequest\x1a\x1d.inferencegw.v1.WatchResponse0\x01\x12V\n\x0bListMembers\x12\".inferencegw.v1.ListMembersRequest\x1a#.inferencegw.v1.ListMembersResponse\x12Y\n\x0c\x44rainReplica\x12#.inferencegw.v1.DrainReplicaRequest\x1a$.inferencegw.v1.DrainReplicaResponse\x12_\n\x0eUndrainReplica\x12%.inferencegw.v1.UndrainReplicaRequest\x1a&.inferencegw.v1.UndrainReplicaResponse\x12L\n\x07Rollout\x12\x1e.inferencegw.v1.RolloutRequest\x1a\x1f.inferencegw.v1.RolloutResponse0\x01\x12>\n\x03Why\x12\x1a.inferencegw.v1.WhyRequest\x1a\x1b.inferencegw.v1.WhyResponse\x12V\n\x0bSetLogLevel\x12\".inferencegw.v1.SetLogLevelRequest\x1a#.inferencegw.v1.SetLogLevelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'inferencegw.v1.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BREAKERSTATE']._serialized_start=2773
-  _globals['_BREAKERSTATE']._serialized_end=2897
-  _globals['_LOGLEVEL']._serialized_start=2899
-  _globals['_LOGLEVEL']._serialized_end=3021
-  _globals['_ROLLOUTPHASE']._serialized_start=3024
-  _globals['_ROLLOUTPHASE']._serialized_end=3360
-  _globals['_ATTEMPTKIND']._serialized_start=3363
-  _globals['_ATTEMPTKIND']._serialized_end=3504
-  _globals['_OUTCOME']._serialized_start=3506
-  _globals['_OUTCOME']._serialized_end=3621
+  _globals['_BREAKERSTATE']._serialized_start=2799
+  _globals['_BREAKERSTATE']._serialized_end=2923
+  _globals['_LOGLEVEL']._serialized_start=2925
+  _globals['_LOGLEVEL']._serialized_end=3047
+  _globals['_ROLLOUTPHASE']._serialized_start=3050
+  _globals['_ROLLOUTPHASE']._serialized_end=3386
+  _globals['_ATTEMPTKIND']._serialized_start=3389
+  _globals['_ATTEMPTKIND']._serialized_end=3530
+  _globals['_OUTCOME']._serialized_start=3532
+  _globals['_OUTCOME']._serialized_end=3647
   _globals['_GATEWAYSTATUS']._serialized_start=76
   _globals['_GATEWAYSTATUS']._serialized_end=250
   _globals['_REPLICASTATUS']._serialized_start=253
@@ -59,41 +59,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMEMBERSRESPONSE']._serialized_start=770
   _globals['_LISTMEMBERSRESPONSE']._serialized_end=832
   _globals['_MEMBER']._serialized_start=835
-  _globals['_MEMBER']._serialized_end=1007
-  _globals['_DRAINREPLICAREQUEST']._serialized_start=1009
-  _globals['_DRAINREPLICAREQUEST']._serialized_end=1084
-  _globals['_DRAINREPLICARESPONSE']._serialized_start=1086
-  _globals['_DRAINREPLICARESPONSE']._serialized_end=1133
-  _globals['_UNDRAINREPLICAREQUEST']._serialized_start=1135
-  _globals['_UNDRAINREPLICAREQUEST']._serialized_end=1178
-  _globals['_UNDRAINREPLICARESPONSE']._serialized_start=1180
-  _globals['_UNDRAINREPLICARESPONSE']._serialized_end=1204
-  _globals['_ROLLOUTREQUEST']._serialized_start=1206
-  _globals['_ROLLOUTREQUEST']._serialized_end=1266
-  _globals['_ROLLOUTRESPONSE']._serialized_start=1269
-  _globals['_ROLLOUTRESPONSE']._serialized_end=1446
-  _globals['_ROLLOUTRECEIPT']._serialized_start=1448
-  _globals['_ROLLOUTRECEIPT']._serialized_end=1562
-  _globals['_WHYREQUEST']._serialized_start=1564
-  _globals['_WHYREQUEST']._serialized_end=1596
-  _globals['_WHYRESPONSE']._serialized_start=1598
-  _globals['_WHYRESPONSE']._serialized_end=1658
-  _globals['_REQUESTRECORD']._serialized_start=1661
-  _globals['_REQUESTRECORD']._serialized_end=1975
-  _globals['_PICKRECORD']._serialized_start=1977
-  _globals['_PICKRECORD']._serialized_end=2086
-  _globals['_PASSEDOVER']._serialized_start=2088
-  _globals['_PASSEDOVER']._serialized_end=2136
-  _globals['_TICKETRECORD']._serialized_start=2138
-  _globals['_TICKETRECORD']._serialized_end=2196
-  _globals['_ATTEMPTRECORD']._serialized_start=2199
-  _globals['_ATTEMPTRECORD']._serialized_end=2537
-  _globals['_SPLICE']._serialized_start=2539
-  _globals['_SPLICE']._serialized_end=2635
-  _globals['_SETLOGLEVELREQUEST']._serialized_start=2637
-  _globals['_SETLOGLEVELREQUEST']._serialized_end=2698
-  _globals['_SETLOGLEVELRESPONSE']._serialized_start=2700
-  _globals['_SETLOGLEVELRESPONSE']._serialized_end=2771
-  _globals['_GATEWAYADMIN']._serialized_start=3624
-  _globals['_GATEWAYADMIN']._serialized_end=4298
+  _globals['_MEMBER']._serialized_end=1033
+  _globals['_DRAINREPLICAREQUEST']._serialized_start=1035
+  _globals['_DRAINREPLICAREQUEST']._serialized_end=1110
+  _globals['_DRAINREPLICARESPONSE']._serialized_start=1112
+  _globals['_DRAINREPLICARESPONSE']._serialized_end=1159
+  _globals['_UNDRAINREPLICAREQUEST']._serialized_start=1161
+  _globals['_UNDRAINREPLICAREQUEST']._serialized_end=1204
+  _globals['_UNDRAINREPLICARESPONSE']._serialized_start=1206
+  _globals['_UNDRAINREPLICARESPONSE']._serialized_end=1230
+  _globals['_ROLLOUTREQUEST']._serialized_start=1232
+  _globals['_ROLLOUTREQUEST']._serialized_end=1292
+  _globals['_ROLLOUTRESPONSE']._serialized_start=1295
+  _globals['_ROLLOUTRESPONSE']._serialized_end=1472
+  _globals['_ROLLOUTRECEIPT']._serialized_start=1474
+  _globals['_ROLLOUTRECEIPT']._serialized_end=1588
+  _globals['_WHYREQUEST']._serialized_start=1590
+  _globals['_WHYREQUEST']._serialized_end=1622
+  _globals['_WHYRESPONSE']._serialized_start=1624
+  _globals['_WHYRESPONSE']._serialized_end=1684
+  _globals['_REQUESTRECORD']._serialized_start=1687
+  _globals['_REQUESTRECORD']._serialized_end=2001
+  _globals['_PICKRECORD']._serialized_start=2003
+  _globals['_PICKRECORD']._serialized_end=2112
+  _globals['_PASSEDOVER']._serialized_start=2114
+  _globals['_PASSEDOVER']._serialized_end=2162
+  _globals['_TICKETRECORD']._serialized_start=2164
+  _globals['_TICKETRECORD']._serialized_end=2222
+  _globals['_ATTEMPTRECORD']._serialized_start=2225
+  _globals['_ATTEMPTRECORD']._serialized_end=2563
+  _globals['_SPLICE']._serialized_start=2565
+  _globals['_SPLICE']._serialized_end=2661
+  _globals['_SETLOGLEVELREQUEST']._serialized_start=2663
+  _globals['_SETLOGLEVELREQUEST']._serialized_end=2724
+  _globals['_SETLOGLEVELRESPONSE']._serialized_start=2726
+  _globals['_SETLOGLEVELRESPONSE']._serialized_end=2797
+  _globals['_GATEWAYADMIN']._serialized_start=3650
+  _globals['_GATEWAYADMIN']._serialized_end=4324
 # @@protoc_insertion_point(module_scope)

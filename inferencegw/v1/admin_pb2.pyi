@@ -166,18 +166,20 @@ class ListMembersResponse(_message.Message):
     def __init__(self, members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ...) -> None: ...
 
 class Member(_message.Message):
-    __slots__ = ("member_id", "status", "meta", "load", "since")
+    __slots__ = ("member_id", "status", "meta", "load", "since", "rtt")
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     META_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
     SINCE_FIELD_NUMBER: _ClassVar[int]
+    RTT_FIELD_NUMBER: _ClassVar[int]
     member_id: str
     status: _gossip_pb2.MemberStatus
     meta: _gossip_pb2.MemberMeta
     load: _gossip_pb2.MemberLoad
     since: float
-    def __init__(self, member_id: _Optional[str] = ..., status: _Optional[_Union[_gossip_pb2.MemberStatus, _Mapping]] = ..., meta: _Optional[_Union[_gossip_pb2.MemberMeta, _Mapping]] = ..., load: _Optional[_Union[_gossip_pb2.MemberLoad, _Mapping]] = ..., since: _Optional[float] = ...) -> None: ...
+    rtt: float
+    def __init__(self, member_id: _Optional[str] = ..., status: _Optional[_Union[_gossip_pb2.MemberStatus, _Mapping]] = ..., meta: _Optional[_Union[_gossip_pb2.MemberMeta, _Mapping]] = ..., load: _Optional[_Union[_gossip_pb2.MemberLoad, _Mapping]] = ..., since: _Optional[float] = ..., rtt: _Optional[float] = ...) -> None: ...
 
 class DrainReplicaRequest(_message.Message):
     __slots__ = ("replica_id", "timeout")

@@ -24,43 +24,43 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1binferencegw/v1/gossip.proto\x12\x0einferencegw.v1\"\x80\x04\n\x06Packet\x12\x11\n\tsender_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x13\n\x0bincarnation\x18\x03 \x01(\r\x12\x13\n\x0bview_digest\x18\x04 \x01(\x06\x12(\n\x04load\x18\x05 \x01(\x0b\x32\x1a.inferencegw.v1.MemberLoad\x12$\n\x04ping\x18\x06 \x01(\x0b\x32\x14.inferencegw.v1.PingH\x00\x12\"\n\x03\x61\x63k\x18\x07 \x01(\x0b\x32\x13.inferencegw.v1.AckH\x00\x12$\n\x04nack\x18\x08 \x01(\x0b\x32\x14.inferencegw.v1.NackH\x00\x12+\n\x08ping_req\x18\t \x01(\x0b\x32\x17.inferencegw.v1.PingReqH\x00\x12$\n\x04join\x18\n \x01(\x0b\x32\x14.inferencegw.v1.JoinH\x00\x12&\n\x05leave\x18\x0b \x01(\x0b\x32\x15.inferencegw.v1.LeaveH\x00\x12/\n\nsync_offer\x18\x0c \x01(\x0b\x32\x19.inferencegw.v1.SyncOfferH\x00\x12-\n\tsync_want\x18\r \x01(\x0b\x32\x18.inferencegw.v1.SyncWantH\x00\x12-\n\x07records\x18\x10 \x03(\x0b\x32\x1c.inferencegw.v1.MemberRecordB\x06\n\x04kind\"\xa3\x01\n\x0cMemberRecord\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12,\n\x06status\x18\x02 \x01(\x0b\x32\x1c.inferencegw.v1.MemberStatus\x12(\n\x04meta\x18\x03 \x01(\x0b\x32\x1a.inferencegw.v1.MemberMeta\x12(\n\x04load\x18\x04 \x01(\x0b\x32\x1a.inferencegw.v1.MemberLoad\"r\n\x0cMemberStatus\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x13\n\x0bincarnation\x18\x02 \x01(\r\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.inferencegw.v1.MemberState\x12\x12\n\naccuser_id\x18\x04 \x01(\t\"\xf8\x01\n\nMemberMeta\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x13\n\x0bincarnation\x18\x02 \x01(\r\x12(\n\x04role\x18\x03 \x01(\x0e\x32\x1a.inferencegw.v1.MemberRole\x12\x16\n\x0egossip_address\x18\x04 \x01(\t\x12\x14\n\x0cgrpc_address\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x15\n\rmodel_version\x18\x07 \x01(\t\x12\x0e\n\x06weight\x18\x08 \x01(\x02\x12\x14\n\x0cmax_capacity\x18\t \x01(\r\x12\x10\n\x08\x63ordoned\x18\n \x01(\x08\x12\x10\n\x08\x64raining\x18\x0b \x01(\x08\"F\n\nMemberLoad\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x17\n\x0f\x61\x63tive_requests\x18\x03 \x01(\r\"A\n\x04Ping\x12\x10\n\x08sequence\x18\x01 \x01(\r\x12\x11\n\ttarget_id\x18\x02 \x01(\t\x12\x14\n\x0ctarget_epoch\x18\x03 \x01(\x04\"\\\n\x03\x41\x63k\x12\x10\n\x08sequence\x18\x01 \x01(\r\x12\x11\n\ttarget_id\x18\x02 \x01(\t\x12\x14\n\x0ctarget_epoch\x18\x03 \x01(\x04\x12\x1a\n\x12target_incarnation\x18\x04 \x01(\r\"+\n\x04Nack\x12\x10\n\x08sequence\x18\x01 \x01(\r\x12\x11\n\ttarget_id\x18\x02 \x01(\t\"\\\n\x07PingReq\x12\x10\n\x08sequence\x18\x01 \x01(\r\x12\x11\n\ttarget_id\x18\x02 \x01(\t\x12\x14\n\x0ctarget_epoch\x18\x03 \x01(\x04\x12\x16\n\x0etarget_address\x18\x04 \x01(\t\"\x18\n\x04Join\x12\x10\n\x08sequence\x18\x01 \x01(\r\"\x07\n\x05Leave\"\x89\x01\n\tSyncOffer\x12\x10\n\x08sequence\x18\x01 \x01(\r\x12\x10\n\x08\x61\x66ter_id\x18\x02 \x01(\t\x12\x10\n\x08until_id\x18\x03 \x01(\t\x12/\n\x08versions\x18\x04 \x03(\x0b\x32\x1d.inferencegw.v1.MemberVersion\x12\x15\n\ranswer_wanted\x18\x05 \x01(\x08\"\xb5\x01\n\rMemberVersion\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x13\n\x0bincarnation\x18\x03 \x01(\r\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x1b.inferencegw.v1.MemberState\x12\x18\n\x10meta_incarnation\x18\x05 \x01(\r\x12\x13\n\x0bmeta_digest\x18\x06 \x01(\x06\x12\x12\n\nmeta_epoch\x18\x07 \x01(\x04\"0\n\x08SyncWant\x12\x10\n\x08sequence\x18\x01 \x01(\r\x12\x12\n\nmember_ids\x18\x02 \x03(\t*\x8b\x01\n\x0bMemberState\x12\x1c\n\x18MEMBER_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12MEMBER_STATE_ALIVE\x10\x01\x12\x18\n\x14MEMBER_STATE_SUSPECT\x10\x02\x12\x15\n\x11MEMBER_STATE_DEAD\x10\x03\x12\x15\n\x11MEMBER_STATE_LEFT\x10\x04*[\n\nMemberRole\x12\x1b\n\x17MEMBER_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13MEMBER_ROLE_GATEWAY\x10\x01\x12\x17\n\x13MEMBER_ROLE_REPLICA\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1binferencegw/v1/gossip.proto\x12\x0einferencegw.v1\"\xa4\x04\n\x06Packet\x12\x11\n\tsender_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x13\n\x0bincarnation\x18\x03 \x01(\r\x12\x13\n\x0bview_digest\x18\x04 \x01(\x06\x12(\n\x04load\x18\x05 \x01(\x0b\x32\x1a.inferencegw.v1.MemberLoad\x12\x15\n\rpacket_number\x18\x06 \x01(\x04\x12$\n\x04ping\x18\x07 \x01(\x0b\x32\x14.inferencegw.v1.PingH\x00\x12\"\n\x03\x61\x63k\x18\x08 \x01(\x0b\x32\x13.inferencegw.v1.AckH\x00\x12$\n\x04nack\x18\t \x01(\x0b\x32\x14.inferencegw.v1.NackH\x00\x12+\n\x08ping_req\x18\n \x01(\x0b\x32\x17.inferencegw.v1.PingReqH\x00\x12$\n\x04join\x18\x0b \x01(\x0b\x32\x14.inferencegw.v1.JoinH\x00\x12/\n\nsync_offer\x18\x0c \x01(\x0b\x32\x19.inferencegw.v1.SyncOfferH\x00\x12-\n\tsync_want\x18\r \x01(\x0b\x32\x18.inferencegw.v1.SyncWantH\x00\x12\x33\n\x0csync_records\x18\x0e \x01(\x0b\x32\x1b.inferencegw.v1.SyncRecordsH\x00\x12-\n\x07records\x18\x0f \x03(\x0b\x32\x1c.inferencegw.v1.MemberRecordB\x06\n\x04kind\"\xa3\x01\n\x0cMemberRecord\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12,\n\x06status\x18\x02 \x01(\x0b\x32\x1c.inferencegw.v1.MemberStatus\x12(\n\x04meta\x18\x03 \x01(\x0b\x32\x1a.inferencegw.v1.MemberMeta\x12(\n\x04load\x18\x04 \x01(\x0b\x32\x1a.inferencegw.v1.MemberLoad\"r\n\x0cMemberStatus\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x13\n\x0bincarnation\x18\x02 \x01(\r\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.inferencegw.v1.MemberState\x12\x12\n\naccuser_id\x18\x04 \x01(\t\"\xf8\x01\n\nMemberMeta\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x13\n\x0bincarnation\x18\x02 \x01(\r\x12(\n\x04role\x18\x03 \x01(\x0e\x32\x1a.inferencegw.v1.MemberRole\x12\x16\n\x0egossip_address\x18\x04 \x01(\t\x12\x14\n\x0cgrpc_address\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x15\n\rmodel_version\x18\x07 \x01(\t\x12\x0e\n\x06weight\x18\x08 \x01(\x02\x12\x14\n\x0cmax_capacity\x18\t \x01(\r\x12\x10\n\x08\x63ordoned\x18\n \x01(\x08\x12\x10\n\x08\x64raining\x18\x0b \x01(\x08\"F\n\nMemberLoad\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x17\n\x0f\x61\x63tive_requests\x18\x03 \x01(\r\"A\n\x04Ping\x12\x10\n\x08sequence\x18\x01 \x01(\r\x12\x11\n\ttarget_id\x18\x02 \x01(\t\x12\x14\n\x0ctarget_epoch\x18\x03 \x01(\x04\"\\\n\x03\x41\x63k\x12\x10\n\x08sequence\x18\x01 \x01(\r\x12\x11\n\ttarget_id\x18\x02 \x01(\t\x12\x14\n\x0ctarget_epoch\x18\x03 \x01(\x04\x12\x1a\n\x12target_incarnation\x18\x04 \x01(\r\"+\n\x04Nack\x12\x10\n\x08sequence\x18\x01 \x01(\r\x12\x11\n\ttarget_id\x18\x02 \x01(\t\"\\\n\x07PingReq\x12\x10\n\x08sequence\x18\x01 \x01(\r\x12\x11\n\ttarget_id\x18\x02 \x01(\t\x12\x14\n\x0ctarget_epoch\x18\x03 \x01(\x04\x12\x16\n\x0etarget_address\x18\x04 \x01(\t\"\x06\n\x04Join\"`\n\tSyncOffer\x12\x10\n\x08\x61\x66ter_id\x18\x01 \x01(\t\x12\x10\n\x08until_id\x18\x02 \x01(\t\x12/\n\x08versions\x18\x03 \x03(\x0b\x32\x1d.inferencegw.v1.MemberVersion\"\xb5\x01\n\rMemberVersion\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x13\n\x0bincarnation\x18\x03 \x01(\r\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x1b.inferencegw.v1.MemberState\x12\x18\n\x10meta_incarnation\x18\x05 \x01(\r\x12\x13\n\x0bmeta_digest\x18\x06 \x01(\x06\x12\x12\n\nmeta_epoch\x18\x07 \x01(\x04\"\x1e\n\x08SyncWant\x12\x12\n\nmember_ids\x18\x01 \x03(\t\"\r\n\x0bSyncRecords*\x8b\x01\n\x0bMemberState\x12\x1c\n\x18MEMBER_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12MEMBER_STATE_ALIVE\x10\x01\x12\x18\n\x14MEMBER_STATE_SUSPECT\x10\x02\x12\x15\n\x11MEMBER_STATE_DEAD\x10\x03\x12\x15\n\x11MEMBER_STATE_LEFT\x10\x04*[\n\nMemberRole\x12\x1b\n\x17MEMBER_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13MEMBER_ROLE_GATEWAY\x10\x01\x12\x17\n\x13MEMBER_ROLE_REPLICA\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'inferencegw.v1.gossip_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MEMBERSTATE']._serialized_start=1877
-  _globals['_MEMBERSTATE']._serialized_end=2016
-  _globals['_MEMBERROLE']._serialized_start=2018
-  _globals['_MEMBERROLE']._serialized_end=2109
+  _globals['_MEMBERSTATE']._serialized_start=1841
+  _globals['_MEMBERSTATE']._serialized_end=1980
+  _globals['_MEMBERROLE']._serialized_start=1982
+  _globals['_MEMBERROLE']._serialized_end=2073
   _globals['_PACKET']._serialized_start=48
-  _globals['_PACKET']._serialized_end=560
-  _globals['_MEMBERRECORD']._serialized_start=563
-  _globals['_MEMBERRECORD']._serialized_end=726
-  _globals['_MEMBERSTATUS']._serialized_start=728
-  _globals['_MEMBERSTATUS']._serialized_end=842
-  _globals['_MEMBERMETA']._serialized_start=845
-  _globals['_MEMBERMETA']._serialized_end=1093
-  _globals['_MEMBERLOAD']._serialized_start=1095
-  _globals['_MEMBERLOAD']._serialized_end=1165
-  _globals['_PING']._serialized_start=1167
-  _globals['_PING']._serialized_end=1232
-  _globals['_ACK']._serialized_start=1234
-  _globals['_ACK']._serialized_end=1326
-  _globals['_NACK']._serialized_start=1328
-  _globals['_NACK']._serialized_end=1371
-  _globals['_PINGREQ']._serialized_start=1373
-  _globals['_PINGREQ']._serialized_end=1465
-  _globals['_JOIN']._serialized_start=1467
-  _globals['_JOIN']._serialized_end=1491
-  _globals['_LEAVE']._serialized_start=1493
-  _globals['_LEAVE']._serialized_end=1500
-  _globals['_SYNCOFFER']._serialized_start=1503
-  _globals['_SYNCOFFER']._serialized_end=1640
-  _globals['_MEMBERVERSION']._serialized_start=1643
-  _globals['_MEMBERVERSION']._serialized_end=1824
-  _globals['_SYNCWANT']._serialized_start=1826
-  _globals['_SYNCWANT']._serialized_end=1874
+  _globals['_PACKET']._serialized_end=596
+  _globals['_MEMBERRECORD']._serialized_start=599
+  _globals['_MEMBERRECORD']._serialized_end=762
+  _globals['_MEMBERSTATUS']._serialized_start=764
+  _globals['_MEMBERSTATUS']._serialized_end=878
+  _globals['_MEMBERMETA']._serialized_start=881
+  _globals['_MEMBERMETA']._serialized_end=1129
+  _globals['_MEMBERLOAD']._serialized_start=1131
+  _globals['_MEMBERLOAD']._serialized_end=1201
+  _globals['_PING']._serialized_start=1203
+  _globals['_PING']._serialized_end=1268
+  _globals['_ACK']._serialized_start=1270
+  _globals['_ACK']._serialized_end=1362
+  _globals['_NACK']._serialized_start=1364
+  _globals['_NACK']._serialized_end=1407
+  _globals['_PINGREQ']._serialized_start=1409
+  _globals['_PINGREQ']._serialized_end=1501
+  _globals['_JOIN']._serialized_start=1503
+  _globals['_JOIN']._serialized_end=1509
+  _globals['_SYNCOFFER']._serialized_start=1511
+  _globals['_SYNCOFFER']._serialized_end=1607
+  _globals['_MEMBERVERSION']._serialized_start=1610
+  _globals['_MEMBERVERSION']._serialized_end=1791
+  _globals['_SYNCWANT']._serialized_start=1793
+  _globals['_SYNCWANT']._serialized_end=1823
+  _globals['_SYNCRECORDS']._serialized_start=1825
+  _globals['_SYNCRECORDS']._serialized_end=1838
 # @@protoc_insertion_point(module_scope)

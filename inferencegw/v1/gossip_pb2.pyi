@@ -30,36 +30,38 @@ MEMBER_ROLE_GATEWAY: MemberRole
 MEMBER_ROLE_REPLICA: MemberRole
 
 class Packet(_message.Message):
-    __slots__ = ("sender_id", "epoch", "incarnation", "view_digest", "load", "ping", "ack", "nack", "ping_req", "join", "leave", "sync_offer", "sync_want", "records")
+    __slots__ = ("sender_id", "epoch", "incarnation", "view_digest", "load", "packet_number", "ping", "ack", "nack", "ping_req", "join", "sync_offer", "sync_want", "sync_records", "records")
     SENDER_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     VIEW_DIGEST_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
+    PACKET_NUMBER_FIELD_NUMBER: _ClassVar[int]
     PING_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
     NACK_FIELD_NUMBER: _ClassVar[int]
     PING_REQ_FIELD_NUMBER: _ClassVar[int]
     JOIN_FIELD_NUMBER: _ClassVar[int]
-    LEAVE_FIELD_NUMBER: _ClassVar[int]
     SYNC_OFFER_FIELD_NUMBER: _ClassVar[int]
     SYNC_WANT_FIELD_NUMBER: _ClassVar[int]
+    SYNC_RECORDS_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     sender_id: str
     epoch: int
     incarnation: int
     view_digest: int
     load: MemberLoad
+    packet_number: int
     ping: Ping
     ack: Ack
     nack: Nack
     ping_req: PingReq
     join: Join
-    leave: Leave
     sync_offer: SyncOffer
     sync_want: SyncWant
+    sync_records: SyncRecords
     records: _containers.RepeatedCompositeFieldContainer[MemberRecord]
-    def __init__(self, sender_id: _Optional[str] = ..., epoch: _Optional[int] = ..., incarnation: _Optional[int] = ..., view_digest: _Optional[int] = ..., load: _Optional[_Union[MemberLoad, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., nack: _Optional[_Union[Nack, _Mapping]] = ..., ping_req: _Optional[_Union[PingReq, _Mapping]] = ..., join: _Optional[_Union[Join, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., sync_offer: _Optional[_Union[SyncOffer, _Mapping]] = ..., sync_want: _Optional[_Union[SyncWant, _Mapping]] = ..., records: _Optional[_Iterable[_Union[MemberRecord, _Mapping]]] = ...) -> None: ...
+    def __init__(self, sender_id: _Optional[str] = ..., epoch: _Optional[int] = ..., incarnation: _Optional[int] = ..., view_digest: _Optional[int] = ..., load: _Optional[_Union[MemberLoad, _Mapping]] = ..., packet_number: _Optional[int] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., nack: _Optional[_Union[Nack, _Mapping]] = ..., ping_req: _Optional[_Union[PingReq, _Mapping]] = ..., join: _Optional[_Union[Join, _Mapping]] = ..., sync_offer: _Optional[_Union[SyncOffer, _Mapping]] = ..., sync_want: _Optional[_Union[SyncWant, _Mapping]] = ..., sync_records: _Optional[_Union[SyncRecords, _Mapping]] = ..., records: _Optional[_Iterable[_Union[MemberRecord, _Mapping]]] = ...) -> None: ...
 
 class MemberRecord(_message.Message):
     __slots__ = ("member_id", "status", "meta", "load")
@@ -164,28 +166,18 @@ class PingReq(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., target_id: _Optional[str] = ..., target_epoch: _Optional[int] = ..., target_address: _Optional[str] = ...) -> None: ...
 
 class Join(_message.Message):
-    __slots__ = ("sequence",)
-    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
-    sequence: int
-    def __init__(self, sequence: _Optional[int] = ...) -> None: ...
-
-class Leave(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class SyncOffer(_message.Message):
-    __slots__ = ("sequence", "after_id", "until_id", "versions", "answer_wanted")
-    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("after_id", "until_id", "versions")
     AFTER_ID_FIELD_NUMBER: _ClassVar[int]
     UNTIL_ID_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
-    ANSWER_WANTED_FIELD_NUMBER: _ClassVar[int]
-    sequence: int
     after_id: str
     until_id: str
     versions: _containers.RepeatedCompositeFieldContainer[MemberVersion]
-    answer_wanted: bool
-    def __init__(self, sequence: _Optional[int] = ..., after_id: _Optional[str] = ..., until_id: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[MemberVersion, _Mapping]]] = ..., answer_wanted: _Optional[bool] = ...) -> None: ...
+    def __init__(self, after_id: _Optional[str] = ..., until_id: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[MemberVersion, _Mapping]]] = ...) -> None: ...
 
 class MemberVersion(_message.Message):
     __slots__ = ("member_id", "epoch", "incarnation", "state", "meta_incarnation", "meta_digest", "meta_epoch")
@@ -206,9 +198,11 @@ class MemberVersion(_message.Message):
     def __init__(self, member_id: _Optional[str] = ..., epoch: _Optional[int] = ..., incarnation: _Optional[int] = ..., state: _Optional[_Union[MemberState, str]] = ..., meta_incarnation: _Optional[int] = ..., meta_digest: _Optional[int] = ..., meta_epoch: _Optional[int] = ...) -> None: ...
 
 class SyncWant(_message.Message):
-    __slots__ = ("sequence", "member_ids")
-    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("member_ids",)
     MEMBER_IDS_FIELD_NUMBER: _ClassVar[int]
-    sequence: int
     member_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, sequence: _Optional[int] = ..., member_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, member_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class SyncRecords(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
