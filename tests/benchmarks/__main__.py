@@ -1,13 +1,13 @@
 """The benchmarks, by name: ``nox -s bench -- relay`` runs ``python -m tests.benchmarks relay`` at the root of the tree.
 
 Linux only: they pin processes to cores and read their cost from /proc. Not part of the test suite, which runs only the
-smoke test beside this file.
+smoke tests beside this file.
 """
 
 import argparse
 import sys
 
-from . import relay
+from . import relay, swim
 
 
 def main() -> int:
@@ -17,6 +17,9 @@ def main() -> int:
     relay_parser = benchmarks.add_parser("relay", help="CPU of the proxy per token and per request, against its peers")
     relay.add_arguments(relay_parser)
     relay_parser.set_defaults(run=relay.run)
+    swim_parser = benchmarks.add_parser("swim", help="the goals of membership, against the simulated core")
+    swim.add_arguments(swim_parser)
+    swim_parser.set_defaults(run=swim.run)
     options = parser.parse_args()
     return int(options.run(options))
 
