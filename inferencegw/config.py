@@ -6,6 +6,7 @@ environment, a file) is not known here. Seconds are plain floats; other units ar
 says what a high and a low value cost, for ``--help`` and the reference.
 """
 
+import ipaddress
 import math
 from collections.abc import Iterable
 from typing import Any, Final
@@ -13,8 +14,19 @@ from typing import Any, Final
 import attrs
 
 from inferencegw.errors import ConfigError
+from inferencegw.swim.config import PROFILES, SwimConfig
 
-__all__ = ["MAX_KEEPALIVE_TIME", "GatewayConfig", "ReplicaConfig", "RpcLimits", "option", "split_address"]
+__all__ = [
+    "MAX_KEEPALIVE_TIME",
+    "GatewayConfig",
+    "MembershipConfig",
+    "ReplicaConfig",
+    "RpcLimits",
+    "is_address",
+    "is_loopback",
+    "option",
+    "split_address",
+]
 
 
 MAX_KEEPALIVE_TIME: Final = 7200.0
@@ -85,6 +97,24 @@ def split_address(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def is_address(host: str) -> bool:
+    """Whether ``host`` is an address in figures, and not a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is an address of the machine itself; a name is nobody's word for it."""
+    if not is_address(host):
+        return False
+    ip = ipaddress.ip_address(host)
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return (mapped or ip).is_loopback
+
+
 def _tuple(value: Iterable[str]) -> tuple[str, ...]:
     return tuple(value)
 
@@ -94,29 +124,6 @@ def _distinct_addresses(instance: object, attribute: "attrs.Attribute[Any]", val
         split_address(address)
         if value.count(address) > 1:
             raise ConfigError(f"{type(instance).__name__}.{attribute.name} names {address!r} twice: name it once")
-
-
-@attrs.frozen(kw_only=True)
-class GatewayConfig:
-    """One gateway: where it listens, which replicas it uses, and how patient it is."""
-
-    host: str = attrs.field(default="127.0.0.1", validator=_host, metadata={"help": "Address to listen on. Anything but loopback is open to whoever can reach it.", "unit": "address"})  # fmt: skip
-    port: int = option(8080, "Port to listen on; 0 takes a free one.", low=0, high=65_535, unit="port")
-    replicas: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=_distinct_addresses, metadata={"help": "HOST:PORT of each replica. Many: spread the load. None: every call is refused.", "unit": "addresses"})  # fmt: skip
-    drain_timeout: float = option(30.0, "Time for running calls to finish after SIGTERM. High: slow shutdowns. Low: streams are cut.", high=3600.0)  # fmt: skip
-    no_replica_grace: float = option(1.0, "Time a call waits for a replica to appear where none is there. High: callers wait for nothing. Low: calls fail over a reconnect.", high=600.0)  # fmt: skip
-    connect_timeout: float = option(5.0, "Time for a replica to accept a connection and say who it is. High: a silent one is noticed late. Low: distant or busy ones never get in.", low=0.01, high=600.0)  # fmt: skip
-    reconnect_initial: float = option(0.1, "First pause before a lost replica is tried again. High: a restarted one waits. Low: connection attempts to the dead.", low=0.001, high=600.0)  # fmt: skip
-    reconnect_maximum: float = option(5.0, "Longest such pause. High: one that was gone for long waits. Low: connection attempts to the dead.", low=0.001, high=3600.0)  # fmt: skip
-    draining_recheck: float = option(1.0, "Ask a draining replica again after this long. High: it is used again late. Low: more such questions.", low=0.01, high=600.0)  # fmt: skip
-    tls_cert: str | None = attrs.field(default=None, metadata={"help": "File with the certificate chain to show (PEM). None: clients connect without TLS.", "unit": "file"})  # fmt: skip
-    tls_key: str | None = attrs.field(default=None, metadata={"help": "File with its key (PEM).", "unit": "file"})
-    tls_ca: str | None = attrs.field(default=None, metadata={"help": "File with the authorities whose replicas are believed and, with a certificate, whose clients are let in (PEM). None: no TLS to replicas, any client.", "unit": "file"})  # fmt: skip
-    limits: RpcLimits = attrs.field(factory=RpcLimits, metadata={"help": "What one gRPC peer may cost.", "unit": "limits"})  # fmt: skip
-
-    def __attrs_post_init__(self) -> None:
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise ConfigError("GatewayConfig.tls_cert and tls_key: must be given together or not at all")
 
 
 def _name(low: int) -> Any:
@@ -131,16 +138,88 @@ def _name(low: int) -> Any:
     return check
 
 
+def _profile(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    if value not in PROFILES:
+        raise ConfigError(
+            f"{type(instance).__name__}.{attribute.name} = {value!r}: must be one of {', '.join(PROFILES)}"
+        )
+
+
+def _host_or_none(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    # A colon is part of an IPv6 address, or begins a port, which does not belong here.
+    if value is not None and not (_is_host(value) and len(value) <= 64 and (":" not in value or is_address(value))):
+        raise ConfigError(
+            f"{type(instance).__name__}.{attribute.name} = {value!r}: must be a HOST, without a port, of at most 64 characters"
+        )
+
+
 @attrs.frozen(kw_only=True)
-class ReplicaConfig:
+class MembershipConfig:
+    """What a process needs to take part in the gossip, which it does if it is given a port for it or somebody to join.
+
+    A :class:`GatewayConfig` and a :class:`ReplicaConfig` are one each.
+    """
+
+    id: str = attrs.field(default="", validator=_name(0), metadata={"help": "Name, unique in the cluster and kept over restarts. Empty: HOST:PORT, or a new one each time where the port is 0.", "unit": "name"})  # fmt: skip
+    host: str = attrs.field(default="127.0.0.1", validator=_host, metadata={"help": "Address to listen on. Anything but loopback is open to whoever can reach it.", "unit": "address"})  # fmt: skip
+    port: int = option(0, "Port to listen on; 0 takes a free one.", low=0, high=65_535, unit="port")
+    gossip_port: int | None = attrs.field(default=None, validator=attrs.validators.optional(_between(0, 65_535, "port")), metadata={"help": "UDP port for gossip, 18080 by convention; 0 takes a free one. None: no gossip, or a free one with --join.", "unit": "port"})  # fmt: skip
+    join: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=_distinct_addresses, metadata={"help": "HOST:PORT where another member receives gossip. Many: joining needs only one of them. A name is looked up at each try.", "unit": "addresses"})  # fmt: skip
+    advertise: str | None = attrs.field(default=None, validator=_host_or_none, metadata={"help": "Host at which the others reach this one. None: --host, or the address that faces the network.", "unit": "address"})  # fmt: skip
+    keyring_file: str | None = attrs.field(default=None, metadata={"help": "File with the keys that seal the gossip: base64, one a line, the first one seals. It is read again when it changes. None: in clear.", "unit": "file"})  # fmt: skip
+    cluster: str = attrs.field(default="", validator=_name(0), metadata={"help": "Name of the cluster: gossip of others is dropped.", "unit": "name"})  # fmt: skip
+    gossip_profile: str = attrs.field(default="gateway", validator=_profile, metadata={"help": "How soon silence is a failure, alike on all members: lan is patient, gateway quick, fast for loopback, seed as it once was.", "unit": "name"})  # fmt: skip
+
+    def __attrs_post_init__(self) -> None:
+        if not self.gossips:
+            for name in ("advertise", "keyring_file"):
+                if (value := getattr(self, name)) is not None:
+                    raise ConfigError(
+                        f"{type(self).__name__}.{name} = {value!r}: is of no use without gossip_port or join"
+                    )
+
+    @property
+    def gossips(self) -> bool:
+        """Whether it takes part at all."""
+        return self.gossip_port is not None or bool(self.join)
+
+    @property
+    def swim(self) -> SwimConfig:
+        """The numbers of its profile."""
+        return PROFILES[self.gossip_profile]
+
+
+@attrs.frozen(kw_only=True)
+class GatewayConfig(MembershipConfig):
+    """One gateway: where it listens, which replicas it uses, and how patient it is."""
+
+    port: int = option(8080, "Port to listen on; 0 takes a free one.", low=0, high=65_535, unit="port")
+    replicas: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=_distinct_addresses, metadata={"help": "HOST:PORT of each replica. Many: spread the load. None: only those that the gossip finds.", "unit": "addresses"})  # fmt: skip
+    drain_timeout: float = option(30.0, "Time for running calls to finish after SIGTERM. High: slow shutdowns. Low: streams are cut.", high=3600.0)  # fmt: skip
+    no_replica_grace: float = option(1.0, "Time a call waits for a replica to appear where none is there. High: callers wait for nothing. Low: calls fail over a reconnect.", high=600.0)  # fmt: skip
+    connect_timeout: float = option(5.0, "Time for a replica to accept a connection and say who it is. High: a silent one is noticed late. Low: distant or busy ones never get in.", low=0.01, high=600.0)  # fmt: skip
+    reconnect_initial: float = option(0.1, "First pause before a lost replica is tried again. High: a restarted one waits. Low: connection attempts to the dead.", low=0.001, high=600.0)  # fmt: skip
+    reconnect_maximum: float = option(5.0, "Longest such pause. High: one that was gone for long waits. Low: connection attempts to the dead.", low=0.001, high=3600.0)  # fmt: skip
+    draining_recheck: float = option(1.0, "Ask a draining replica again after this long. High: it is used again late. Low: more such questions.", low=0.01, high=600.0)  # fmt: skip
+    tls_cert: str | None = attrs.field(default=None, metadata={"help": "File with the certificate chain to show (PEM). None: clients connect without TLS.", "unit": "file"})  # fmt: skip
+    tls_key: str | None = attrs.field(default=None, metadata={"help": "File with its key (PEM).", "unit": "file"})
+    tls_ca: str | None = attrs.field(default=None, metadata={"help": "File with the authorities whose replicas are believed and, with a certificate, whose clients are let in (PEM). None: no TLS to replicas, any client.", "unit": "file"})  # fmt: skip
+    limits: RpcLimits = attrs.field(factory=RpcLimits, metadata={"help": "What one gRPC peer may cost.", "unit": "limits"})  # fmt: skip
+
+    def __attrs_post_init__(self) -> None:
+        MembershipConfig.__attrs_post_init__(self)
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigError("GatewayConfig.tls_cert and tls_key: must be given together or not at all")
+
+
+@attrs.frozen(kw_only=True)
+class ReplicaConfig(MembershipConfig):
     """One simulated replica: what it calls itself, where it listens, how fast it is and what it does wrong.
 
     ``fault`` is text here and is read when the replica is made, which raises ConfigError in the same manner: what
     faults there are is the replica's own knowledge.
     """
 
-    id: str = attrs.field(default="", validator=_name(0), metadata={"help": "Name, unique in the cluster and kept over restarts. Empty: HOST:PORT, or a new one each time where the port is 0.", "unit": "name"})  # fmt: skip
-    host: str = attrs.field(default="127.0.0.1", validator=_host, metadata={"help": "Address to listen on. Anything but loopback is open to whoever can reach it.", "unit": "address"})  # fmt: skip
     port: int = option(50_051, "Port to listen on; 0 takes a free one.", low=0, high=65_535, unit="port")
     model: str = attrs.field(default="simulated", validator=_name(1), metadata={"help": "Model that it says it serves. Tokens depend on it.", "unit": "name"})  # fmt: skip
     model_version: str = attrs.field(default="v1", validator=_name(1), metadata={"help": "Version of that model. Tokens do not depend on it.", "unit": "name"})  # fmt: skip
@@ -160,6 +239,7 @@ class ReplicaConfig:
     limits: RpcLimits = attrs.field(factory=RpcLimits, metadata={"help": "What one gRPC peer may cost.", "unit": "limits"})  # fmt: skip
 
     def __attrs_post_init__(self) -> None:
+        MembershipConfig.__attrs_post_init__(self)
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("ReplicaConfig.tls_cert and tls_key: must be given together or not at all")
         if self.tls_ca is not None and self.tls_cert is None:

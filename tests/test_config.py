@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from inferencegw.config import GatewayConfig, ReplicaConfig, split_address
+from inferencegw.config import GatewayConfig, ReplicaConfig, is_address, is_loopback, split_address
 from inferencegw.errors import ConfigError
+from inferencegw.swim.config import PROFILES
 
 
 @pytest.mark.parametrize(
@@ -70,6 +71,58 @@ def test_a_gateway_that_could_not_work_is_refused(options: dict[str, Any], messa
     """By the key, the value and what is allowed."""
     with pytest.raises(ConfigError, match=re.escape(message)):
         GatewayConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "loopback"),
+    [
+        ("127.0.0.1", True, True),
+        ("::1", True, True),
+        ("::ffff:127.0.0.1", True, True),
+        ("fe80::1%eth0", True, False),
+        ("10.0.0.1", True, False),
+        ("localhost", False, False),
+        ("1.2.3", False, False),
+        ("", False, False),
+    ],
+)
+def test_addresses_are_told_from_names_and_loopback_from_the_rest(host: str, address: bool, loopback: bool) -> None:
+    """By the figures alone."""
+    assert (is_address(host), is_loopback(host)) == (address, loopback)
+
+
+@pytest.mark.parametrize(
+    ("options", "gossips"),
+    [({}, False), ({"gossip_port": 0}, True), ({"join": ["a:1"]}, True), ({"gossip_port": 1, "join": ["a:1"]}, True)],
+)
+def test_gossip_is_for_who_asks_for_it(options: dict[str, Any], gossips: bool) -> None:
+    """By a port for it or by somebody to join."""
+    for config in (GatewayConfig(**options), ReplicaConfig(**options)):
+        assert config.gossips is gossips
+        assert config.swim is PROFILES["gateway"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gossip_port": -1}, "gossip_port = -1: must be a number from 0 to 65535"),
+        ({"join": ["a"]}, "address = 'a': must be HOST:PORT"),
+        ({"join": ["a:1", "a:1"]}, "join names 'a:1' twice"),
+        ({"advertise": "a"}, "advertise = 'a': is of no use without gossip_port or join"),
+        ({"keyring_file": "k"}, "keyring_file = 'k': is of no use without gossip_port or join"),
+        ({"gossip_port": 0, "advertise": ""}, "advertise = '': must be a HOST"),
+        ({"gossip_port": 0, "advertise": "a:1"}, "advertise = 'a:1': must be a HOST, without a port"),
+        ({"gossip_port": 0, "advertise": "a" * 65}, "must be a HOST"),
+        ({"id": "x" * 65}, "id = 'xxx"),
+        ({"cluster": "x" * 65}, "cluster = 'xxx"),
+        ({"gossip_profile": "slow"}, "gossip_profile = 'slow': must be one of lan, gateway, fast, seed"),
+    ],
+)
+def test_gossip_that_could_not_work_is_refused(options: dict[str, Any], message: str) -> None:
+    """Alike on both kinds of servers."""
+    for config in (GatewayConfig, ReplicaConfig):
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            config(**options)
 
 
 @pytest.mark.parametrize("config", [GatewayConfig, ReplicaConfig])
