@@ -30,7 +30,7 @@ def flag(config: type[attrs.AttrsInstance], field: str) -> Parameter:
     attribute = attrs.fields_dict(config)[field]
     empty = attribute.default is False or attribute.default in ("", (), None)
     view = Parameter(help=attribute.metadata["help"], negative=(), show_default=not empty)
-    return Parameter.combine(INTEGER, view) if attribute.type is int else view
+    return Parameter.combine(INTEGER, view) if attribute.type in {int, int | None} else view
 
 
 def join_address(host: str, port: int) -> str:
@@ -39,7 +39,7 @@ def join_address(host: str, port: int) -> str:
 
 
 async def serve(run_server: Callable[..., Awaitable[None]], config: GatewayConfig | ReplicaConfig) -> None:
-    """Run a server until it has drained; print the ready line once it accepts calls.
+    """Run a server until it has drained; print the ready line, with all that it serves, once it accepts calls.
 
     Raises:
         CommandError: it cannot listen where it was told to.
@@ -48,18 +48,25 @@ async def serve(run_server: Callable[..., Awaitable[None]], config: GatewayConfi
     ready = False
     try:
         async with trio.open_nursery() as nursery:
-            host, port = await nursery.start(run_server, config)
+            served: dict[str, tuple[str, int]] = await nursery.start(run_server, config)
             ready = True
+            addresses = (f"{name}={join_address(host, port)}" for name, (host, port) in served.items())
             # One write, newline included, whatever the buffering: a script may take what one read() gives it.
-            sys.stdout.write(f"ready grpc={join_address(host, port)}\n")
+            sys.stdout.write(f"ready {' '.join(addresses)}\n")
             sys.stdout.flush()
     except* OSError as errors:
         if ready:
             raise
-        reasons = "; ".join(map(describe, leaves(errors)))
-        where = join_address(config.host, config.port)
+        error = next(leaves(errors))
+        assert isinstance(error, OSError)
+        reason = error.strerror or describe(error)
+        # Membership names its address as the system names files; trio's listeners leave that to us.
+        where, flag = (
+            error.filename or join_address(config.host, config.port),
+            "gossip-port" if error.filename else "port",
+        )
         raise CommandError(
-            f"cannot listen on {where}: {reasons}: choose another --host or --port (0: a free one)"
+            f"cannot listen on {where}: {reason}: choose another --host or --{flag} (0: a free one)"
         ) from errors
     except* UnicodeError as errors:
         # The resolver knows IDNA 2008, the configuration the older one that Python has: it lets a snowman pass.

@@ -31,7 +31,7 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-for _name in ("demo", "run", "replica", "generate"):
+for _name in ("demo", "run", "replica", "generate", "members"):
     app.command(f"inferencegw.cli.{_name}:{_name}", name=_name)
 
 

@@ -12,31 +12,46 @@ from inferencegw.telemetry.log import LogLevel, configure_logging
 DEFAULT: Final = GatewayConfig()
 
 
-def run(
+def run(  # noqa: PLR0913 one parameter for each flag
     *,
+    id: Annotated[str, flag(GatewayConfig, "id")] = DEFAULT.id,  # noqa: A002 the flag's name
     host: Annotated[str, flag(GatewayConfig, "host")] = DEFAULT.host,
     port: Annotated[int, flag(GatewayConfig, "port")] = DEFAULT.port,
     replica: Annotated[tuple[str, ...], flag(GatewayConfig, "replicas")] = DEFAULT.replicas,
+    gossip_port: Annotated[int | None, flag(GatewayConfig, "gossip_port")] = DEFAULT.gossip_port,
+    join: Annotated[tuple[str, ...], flag(GatewayConfig, "join")] = DEFAULT.join,
+    advertise: Annotated[str | None, flag(GatewayConfig, "advertise")] = DEFAULT.advertise,
+    keyring_file: Annotated[str | None, flag(GatewayConfig, "keyring_file")] = DEFAULT.keyring_file,
+    cluster: Annotated[str, flag(GatewayConfig, "cluster")] = DEFAULT.cluster,
+    gossip_profile: Annotated[str, flag(GatewayConfig, "gossip_profile")] = DEFAULT.gossip_profile,
     drain_timeout: Annotated[float, flag(GatewayConfig, "drain_timeout")] = DEFAULT.drain_timeout,
     tls_cert: Annotated[str | None, flag(GatewayConfig, "tls_cert")] = DEFAULT.tls_cert,
     tls_key: Annotated[str | None, flag(GatewayConfig, "tls_key")] = DEFAULT.tls_key,
     tls_ca: Annotated[str | None, flag(GatewayConfig, "tls_ca")] = DEFAULT.tls_ca,
     log_level: Annotated[LogLevel, LOG_LEVEL] = "info",
 ) -> None:
-    """Run the gateway in front of the given replicas.
+    """Run the gateway in front of the replicas that it is given and those that it finds by gossip.
 
-    Prints one line, ``ready grpc=HOST:PORT``, when it accepts calls; logs to standard error. SIGTERM or Ctrl-C drains:
-    it stops accepting, lets running calls finish, and ends. A second one ends it at once.
+    Prints one line, ``ready grpc=HOST:PORT``, and ``gossip=HOST:PORT`` in it if it gossips, when it accepts calls; logs
+    to standard error. SIGTERM or Ctrl-C drains: it stops accepting, lets running calls finish, and ends. A second one
+    ends it at once.
 
-    Example: ``trio-gw run --port 8080 --replica 127.0.0.1:50051 --replica 127.0.0.1:50052``
+    Example: ``trio-gw run --port 8080 --gossip-port 18080 --replica 127.0.0.1:50051``
 
-    Exit status: 0 after a drain; 1 if it cannot listen; 2 if an option cannot be used.
+    Exit status: 0 after a drain; 1 if it cannot listen, or another process has its name; 2 if an option cannot be used.
     """
     configure_logging(log_level)
     config = GatewayConfig(
+        id=id,
         host=host,
         port=port,
         replicas=replica,
+        gossip_port=gossip_port,
+        join=join,
+        advertise=advertise,
+        keyring_file=keyring_file,
+        cluster=cluster,
+        gossip_profile=gossip_profile,
         drain_timeout=drain_timeout,
         tls_cert=tls_cert,
         tls_key=tls_key,

@@ -6,18 +6,21 @@ The rule: nurseries nest longest-lived outermost, so nothing is used after what 
 
     root nursery            dies only with the process
     ├─ signals              SIGTERM, SIGINT -> drain; the second one ends the tree at once
-    └─ upstreams nursery    one replica_session per replica; health
+    ├─ membership.run       one task, one UDP socket; only where gossip is asked for
+    └─ upstreams nursery    one replica_session per replica; the pool follows the gossip; health
        └─ connections       one task per client connection: outlives the calls it delivers
           └─ calls nursery  one run_call per accepted request
              └─ listen      innermost: the first to stop
 
-A drain takes it down from the inside: the listeners close, every connection says GOAWAY, waiting calls are refused,
-running ones have ``drain_timeout``, the connections end with their last stream, and only then the sessions.
+A drain takes it down from the inside: the gossip says so, the listeners close, every connection says GOAWAY, waiting
+calls are refused, running ones have ``drain_timeout``, the connections end with their last stream, then the sessions,
+and only then the gossip, with a goodbye.
 """
 
 import random
 import signal
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Final, NoReturn
@@ -26,13 +29,16 @@ import structlog
 import trio
 
 from inferencegw.config import GatewayConfig
+from inferencegw.gateway.admin import GatewayAdminServicer
 from inferencegw.gateway.dispatcher import Dispatcher
 from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.servicer import GatewayServicer
+from inferencegw.membership import MembershipService
 from inferencegw.rpc import Server
 from inferencegw.rpc.health import HealthServicer, ServingStatus
 from inferencegw.rpc.reflection import reflection_services
 from inferencegw.rpc.tls import client_context, server_context
+from inferencegw.swim.member import MemberRole, Meta
 
 __all__ = ["GOODBYE_TIMEOUT", "run_gateway"]
 
@@ -50,38 +56,55 @@ async def run_gateway(
     *,
     rng: random.Random | None = None,
     handle_signals: bool = True,
-    task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
+    wall_clock: Callable[[], float] = time.time,
+    task_status: trio.TaskStatus[dict[str, tuple[str, int]]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return; reports the address it listens on.
+    """Serve until SIGTERM or SIGINT, then drain and return; reports where it serves what.
+
+    That is the address of ``"grpc"`` and, where it gossips, the one of ``"gossip"`` for others to join.
 
     Args:
         config: see there.
-        rng: decides ties, jitter and request ids; a test passes a seeded one.
+        rng: decides ties, jitter, request ids and whom to gossip to; a test passes a seeded one.
         handle_signals: False where several gateways share a process, which has only one set of handlers.
+        wall_clock: seconds since 1970, for the epoch that tells this process from an earlier one.
         task_status: what ``nursery.start`` passes.
 
     Raises:
         ConfigError: a TLS file cannot be used; nothing was started.
-        ExceptionGroup: with one OSError: the address cannot be listened on.
+        ExceptionGroup: with one OSError: an address cannot be listened on; with one ConfigError or MemberConflict: the
+            gossip cannot be taken part in.
     """
     rng = rng or random.Random()  # noqa: S311 - nothing here is a secret
     # Before anything is started: a certificate that cannot be used is the operator's to mend.
     to_clients, to_replicas = _tls(config)
     health = HealthServicer()
+    pool = ReplicaPool(config, rng, to_replicas)
+    membership: MembershipService | None = None
+    gossip: dict[str, tuple[str, int]] = {}
     async with trio.open_nursery() as root:
+        if config.gossips:
+            load = partial(_calls_in, pool)
+            meta = Meta(role=MemberRole.GATEWAY)
+            membership = MembershipService(config, meta, rng=rng, load=load, wall_clock=wall_clock)
+            gossip["gossip"] = await root.start(membership.run)
         async with trio.open_nursery() as upstreams:
-            pool = ReplicaPool(config, rng, to_replicas)
             for address in config.replicas:
                 upstreams.start_soon(pool.replica_session, address)
+            if membership is not None:
+                upstreams.start_soon(pool.follow, membership.cluster, upstreams)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as calls:
                     dispatcher = Dispatcher(pool, calls, rng, no_replica_grace=config.no_replica_grace)
-                    services = [GatewayServicer(dispatcher, rng).service, health.service]
+                    admin = GatewayAdminServicer(config, dispatcher, pool, membership)
+                    services = [GatewayServicer(dispatcher, rng).service, admin.service, health.service]
                     services += reflection_services(services)
                     server = Server(services, limits=config.limits, ssl_context=to_clients)
                     upstreams.start_soon(_report_health, dispatcher, pool, health)
 
                     def drain() -> None:
+                        if membership is not None:
+                            membership.set_meta(cordoned=True, draining=True)
                         dispatcher.drain()
                         health.drain()
                         server.drain()
@@ -89,12 +112,20 @@ async def run_gateway(
 
                     listen = partial(server.listen, config.host, config.port, connections=connections)
                     address = await calls.start(listen)
+                    if membership is not None:
+                        membership.join(grpc_port=address[1])
                     if handle_signals:
                         await root.start(_handle_signals, drain, root.cancel_scope)
-                    task_status.started(address)
+                    task_status.started({"grpc": address, **gossip})
                 connections.cancel_scope.deadline = trio.current_time() + GOODBYE_TIMEOUT
             upstreams.cancel_scope.cancel()
+        if membership is not None:
+            await membership.leave()
         root.cancel_scope.cancel()
+
+
+def _calls_in(pool: ReplicaPool) -> int:
+    return pool.statistics().in_flight
 
 
 def _tls(config: GatewayConfig) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:

@@ -6,6 +6,9 @@ the reason it was taken, or the reason why none was, so that a refusal can alway
 Why leases over capacity and not the number of leases: a replica with twice the slots should carry twice the calls. Why
 ties go at random and not to the first in the list: several gateways with the same list would otherwise all send their
 first calls to the same replica, and a replica that fails fast would be idle, hence first, for ever.
+
+A suspect (a replica that may not live) is taken only where nobody else can take the attempt: most suspicions are wrong,
+so refusing calls for one would be worse than the attempt that one of them may cost.
 """
 
 import enum
@@ -37,6 +40,10 @@ class Candidate(Protocol):
     def routable(self) -> bool:
         """Whether it is connected and takes new calls; a full replica is routable."""
 
+    @property
+    def suspect(self) -> bool:
+        """Whether it may not live."""
+
 
 C = TypeVar("C", bound=Candidate)
 
@@ -45,6 +52,9 @@ class PickReason(enum.Enum):
     """Why a replica was taken."""
 
     LEAST_CONNECTIONS = "least_connections"
+    """It was the least used."""
+    LAST_RESORT = "last_resort"
+    """It was the least used of the suspects, and nobody else could take the attempt."""
 
 
 class Unpicked(enum.Enum):
@@ -78,6 +88,8 @@ class Picker:
         free = [one for one in routable if one.leases < one.max_capacity and one not in excluded]
         if not free:
             return Unpicked.FULL
-        least = min(one.leases / one.max_capacity for one in free)
-        tied = [one for one in free if one.leases / one.max_capacity == least]
-        return Pick(tied[0] if len(tied) == 1 else self.rng.choice(tied), PickReason.LEAST_CONNECTIONS)
+        sound = [one for one in free if not one.suspect]
+        among, reason = (sound, PickReason.LEAST_CONNECTIONS) if sound else (free, PickReason.LAST_RESORT)
+        least = min(one.leases / one.max_capacity for one in among)
+        tied = [one for one in among if one.leases / one.max_capacity == least]
+        return Pick(tied[0] if len(tied) == 1 else self.rng.choice(tied), reason)

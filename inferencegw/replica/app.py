@@ -6,16 +6,19 @@
     └─ root nursery           ends when the replica has left, or at the second signal
        ├─ signals             SIGTERM/SIGINT: the first drains, the second ends everything at once
        └─ Replica.run
-          └─ connections      one task per connection, outlives the listeners
-             └─ listeners     innermost: first to stop
+          └─ gossip           membership.run, where gossip is asked for: outlives what it tells of
+             └─ connections   one task per connection, outlives the listeners
+                └─ listeners  innermost: first to stop
 
-The rule: leaving is a drain. New generations are refused, running ones finish within ``drain_timeout``, what still runs
-then is handed over (its caller continues it elsewhere), and after that only :data:`GOODBYE_SECONDS` are left for the
-last bytes to be read. A signal changes state and deadlines; the nurseries then end by themselves.
+The rule: leaving is a drain. The gossip says so, new generations are refused, running ones finish within
+``drain_timeout``, what still runs then is handed over (its caller continues it elsewhere), after that only
+:data:`GOODBYE_SECONDS` are left for the last bytes to be read, and last the gossip says goodbye. A signal changes state
+and deadlines; the nurseries then end by themselves.
 """
 
 import functools
 import os
+import random
 import secrets
 import signal
 import ssl
@@ -27,6 +30,7 @@ import structlog
 import trio
 
 from inferencegw.config import ReplicaConfig
+from inferencegw.membership import MembershipService
 from inferencegw.replica.control import ReplicaControl
 from inferencegw.replica.engine import SimulatedEngine
 from inferencegw.replica.faults import FaultPlan
@@ -36,6 +40,7 @@ from inferencegw.rpc import Server
 from inferencegw.rpc.health import HealthServicer, ServingStatus
 from inferencegw.rpc.reflection import reflection_services
 from inferencegw.rpc.tls import server_context
+from inferencegw.swim.member import MemberRole, Meta
 from inferencegw.v1 import replica_pb2
 
 __all__ = ["Replica", "run_replica"]
@@ -60,7 +65,8 @@ class Replica:
     Args:
         config: what it is like.
         crash: what the crash fault does; must not return.
-        wall_clock: seconds since 1970, read once, for the epoch that tells this process from an earlier one.
+        wall_clock: seconds since 1970, for the epoch that tells this process from an earlier one.
+        rng: decides whom to gossip to; a test passes a seeded one.
 
     Raises:
         ConfigError: a fault cannot be read, or a TLS file cannot be used.
@@ -72,24 +78,34 @@ class Replica:
         *,
         crash: Callable[[], NoReturn] = _die,
         wall_clock: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
     ) -> None:
         self._config = config
+        self._epoch = int(wall_clock() * 1000)
+        self._default_id = _default_id(config)
         engine = SimulatedEngine(
             model=config.model, max_capacity=config.max_capacity, speed=speed_of(config), plan=plan_of(config)
         )
+        self._membership: MembershipService | None = None
+        if config.gossips:
+            self._membership = MembershipService(
+                config,
+                Meta(
+                    role=MemberRole.REPLICA,
+                    model=config.model,
+                    model_version=config.model_version,
+                    max_capacity=config.max_capacity,
+                ),
+                rng=rng or random.Random(),  # noqa: S311 - nothing here is a secret
+                load=lambda: engine.slots.active,
+                wall_clock=wall_clock,
+            )
         self._health = HealthServicer()
         self._control = ReplicaControl(engine, self._announce)
         self._announce(draining=False)
-        self.id: Final = config.id or _default_id(config)
-        identity = replica_pb2.GetInfoResponse(
-            replica_id=self.id,
-            model=config.model,
-            model_version=config.model_version,
-            epoch=int(wall_clock() * 1000),
-        )
         services = [
             LLMReplicaServicer(
-                self._control, identity=identity, drain_timeout=config.drain_timeout, crash=crash
+                self._control, identify=self._identify, drain_timeout=config.drain_timeout, crash=crash
             ).service,
             FaultInjectionServicer(self._control).service,
             self._health.service,
@@ -98,20 +114,44 @@ class Replica:
             [*services, *reflection_services(services)], limits=config.limits, ssl_context=_ssl_context(config)
         )
 
-    async def run(self, *, task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until :meth:`drain`; reports the bound address."""
+    @property
+    def id(self) -> str:
+        """Its name. That of one which gossips and was given none may depend on where the others see it."""
+        gossiped = "" if self._membership is None else self._membership.member_id
+        return self._config.id or gossiped or self._default_id
+
+    async def run(self, *, task_status: trio.TaskStatus[dict[str, tuple[str, int]]] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until :meth:`drain`; reports where it serves what.
+
+        That is the address of ``"grpc"`` and, where it gossips, the one of ``"gossip"`` for others to join.
+        """
+        async with trio.open_nursery() as gossip:
+            if self._membership is None:
+                await self._serve({}, task_status)
+            else:
+                await self._serve({"gossip": await gossip.start(self._membership.run)}, task_status)
+                await self._membership.leave()
+        _log.info("replica.left", replica_id=self.id)
+
+    async def _serve(
+        self, gossip: dict[str, tuple[str, int]], task_status: trio.TaskStatus[dict[str, tuple[str, int]]]
+    ) -> None:
         listen = functools.partial(self._server.listen, self._config.host, self._config.port)
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as listeners:
-                task_status.started(await listeners.start(functools.partial(listen, connections=connections)))
+                address = await listeners.start(functools.partial(listen, connections=connections))
+                if self._membership is not None:
+                    self._membership.join(grpc_port=address[1])
+                task_status.started({"grpc": address, **gossip})
             with trio.move_on_at(self._control.engine.slots.handover_at + GOODBYE_SECONDS):
                 await self._control.wait_idle()
             connections.cancel_scope.deadline = trio.current_time() + GOODBYE_SECONDS
-        _log.info("replica.left", replica_id=self.id)
 
     def drain(self) -> None:
         """Begin to leave: :meth:`run` returns when it is done."""
         _log.info("replica.draining", replica_id=self.id, active=self._control.engine.slots.active)
+        if self._membership is not None:
+            self._membership.set_meta(cordoned=True, draining=True)
         self._control.drain(trio.current_time() + self._config.drain_timeout, for_good=True)
         self._health.drain()
         self._server.drain()
@@ -120,16 +160,28 @@ class Replica:
         status = ServingStatus.NOT_SERVING if draining else ServingStatus.SERVING
         self._health.set("", status)
         self._health.set(replica_pb2.DESCRIPTOR.services_by_name["LLMReplica"].full_name, status)
+        if self._membership is not None:
+            self._membership.set_meta(draining=draining)
+
+    def _identify(self) -> replica_pb2.GetInfoResponse:
+        """The fields of GetInfo that say which process this is; to the gossip it is the same one."""
+        return replica_pb2.GetInfoResponse(
+            replica_id=self.id,
+            model=self._config.model,
+            model_version=self._config.model_version,
+            epoch=self._epoch if self._membership is None else self._membership.epoch,
+        )
 
 
 async def run_replica(
-    config: ReplicaConfig, *, task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED
+    config: ReplicaConfig, *, task_status: trio.TaskStatus[dict[str, tuple[str, int]]] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Run one replica as this process: until it has drained after SIGTERM or SIGINT, or at once at a second one.
 
     Raises:
-        ConfigError: as :class:`Replica`; nothing was started.
-        OSError: the address cannot be listened on.
+        ConfigError: as :class:`Replica`, or the gossip cannot be taken part in; nothing was started.
+        OSError: an address cannot be listened on.
+        MemberConflict: another process has its name.
     """
     replica = Replica(config)
     async with trio.open_nursery() as root:

@@ -4,11 +4,9 @@ The rule: everything is decided by the engine; a handler here sleeps until the e
 what it answers. A handler that is cancelled (its caller reset the stream, left, or ran out of time) returns its slot in
 the same scheduler pass: from the cancellation to the release there is no checkpoint.
 
-Who may drain a replica or make it misbehave: a peer on the same machine, and one that has shown a client certificate
-(which a server accepts only where it was given the authority for it).
+Who may drain a replica or make it misbehave: see :mod:`inferencegw.rpc.trust`.
 """
 
-import ipaddress
 from collections.abc import Callable
 from typing import NoReturn, assert_never
 
@@ -21,7 +19,8 @@ from inferencegw.replica.faults import Fault, FaultPlan
 from inferencegw.replica.generation import CloseConnection, Crash, FinishReason, Prompt, ReleaseSlot, Send, Token
 from inferencegw.replica.request import drain_timeout, invalid, prompt_of
 from inferencegw.replica.slots import Refusal, Slot
-from inferencegw.rpc import Peer, ServerCall
+from inferencegw.rpc import ServerCall
+from inferencegw.rpc.trust import require_trusted
 from inferencegw.v1 import replica_grpc, replica_pb2
 
 __all__ = ["FaultInjectionServicer", "LLMReplicaServicer"]
@@ -43,7 +42,7 @@ class LLMReplicaServicer(replica_grpc.LLMReplicaServicer):
 
     Args:
         control: the orders the replica is under, and its engine.
-        identity: the fields of GetInfo that never change: who the replica is.
+        identify: makes the fields of GetInfo that say who the replica is.
         drain_timeout: seconds, where a Drain does not say.
         crash: ends the process at once.
     """
@@ -52,13 +51,13 @@ class LLMReplicaServicer(replica_grpc.LLMReplicaServicer):
         self,
         control: ReplicaControl,
         *,
-        identity: replica_pb2.GetInfoResponse,
+        identify: Callable[[], replica_pb2.GetInfoResponse],
         drain_timeout: float,
         crash: Callable[[], NoReturn],
     ) -> None:
         self._control = control
         self._engine = control.engine
-        self._identity = identity
+        self._identify = identify
         self._drain_timeout = drain_timeout
         self._crash = crash
 
@@ -103,7 +102,7 @@ class LLMReplicaServicer(replica_grpc.LLMReplicaServicer):
             tokens_generated_total=self._engine.tokens_generated_total,
             requests_cancelled_total=self._engine.requests_cancelled_total,
         )
-        info.MergeFrom(self._identity)
+        info.MergeFrom(self._identify())
         return info
 
     async def _admit(self) -> Slot:
@@ -175,23 +174,6 @@ class FaultInjectionServicer(replica_grpc.FaultInjectionServicer):
         await trio.lowlevel.checkpoint()
         require_trusted(call.peer)
         return replica_pb2.GetFaultsResponse(plan=self._control.engine.plan.to_proto())
-
-
-def require_trusted(peer: Peer) -> None:
-    """RpcError PERMISSION_DENIED unless ``peer`` may give orders."""
-    if peer.certificate is None and not is_loopback(peer.address):
-        raise RpcError(StatusCode.PERMISSION_DENIED, "only peers on the same machine may do this")
-
-
-def is_loopback(address: str) -> bool:
-    """Whether ``address`` ("127.0.0.1:4711", "[::1]:4711") is on the same machine."""
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
-        return False  # not an address of the internet family: nothing is known about where it is
-    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
-    return (mapped or ip).is_loopback
 
 
 def _response(token: Token, prompt: Prompt) -> replica_pb2.GenerateResponse:

@@ -16,7 +16,7 @@ from inferencegw.cli._exit import CommandError, describe
 from inferencegw.cli.app import execute
 from inferencegw.errors import ConfigError
 
-COMMANDS = ("run", "replica", "generate", "demo")
+COMMANDS = ("run", "replica", "generate", "members", "demo")
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +78,23 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         (["run", "--replica", "localhost"], "address = 'localhost': must be HOST:PORT with a port from 1 to 65535"),
         (["run", "--drain-timeout", "nan"], "GatewayConfig.drain_timeout = nan: must be .*"),
         (["run", "--log-level", "loud"], 'Invalid value "loud" for --log-level. Choose from: "debug", .*'),
+        (
+            ["run", "--gossip-port", "65536"],
+            "GatewayConfig.gossip_port = 65536: must be a number from 0 to 65535 .port.",
+        ),
+        (["run", "--join", "localhost"], "address = 'localhost': must be HOST:PORT with a port from 1 to 65535"),
+        (
+            ["run", "--port", "0", "--join", "192.0.2.1:18080"],
+            "GatewayConfig.join: 192.0.2.1:18080 is beyond .* and cannot answer 127.0.0.1: .* --advertise HOST .*",
+        ),
+        (["run", "--advertise", "10.0.0.1"], "GatewayConfig.advertise = '10.0.0.1': is of no use without .*"),
+        (["run", "--gossip-port", "0", "--advertise", "a:1"], "GatewayConfig.advertise = 'a:1': must be a HOST, .*"),
+        (
+            ["replica", "--gossip-port", "0", "--keyring-file", "no.keys"],
+            "keyring_file = 'no.keys': cannot be read: No such file or directory",
+        ),
+        (["replica", "--gossip-profile", "slow"], "ReplicaConfig.gossip_profile = 'slow': must be one of lan, .*"),
+        (["replica", "--cluster", "x" * 65], "ReplicaConfig.cluster = 'x{65}': must be 0 to 64 bytes long in UTF-8"),
         (["replica", "--token-delay-ms", "-1"], "ReplicaConfig.token_delay = -0.001: must be .*"),
         (["replica", "--fault", "explode"], "fault 'explode': must be one of .*"),
         (["replica", "--tls-cert", "x.pem"], ".*must be given together or not at all"),
@@ -98,7 +115,9 @@ def test_a_users_mistake_is_one_line_on_standard_error_and_status_2(
 
 INTEGER_FLAGS = (
     ("run", "--port"),
+    ("run", "--gossip-port"),
     ("replica", "--port"),
+    ("replica", "--gossip-port"),
     ("replica", "--max-capacity"),
     ("generate", "--max-tokens"),
     ("generate", "--seed"),

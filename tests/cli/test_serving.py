@@ -54,6 +54,36 @@ def test_an_address_that_is_taken_is_one_line_that_says_which_and_what_to_do(
 
 
 @pytest.mark.parametrize("command", SERVERS)
+async def test_a_server_that_gossips_says_where(command: str) -> None:
+    """With a port for it, or with somebody to join and no port; the line says only what is served."""
+    async with trio.open_nursery() as nursery:
+        arguments = ["--port", "0", "--log-level", "error"]
+        first: Child = await nursery.start(run_child, "n1", [command, *arguments, "--gossip-port", "0"])
+        assert list(first.addresses) == ["grpc", "gossip"]
+        second: Child = await nursery.start(run_child, "n2", [command, *arguments, "--join", first.addresses["gossip"]])
+        assert list(second.addresses) == ["grpc", "gossip"]
+        assert len({*first.addresses.values(), *second.addresses.values()}) == 4
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("command", SERVERS)
+def test_a_gossip_address_that_is_taken_is_told_by_its_own_flag(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which of the two ports it was is what a user has to know."""
+    with socket.socket(type=socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        assert execute([command, "--port", "0", "--gossip-port", str(port), "--log-level", "critical"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        f"trio-gw: error: cannot listen on 127.0.0.1:{port}: Address already in use:"
+        " choose another --host or --gossip-port (0: a free one)\n"
+    )
+
+
+@pytest.mark.parametrize("command", SERVERS)
 def test_a_name_that_only_the_resolver_knows_to_be_none_is_one_line_too(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

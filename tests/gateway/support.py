@@ -228,7 +228,7 @@ async def gateway(*replicas: ScriptedReplica | str, **options: Any) -> AsyncIter
                 for replica in replicas
             ]
             run = partial(run_gateway, config(*addresses, **options), rng=random.Random(0), handle_signals=False)
-            _host, port = await nursery.start(run)
+            _host, port = (await nursery.start(run))["grpc"]
             with grpcio_channel(port) as channel:
                 yield Front(port, channel, nursery, addresses)
             nursery.cancel_scope.cancel()

@@ -67,14 +67,14 @@ class Process:
 async def process(*addresses: str, **options: Any) -> AsyncIterator[Process]:
     """A gateway that handles signals, and a connection to it. The block ends when the gateway has returned."""
 
-    async def run(*, task_status: trio.TaskStatus[tuple[str, int]]) -> None:
+    async def run(*, task_status: trio.TaskStatus[dict[str, tuple[str, int]]]) -> None:
         await run_gateway(config(*addresses, **options), rng=random.Random(0), task_status=task_status)
         gone.set()
 
     gone = trio.Event()
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
-            host, port = await nursery.start(run)
+            host, port = (await nursery.start(run))["grpc"]
             async with open_channel(host, port) as channel:
                 yield Process(port, channel, gone)
                 await gone.wait()
@@ -218,6 +218,7 @@ async def test_reflection_tells_what_there_is() -> None:
         services = set(await trio.to_thread.run_sync(database.get_services))
     assert services == {
         GATEWAY_SERVICE,
+        "inferencegw.v1.GatewayAdmin",
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
@@ -266,7 +267,7 @@ async def test_with_an_authority_both_sides_of_the_gateway_are_mutual_tls(
     address = address_of(await nursery.start(serve_replica))
     run = partial(run_gateway, config(address, **files), handle_signals=False)
     with trio.fail_after(PATIENCE):
-        host, port = await nursery.start(run)
+        host, port = (await nursery.start(run))["grpc"]
         known = client_context(files["tls_ca"], files["tls_cert"], files["tls_key"])
         async with open_channel(host, port, ssl_context=known) as channel:
             assert await Process(port, channel).infer(3) is None

@@ -30,7 +30,7 @@ async def simulated(
     """A gateway before one simulated replica, and a channel of our own to the replica."""
     replica = Replica(ReplicaConfig(port=0, id="sim", **{"token_delay": 0.001, "fault": fault, **options}))
     async with trio.open_nursery() as nursery:
-        host, port = await nursery.start(replica.run)
+        host, port = (await nursery.start(replica.run))["grpc"]
         async with gateway(address_of((host, port)), **gateway_options) as front, open_channel(host, port) as channel:
             yield front, channel
         nursery.cancel_scope.cancel()

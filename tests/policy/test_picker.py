@@ -12,13 +12,14 @@ from inferencegw.policy.picker import Pick, Picker, PickReason, Unpicked
 
 @attrs.frozen
 class Candidate:
-    """A replica by its name, and the four things that a pick asks."""
+    """A replica by its name, and the five things that a pick asks."""
 
     name: str = "r1"
     leases: int = 0
     max_capacity: int = 4
     model: str = "m"
     routable: bool = True
+    suspect: bool = False
 
 
 candidates = st.lists(
@@ -29,6 +30,7 @@ candidates = st.lists(
         max_capacity=st.integers(0, 5),
         model=st.sampled_from(["m", "other"]),
         routable=st.booleans(),
+        suspect=st.booleans(),
     ),
     max_size=8,
 )
@@ -54,10 +56,15 @@ def picked(*among: Candidate, model: str = "m", excluded: tuple[Candidate, ...] 
         ((Candidate("a", model="other"), Candidate("b", leases=4)), Unpicked.FULL),
         ((Candidate("a", model="other"),), Unpicked.NO_REPLICA),
         ((), Unpicked.NO_REPLICA),
+        ((Candidate("a", suspect=True), Candidate("b", leases=3)), "b"),
+        ((Candidate("a", suspect=True), Candidate("b", leases=4)), "a"),
+        ((Candidate("a", suspect=True, leases=2), Candidate("b", suspect=True, leases=1)), "b"),
+        ((Candidate("a", suspect=True, leases=4), Candidate("b", leases=4)), Unpicked.FULL),
+        ((Candidate("a", suspect=True), Candidate("b", routable=False)), "a"),
     ],
 )
 def test_the_pick_is_the_lowest_share_of_slots_in_use(among: tuple[Candidate, ...], expected: object) -> None:
-    """Leases count relative to capacity; what is full, away or serves another model is passed over."""
+    """Leases count relative to capacity; what is full, away or of another model is passed over; suspects come last."""
     assert picked(*among) == expected
 
 
@@ -90,9 +97,11 @@ def test_no_candidate_that_could_take_the_call_is_less_used(
     pick = Picker(rng).pick(among, model=model, excluded=excluded)
     if isinstance(pick, Pick):
         assert pick.replica in able
-        assert pick.reason is PickReason.LEAST_CONNECTIONS
         least = pick.replica
-        assert all(least.leases * one.max_capacity <= one.leases * least.max_capacity for one in able)
+        rivals = [one for one in able if one.suspect == least.suspect]
+        assert all(least.leases * one.max_capacity <= one.leases * least.max_capacity for one in rivals)
+        assert pick.reason is (PickReason.LAST_RESORT if least.suspect else PickReason.LEAST_CONNECTIONS)
+        assert not least.suspect or len(rivals) == len(able)
     else:
         assert not able
         assert pick is (Unpicked.FULL if routable else Unpicked.NO_REPLICA)

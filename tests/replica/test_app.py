@@ -30,8 +30,8 @@ from inferencegw.replica import run_replica
 
 async def main():
     async with trio.open_nursery() as nursery:
-        _host, port = await nursery.start(run_replica, ReplicaConfig(port=0, **json.loads(sys.argv[1])))
-        print(port, flush=True)
+        served = await nursery.start(run_replica, ReplicaConfig(port=0, **json.loads(sys.argv[1])))
+        print(served["grpc"][1], flush=True)
 
 trio.run(main)
 """
@@ -44,7 +44,7 @@ async def running(**options: Any) -> AsyncIterator[tuple[Replica, int]]:
     replica = Replica(a_config(port=0, **options))
     with give_up():
         async with trio.open_nursery() as nursery:
-            _host, port = await nursery.start(replica.run)
+            _host, port = (await nursery.start(replica.run))["grpc"]
             yield replica, port
             nursery.cancel_scope.cancel()
 
@@ -208,7 +208,7 @@ async def test_a_peer_that_says_nothing_has_a_moment_to_leave(mock_clock: MockCl
     """GOODBYE_SECONDS after the last slot has come back, whoever is still connected is cut off."""
     replica = Replica(a_config(port=0))
     async with trio.open_nursery() as nursery:
-        address = await nursery.start(replica.run)
+        address = (await nursery.start(replica.run))["grpc"]
         async with await trio.open_tcp_stream(*address) as silent:
             assert await silent.receive_some()  # the server's preface: the connection has been accepted
             replica.drain()

@@ -11,8 +11,7 @@ from trio.testing import MockClock, memory_stream_pair, memory_stream_pump, wait
 
 from inferencegw.errors import ConnectionLost, RpcError, StatusCode
 from inferencegw.replica import Replica
-from inferencegw.replica.servicer import is_loopback, require_trusted
-from inferencegw.rpc import Channel, Peer, open_channel_over
+from inferencegw.rpc import Channel, open_channel_over
 from inferencegw.v1 import replica_pb2
 from inferencegw.v1.replica_pb2 import (
     ClearFaultsRequest,
@@ -395,28 +394,3 @@ async def test_a_peer_on_another_machine_may_call_but_give_no_orders(
             await order(channel)
         assert caught.value.code == StatusCode.PERMISSION_DENIED
         assert (await read(channel, a_request(2))).tokens == oracle(2)
-
-
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        ("127.0.0.1:1", True),
-        ("127.8.9.10:1", True),
-        ("[::1]:1", True),
-        ("[::ffff:127.0.0.1]:1", True),
-        ("192.0.2.1:1", False),
-        ("[2001:db8::1]:1", False),
-        ("[::ffff:192.0.2.1]:1", False),
-        ("0.0.0.0:1", False),
-        ("localhost:1", False),
-        ("", False),
-    ],
-)
-def test_loopback_is_told_by_the_address_alone(address: str, expected: bool) -> None:
-    """Both families, and the one mapped into the other; a name is nobody's word for it."""
-    assert is_loopback(address) is expected
-
-
-def test_a_peer_with_a_certificate_may_give_orders_from_anywhere() -> None:
-    """A server takes one only where it was given the authority for it."""
-    require_trusted(Peer("192.0.2.1:1", {"subject": ()}))

@@ -1,0 +1,171 @@
+"""``trio-gw members``: the cluster as one gateway's gossip sees it.
+
+The rule: one row for each id, the gateway's own and those of the dead and departed who are not forgotten yet included.
+What is not known is empty in the table and null in JSON; seconds are seconds.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final
+
+import attrs
+import trio
+from cyclopts import Parameter
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from inferencegw.cli.generate import DEFAULT_GATEWAY
+from inferencegw.config import split_address
+from inferencegw.rpc import Method, open_channel
+from inferencegw.v1 import admin_pb2, gossip_pb2
+
+LIST_MEMBERS: Final = Method.of(admin_pb2.DESCRIPTOR.services_by_name["GatewayAdmin"], "ListMembers")
+
+PATIENCE: Final = 5.0
+"""Seconds for an answer. High: a gateway that hangs is noticed late. Low: a busy one seems to be gone."""
+
+WATCH_INTERVAL: Final = 1.0
+"""Seconds between two looks. High: what is shown is old. Low: flicker."""
+
+WIDE: Final = 200
+"""Columns where there is no terminal: nothing is to be cut off in a file or a pipe."""
+
+
+def members(
+    *,
+    gateway: Annotated[str, Parameter(help="HOST:PORT of the gateway.")] = DEFAULT_GATEWAY,
+    watch: Annotated[bool, Parameter(help="Show it again every second, until Ctrl-C.", negative=())] = False,
+    as_json: Annotated[
+        bool, Parameter(name="--json", help="Print a JSON array; with --watch one line for each look.", negative=())
+    ] = False,
+) -> None:
+    """Show who is in the cluster, and who of them lives.
+
+    The columns, and the keys with ``--json``: ``id``, ``role``, ``address`` (for gossip), ``state`` (ALIVE, SUSPECT,
+    DEAD or LEFT), ``incarnation``, ``epoch`` (milliseconds since 1970), ``load`` (running calls), ``since`` (seconds in
+    its state) and ``rtt`` (seconds); ``--json`` adds ``grpc_address``, ``model``, ``model_version``, ``max_capacity``,
+    ``weight``, ``cordoned`` and ``draining``.
+
+    Example: ``trio-gw members --gateway 127.0.0.1:8080 --watch``
+
+    Exit status: 0 if the gateway answered; 1 if it did not, or does not gossip; 2 if an option cannot be used; 130
+    after Ctrl-C.
+    """
+    host, port = split_address(gateway)
+    trio.run(_show, host, port, watch, as_json)
+
+
+async def _show(host: str, port: int, watch: bool, as_json: bool) -> None:  # noqa: FBT001 - trio.run has no keywords
+    if as_json:
+
+        def show(rows: Sequence["Row"]) -> None:
+            print(json_text(rows, one_line=watch), flush=True)
+
+        await _look(host, port, show, watch=watch)
+    elif watch and sys.stdout.isatty():
+        with Live(auto_refresh=False) as live:
+            await _look(host, port, lambda rows: live.update(table_of(rows), refresh=True), watch=True)
+    else:
+        console = Console(width=None if sys.stdout.isatty() else WIDE)
+        await _look(host, port, lambda rows: console.print(table_of(rows)), watch=watch)
+
+
+async def _look(host: str, port: int, show: Callable[[Sequence["Row"]], None], *, watch: bool) -> None:
+    """Ask the gateway, once or again and again."""
+    async with open_channel(host, port) as channel:
+        while True:
+            deadline = trio.current_time() + PATIENCE
+            answer = await channel.unary(LIST_MEMBERS, admin_pb2.ListMembersRequest(), deadline=deadline)
+            show([row_of(member) for member in answer.members])
+            if not watch:
+                return
+            await trio.sleep(WATCH_INTERVAL)
+
+
+@attrs.frozen
+class Row:
+    """One member; the fields are the keys in JSON, in this order."""
+
+    id: str
+    role: str
+    address: str
+    state: str
+    incarnation: int
+    epoch: int
+    load: int | None
+    since: float
+    rtt: float | None
+    grpc_address: str
+    model: str
+    model_version: str
+    max_capacity: int
+    weight: float
+    cordoned: bool
+    draining: bool
+
+
+def row_of(member: admin_pb2.Member) -> Row:
+    """What the gateway said of ``member``."""
+    status, meta = member.status, member.meta
+    return Row(
+        id=member.member_id,
+        role=_name(gossip_pb2.MemberRole, meta.role, "MEMBER_ROLE_").lower(),
+        address=meta.gossip_address,
+        state=_name(gossip_pb2.MemberState, status.state, "MEMBER_STATE_"),
+        incarnation=status.incarnation,
+        epoch=status.epoch,
+        load=member.load.active_requests if member.HasField("load") else None,
+        since=round(member.since, 3),
+        rtt=round(member.rtt, 6) if member.HasField("rtt") else None,
+        grpc_address=meta.grpc_address,
+        model=meta.model,
+        model_version=meta.model_version,
+        max_capacity=meta.max_capacity,
+        weight=meta.weight,
+        cordoned=meta.cordoned,
+        draining=meta.draining,
+    )
+
+
+def json_text(rows: Sequence[Row], *, one_line: bool) -> str:
+    """A JSON array; unless on one line, with each row on its own."""
+    texts = [json.dumps(attrs.asdict(row)) for row in rows]
+    return f"[{', '.join(texts)}]" if one_line else "\n".join(["[", ",\n".join(f"  {text}" for text in texts), "]"])
+
+
+def table_of(rows: Sequence[Row]) -> Table:
+    """The rows for people."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("ID", "ROLE", "ADDRESS", "STATE"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("INCARNATION", "EPOCH", "LOAD", "SINCE", "RTT"):
+        table.add_column(heading, no_wrap=True, justify="right")
+    for row in rows:
+        table.add_row(
+            _plain(row.id),
+            row.role,
+            _plain(row.address),
+            Text(row.state, style=_COLOURS.get(row.state, "")),
+            str(row.incarnation),
+            str(row.epoch),
+            "" if row.load is None else str(row.load),
+            f"{row.since:.1f} s",
+            "" if row.rtt is None else f"{row.rtt * 1000:.1f} ms",
+        )
+    return table
+
+
+_COLOURS: Final = {"ALIVE": "green", "SUSPECT": "yellow", "DEAD": "red", "LEFT": "bright_black"}
+
+
+def _plain(text: str) -> Text:
+    """What somebody on the network has chosen, without anything that a terminal would obey."""
+    return Text(text if text.isprintable() else ascii(text))
+
+
+def _name(enum: Any, number: int, prefix: str) -> str:
+    """The name of a value as people know it; the number itself where a later version has made it up."""
+    return enum.Name(number).removeprefix(prefix) if number in enum.values() else str(number)
