@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from inferencegw.cli._story import Story, Stream, one_line
+from inferencegw.cli.members import STATE_COLOURS
 from inferencegw.errors import StatusCode
 
 __all__ = ["PanelScreen", "PlainScreen", "Screen", "render"]
@@ -29,7 +30,7 @@ TAIL_CHARACTERS: Final = 400
 """How much of a stream's text is laid out; the panel shows the end of it."""
 
 LINES: Final = 2
-"""Lines of text in a panel: eight streams and the header fit 24 lines."""
+"""Lines of text in a panel: eight streams, the members and the news fit 24 lines."""
 
 
 class Screen(Protocol):
@@ -101,25 +102,35 @@ class PanelScreen:
 
 
 def render(story: Story) -> RenderableType:
-    """The whole picture: who is up, and every stream."""
-    header = Text("  ".join(_process(story, name) for name in story.processes) or "starting ...")
-    panels = [_panel(story.streams[number], story.killed) for number in sorted(story.streams)]
+    """The whole picture: who is in the cluster, what was last heard of it, and every stream."""
+    panels = [_panel(story.streams[number]) for number in sorted(story.streams)]
     grid = Table.grid(expand=True)
     for _ in range(COLUMNS):
         grid.add_column(ratio=1)
     for start in range(0, len(panels), COLUMNS):
         grid.add_row(*panels[start : start + COLUMNS])
-    return Group(header, grid)
+    news = Text(story.news, style="bold", no_wrap=True, overflow="ellipsis")
+    return Group(_members(story), news, grid)
 
 
-def _process(story: Story, name: str) -> str:
-    process = story.processes[name]
-    return f"{name} KILLED" if name == story.killed else f"{name} {process.address}"
+def _members(story: Story) -> Table:
+    """A line for each member, as the gateway's gossip has it."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("MEMBER", "STATE", "GRPC", f"GOSSIP, PROFILE {story.profile}"):
+        table.add_column(heading, no_wrap=True, overflow="ellipsis")
+    for member in story.roll.members.values():
+        table.add_row(
+            Text(one_line(member.member_id)),
+            Text(member.state, style=STATE_COLOURS.get(member.state, "")),
+            Text(one_line(member.address)),
+            Text(story.roll.note(member)),
+        )
+    return table
 
 
-def _panel(stream: Stream, killed: str | None) -> Panel:
+def _panel(stream: Stream) -> Panel:
     colour = {None: "cyan" if stream.tokens else "bright_black", StatusCode.OK: "green"}.get(stream.status, "red")
-    where = f" on {stream.replica_id}{' (killed)' if stream.replica_id == killed else ''}" if stream.replica_id else ""
+    where = f" on {stream.replica_id}{' (killed)' if stream.lost else ''}" if stream.replica_id else ""
     text = _Tail(one_line(stream.text[-TAIL_CHARACTERS:]), LINES - bool(stream.message))
     why = Text(one_line(stream.message), style="red", no_wrap=True, overflow="ellipsis")
     return Panel(

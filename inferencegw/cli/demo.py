@@ -1,17 +1,19 @@
-"""``trio-gw demo``: a cluster on this machine, prompts streamed through it, and a replica killed in the middle.
+"""``trio-gw demo``: a cluster that finds itself, prompts streamed through it, a replica killed, and its return.
 
-The rule: everything is real (processes, sockets, the client library), nothing that runs survives the demo, and nothing
-waits for time to pass: a prompt is sent when the one before it has begun, the kill comes when all have been sent and
-every stream is well under way.
-What is told, and which replica dies, :class:`~inferencegw.cli._story.Story` decides.
+The rule: everything is real (processes, sockets, gossip, the client library), nothing that runs survives the demo, and
+nothing waits for time to pass: each step comes when the one before it is seen to have happened. A prompt is sent when
+the one before it has begun; the kill comes when all have been sent and every stream is well under way; the replica is
+started again when the gossip has declared it DEAD, and asked again when the gateway has it back.
+What is told, which replica dies and what counts as a surprise, :class:`~inferencegw.cli._story.Story` decides.
 
 ::
 
     interruptible       Ctrl-C or SIGTERM cancels all below
     └─ processes        one task for each child; they end when the show has
-       └─ show          sends prompts, draws, kills
+       └─ show          draws, looks at the cluster, and plays: sends prompts, kills, starts again
 """
 
+import math
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,10 +25,11 @@ import trio
 from cyclopts import Parameter
 from rich.console import Console
 
-from inferencegw.cli._children import Child, run_child
+from inferencegw.cli._cluster import PROFILE, Cluster
 from inferencegw.cli._exit import EXIT_FAILED, EXIT_OK
+from inferencegw.cli._lookout import look_out
 from inferencegw.cli._screen import PanelScreen, PlainScreen, Screen
-from inferencegw.cli._story import Event, ProcessReady, PromptSent, ReplicaKilled, Story, StreamEnded, TokenArrived
+from inferencegw.cli._story import Event, PromptSent, Story, StreamEnded, TokenArrived
 from inferencegw.client import AsyncClient
 from inferencegw.errors import RpcError, StatusCode
 
@@ -37,18 +40,28 @@ PROMPTS: Final = (
     "Name three uses of a brick.",
     "What did the river say?",
     "Explain gossip to a child.",
-    "How far away is the moon?",
-    "Write a line about rain.",
 )
-ENCORE: Final = ("Who is still there?", "And who answers now?")
-"""Sent after the kill: the gateway goes round the dead replica."""
+INTERLUDE: Final = ("Who is still there?",)
+"""Sent after the kill: the gateway goes round the dead replica, whatever the gossip knows yet."""
+
+ENCORE: Final = ("How far away is the moon?", "Write a line about rain.", "And who answers now?")
+"""Sent after the return, one for each replica: the least busy one is another one each time."""
 
 TOKENS: Final = 44
 """The first stream is half through when the last one is well under way. High: a long show. Low: the kill comes late."""
 
 ENCORE_TOKENS: Final = 20
-PREFILL_TOKENS: Final = 2
-"""Prefill, in times per token: at any pace each replica has two streams when the kill comes."""
+
+SHORTEST_STREAM: Final = 2.0
+"""Seconds that a stream takes at least, by having more tokens where they come fast: all of them are to be open at once.
+High: a long show at any pace. Low: on a busy machine the first stream has ended before the last one has begun."""
+
+MOST_TOKENS: Final = 2000
+"""Of one stream. High: a pace of 0 ms makes a flood. Low: streams at a fast pace are too short for the kill."""
+
+PATIENCE: Final = 20.0
+"""Seconds for each thing that the gossip has to notice. High: a demo that goes wrong takes long to say so. Low: one on
+a busy machine goes wrong."""
 
 REDRAW_INTERVAL: Final = 0.1
 """High: the panels move in jerks. Low: drawing takes the processor from the cluster."""
@@ -61,17 +74,17 @@ def demo(
         float, Parameter(help="The replicas' time per token. High: a slow show. Low: hard to follow.")
     ] = 100.0,
 ) -> int:
-    """Show a cluster at work: a gateway and three replicas on loopback, prompts streaming, one replica killed.
+    """Show a cluster at work: a gateway, and three replicas that it finds by gossip. One is killed, and comes back.
 
-    Takes about ten seconds, needs nothing but this package, and leaves no process running, however it is ended. On a
-    terminal it draws live panels, elsewhere it prints lines.
+    Takes about fifteen seconds, needs nothing but this package, and leaves no process running, however it is ended. On
+    a terminal it draws live panels, elsewhere it prints lines.
 
     Example: ``trio-gw demo --keep``
 
-    Exit status: 0 if a replica was killed and all streams but its own ended OK; 1 if not, or if the cluster did not
-    start; 130 after Ctrl-C, 143 after SIGTERM.
+    Exit status: 0 if a replica was killed, declared DEAD, started again and answered again, and all streams but those
+    it had when it was killed ended OK; 1 if not, or if the cluster did not start; 130 after Ctrl-C, 143 after SIGTERM.
     """
-    story = Story(len(PROMPTS))
+    story = Story(REPLICAS, len(PROMPTS), PROFILE)
     console = Console()
     live = sys.stdout.isatty() and not console.is_dumb_terminal
     with PanelScreen(story, console) if live else PlainScreen() as screen:
@@ -104,64 +117,75 @@ class _Show:
     story: Story
     screen: Screen
     token_delay_ms: float
-    replicas: dict[str, Child] = attrs.field(factory=dict)
+    _told: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
+    _play: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     async def run(self, *, keep: bool) -> int:
+        self.screen.say([self.story.news])
         async with trio.open_nursery() as processes:
-            gateway = await self._start_cluster(processes)
-            await self._play(gateway.addresses["grpc"])
+            cluster = Cluster(processes, self.tell, self.token_delay_ms)
+            async with trio.open_nursery() as watching:
+                watching.start_soon(self._redraw)
+                await cluster.start_gateway()
+                watching.start_soon(look_out, cluster.gateway.addresses["grpc"], self.tell)
+                await cluster.start_replicas(REPLICAS)
+                with self._play:
+                    await self._perform(cluster)
+                watching.cancel_scope.cancel()
             self.screen.conclude(["", *self.story.summary()])
             if keep:
-                self.screen.conclude(["", *self._things_to_try(gateway)])
+                self.screen.conclude(["", *_things_to_try(cluster)])
                 await trio.sleep_forever()
             processes.cancel_scope.cancel()
         return EXIT_FAILED if self.story.surprises() else EXIT_OK
 
     def tell(self, event: Event) -> None:
-        """Pass on what has happened, and do what the story asks for next."""
+        """Pass on what has happened."""
         self.screen.say(self.story.handle(event))
-        victim = self.story.next_victim()
-        if victim is not None:
-            self.replicas[victim].kill()
-            self.tell(ReplicaKilled(victim, self.replicas[victim].pid))
+        self._told.unpark_all()
 
-    async def _start_cluster(self, processes: trio.Nursery) -> Child:
-        """Three replicas side by side, then the gateway in front of them, which is returned."""
-        prefill_ms = PREFILL_TOKENS * self.token_delay_ms
-        pace = ["--token-delay-ms", f"{self.token_delay_ms:g}", "--prefill-ms", f"{prefill_ms:g}"]
+    async def _until(self, holds: Callable[[], object]) -> None:
+        """Return once ``holds``; it is asked again after everything that is told."""
+        await trio.lowlevel.checkpoint()
+        while not holds():
+            await self._told.park()
 
-        async def start(name: str, arguments: list[str]) -> Child:
-            child: Child = await processes.start(run_child, name, [*arguments, "--port", "0"])
-            self.tell(ProcessReady(name, child.pid, child.addresses["grpc"]))
-            return child
+    async def _until_noticed(self, holds: Callable[[], object]) -> None:
+        """The same, for what the gossip has to notice: the play is over where it takes too long."""
+        self._play.deadline = trio.current_time() + PATIENCE
+        await self._until(holds)
+        self._play.deadline = math.inf
 
-        async def start_replica(name: str) -> None:
-            self.replicas[name] = await start(name, ["replica", "--id", name, *pace])
+    # -- the play ---------------------------------------------------------------------------------------------------
 
-        async with trio.open_nursery() as starting:
-            for name in REPLICAS:
-                starting.start_soon(start_replica, name)
-        addresses = (child.addresses["grpc"] for child in self.replicas.values())
-        return await start("gateway", ["run", *(part for address in addresses for part in ("--replica", address))])
+    async def _perform(self, cluster: Cluster) -> None:
+        """Found, asked, killed, declared DEAD, started again, found again, asked again."""
+        await self._until_noticed(lambda: self.story.are_all_found)
+        async with AsyncClient(cluster.gateway.addresses["grpc"]) as client, trio.open_nursery() as streams:
+            send = partial(self._send, streams, client)
+            await send(PROMPTS, self._at_least(TOKENS))
+            await self._until(lambda: self.story.victim or self.story.is_quiet)
+            victim = self.story.victim
+            if victim is not None:
+                await cluster.kill(victim)
+                await send(INTERLUDE, self._at_least(ENCORE_TOKENS))
+                await self._until_noticed(lambda: self.story.roll.is_declared_dead)
+                await cluster.restart(victim)
+                await self._until_noticed(lambda: self.story.roll.is_back)
+                await self._until(lambda: self.story.is_quiet)
+                await send(ENCORE, self._at_least(ENCORE_TOKENS))
 
-    async def _play(self, gateway: str) -> None:
-        """Both acts: the prompts during which a replica dies, and those after."""
-        async with AsyncClient(gateway) as client, trio.open_nursery() as drawing:
-            drawing.start_soon(self._redraw)
-            await self._act(client, PROMPTS, TOKENS)
-            if self.story.killed is not None:
-                # A killed process keeps its sockets until the kernel comes round to it.
-                await self.replicas[self.story.killed].process.wait()
-            await self._act(client, ENCORE, ENCORE_TOKENS)
-            drawing.cancel_scope.cancel()
+    def _at_least(self, tokens: int) -> int:
+        """So many, or as many as it takes for a stream not to be over before the others have begun."""
+        return max(tokens, min(MOST_TOKENS, int(SHORTEST_STREAM * 1000 / max(1.0, self.token_delay_ms))))
 
-    async def _act(self, client: AsyncClient, prompts: Sequence[str], tokens: int) -> None:
-        """Send the prompts one by one, so that the least busy replica is another one each time; see them all end."""
-        async with trio.open_nursery() as streams:
-            for number, prompt in enumerate(prompts, len(self.story.streams) + 1):
-                begun = trio.Event()
-                streams.start_soon(self._stream, client, number, prompt, tokens, begun)
-                await begun.wait()
+    async def _send(self, streams: trio.Nursery, client: AsyncClient, prompts: Sequence[str], tokens: int) -> None:
+        """Send the prompts, each when the one before it has begun, so that the least busy replica is another one."""
+        await trio.lowlevel.checkpoint()
+        for number, prompt in enumerate(prompts, len(self.story.streams) + 1):
+            begun = trio.Event()
+            streams.start_soon(self._stream, client, number, prompt, tokens, begun)
+            await begun.wait()
 
     async def _stream(  # noqa: ASYNC910 - entering a generation sends its request
         self, client: AsyncClient, number: int, prompt: str, tokens: int, begun: trio.Event
@@ -186,14 +210,17 @@ class _Show:
             self.screen.draw()
             await trio.sleep(REDRAW_INTERVAL)
 
-    def _things_to_try(self, gateway: Child) -> list[str]:
-        command = sys.argv[0] if sys.argv[0].endswith("trio-gw") else f"{sys.executable} -m inferencegw"
-        address = gateway.addresses["grpc"]
-        alive = next(child for name, child in self.replicas.items() if name != self.story.killed)
-        return [
-            f"The cluster stays up. Gateway: {address} (pid {gateway.pid}). Try, in another terminal:",
-            f'  {command} generate --gateway {address} "Why is the sky blue?"',
-            f'  {command} generate --gateway {address} --json --max-tokens 5 "Hello"',
-            f"  kill -9 {alive.pid}   # replica {alive.name} at {alive.addresses['grpc']}",
-            "Ctrl-C ends all of it.",
-        ]
+
+def _things_to_try(cluster: Cluster) -> list[str]:
+    command = sys.argv[0] if sys.argv[0].endswith("trio-gw") else f"{sys.executable} -m inferencegw"
+    gateway, replica = cluster.gateway, cluster.children[REPLICAS[0]]
+    address, gossip = gateway.addresses["grpc"], gateway.addresses["gossip"]
+    return [
+        f"The cluster stays up. Gateway: {address} (pid {gateway.pid}). Try, in another terminal:",
+        f"  {command} members --gateway {address} --watch",
+        f'  {command} generate --gateway {address} "Why is the sky blue?"',
+        f'  {command} generate --gateway {address} --json --max-tokens 5 "Hello"',
+        f"  kill -9 {replica.pid}   # replica {replica.name} at {replica.addresses['grpc']}",
+        f"  {command} replica --id r4 --port 0 --join {gossip} --gossip-profile {PROFILE}",
+        "Ctrl-C ends all of it.",
+    ]

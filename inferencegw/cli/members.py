@@ -33,6 +33,8 @@ WATCH_INTERVAL: Final = 1.0
 WIDE: Final = 200
 """Columns where there is no terminal: nothing is to be cut off in a file or a pipe."""
 
+STATE_COLOURS: Final = {"ALIVE": "green", "SUSPECT": "yellow", "DEAD": "red", "LEFT": "bright_black"}
+
 
 def members(
     *,
@@ -148,7 +150,7 @@ def table_of(rows: Sequence[Row]) -> Table:
             _plain(row.id),
             row.role,
             _plain(row.address),
-            Text(row.state, style=_COLOURS.get(row.state, "")),
+            Text(row.state, style=STATE_COLOURS.get(row.state, "")),
             str(row.incarnation),
             str(row.epoch),
             "" if row.load is None else str(row.load),
@@ -156,9 +158,6 @@ def table_of(rows: Sequence[Row]) -> Table:
             "" if row.rtt is None else f"{row.rtt * 1000:.1f} ms",
         )
     return table
-
-
-_COLOURS: Final = {"ALIVE": "green", "SUSPECT": "yellow", "DEAD": "red", "LEFT": "bright_black"}
 
 
 def _plain(text: str) -> Text:

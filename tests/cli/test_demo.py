@@ -14,7 +14,7 @@ from inferencegw.cli import demo as demo_module
 from inferencegw.cli.app import execute
 
 FAST = ("--token-delay-ms", "20")
-SUMMARY = ("streams: 8, 6 OK, 2 failed", "tokens: ", "served by: ")
+SUMMARY = ("streams: 8, 6 OK, 2 failed", "tokens: ", "served by: ", "gossip (profile fast): ")
 
 
 class Demo:
@@ -61,10 +61,10 @@ class Demo:
         return line.decode()
 
 
-def pids_in(lines: list[str]) -> dict[str, int]:
-    """The children that have been reported ready."""
+def pids_in(lines: list[str]) -> list[tuple[str, int]]:
+    """The children that have been reported ready, in order; one that was started again is there twice."""
     found = (re.search(r" (\S+) is ready on \S+ \(pid (\d+)\)", line) for line in lines)
-    return {match[1]: int(match[2]) for match in found if match}
+    return [(match[1], int(match[2])) for match in found if match]
 
 
 def is_gone(pid: int) -> bool:
@@ -77,22 +77,31 @@ def is_gone(pid: int) -> bool:
 
 
 async def test_without_a_terminal_the_demo_prints_lines_and_ends_by_itself_with_status_0() -> None:
-    """Four processes, a kill, an honest error for each stream of the killed replica, a summary, and nobody left."""
+    """Found, killed, DEAD, back; an honest error for each stream of the killed replica, a summary, nobody left."""
     command = [sys.executable, "-m", "inferencegw", "demo", *FAST]
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         result = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
-    lines = result.stdout.decode().splitlines()
+    text = result.stdout.decode()
+    lines = text.splitlines()
     assert (result.returncode, result.stderr) == (0, b"")
     pids = pids_in(lines)
-    assert sorted(pids) == ["gateway", "r1", "r2", "r3"]
-    assert all(map(is_gone, pids.values()))
-    [(pid, killed)] = re.findall(r"kill -9 (\d+): replica (r\d) is gone", result.stdout.decode())
-    assert pids[killed] == int(pid)
-    failures = re.findall(r"UNAVAILABLE after (\d+) tokens \(the gateway says (\d+) delivered\)", "\n".join(lines))
+    assert all(is_gone(pid) for _, pid in pids)
+    [(pid, killed)] = re.findall(r"kill -9 (\d+): replica (r\d) is gone", text)
+    assert (killed, int(pid)) in pids
+    assert sorted(name for name, _ in pids) == sorted(["gateway", "r1", "r2", "r3", killed])
+    assert sorted(re.findall(r"gossip: (r\d) is found, ALIVE on ", text)) == ["r1", "r2", "r3"]
+    story = (
+        rf"gossip: {killed} is DEAD, [\d.]+ s after kill -9",
+        rf"{killed} is started again, under its name and on another port",
+        rf"gossip: {killed} is ALIVE again [\d.]+ s after its start, its epoch [\d.]+ s later",
+        rf"prompt \d <- {killed}: ",
+    )
+    assert re.search(".*".join(story), text, re.DOTALL)
+    failures = re.findall(r"UNAVAILABLE after (\d+) tokens \(the gateway says (\d+) delivered\)", text)
     assert len(failures) == 2
     assert all(got == said for got, said in failures)
     assert "streams: 8, 6 OK, 2 failed" in lines
-    assert re.search(rf"{killed} 2 \(killed\)", lines[-1])
+    assert re.search(rf"served by: .*{killed} 2 \(killed\) and 1 \(back\)", lines[-3])
     assert not any("\x1b" in line for line in lines)
 
 
@@ -112,7 +121,7 @@ async def test_on_a_terminal_the_demo_draws_panels_and_gives_the_terminal_back()
 
     command = [sys.executable, "-m", "inferencegw", "demo", *FAST]
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read)
             await trio.run_process(command, stdin=slave, stdout=slave, stderr=slave, env=environment)
@@ -128,29 +137,29 @@ def press_ctrl_c(process: trio.Process) -> None:
     os.killpg(process.pid, signal.SIGINT)
 
 
-@pytest.mark.parametrize("moment", [" is ready on ", "prompt 6: "])
+@pytest.mark.parametrize("moment", [" is ready on ", "r3 is found", "kill -9", "is started again", "prompt 8: "])
 async def test_ctrl_c_ends_a_demo_and_all_its_processes_without_a_word(moment: str) -> None:
     """At whichever moment: no traceback, no orphan, the status a shell expects."""
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             demo = await Demo.start(nursery, *FAST)
             lines = await demo.read_until(moment)
             press_ctrl_c(demo.process)
             lines += await demo.read_to_the_end()
             assert await demo.process.wait() == 130
-    assert all(map(is_gone, pids_in(lines).values()))
+    assert all(is_gone(pid) for _, pid in pids_in(lines))
     assert not any("Traceback" in line for line in lines)
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for processes that are not its children with pidfds")
 async def test_a_demo_that_is_killed_leaves_no_process_behind() -> None:
     """SIGKILL runs no handler: what ends the children is that the pipe to each of them closes."""
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             demo = await Demo.start(nursery, *FAST)
             pids = pids_in(await demo.read_until("prompt 1 <-"))
             assert len(pids) == 4
-            children = [os.pidfd_open(pid) for pid in pids.values()]
+            children = [os.pidfd_open(pid) for _, pid in pids]
             demo.process.kill()
             with trio.fail_after(5):
                 async with trio.open_nursery() as waiting:
@@ -162,7 +171,7 @@ async def test_a_demo_that_is_killed_leaves_no_process_behind() -> None:
 
 async def test_a_demo_whose_reader_leaves_ends_with_all_its_processes() -> None:
     """``trio-gw demo | head -1``: no traceback, the status of SIGPIPE."""
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             demo = await Demo.start(nursery, *FAST)
             await demo.read_until(" is ready on ")
@@ -171,14 +180,18 @@ async def test_a_demo_whose_reader_leaves_ends_with_all_its_processes() -> None:
 
 
 async def test_a_demo_that_is_kept_says_what_to_try_and_it_works() -> None:
-    """The printed command, pasted into another terminal, generates through what stayed up; SIGTERM ends all of it."""
-    with trio.fail_after(30):
+    """The printed commands, pasted into another terminal, work on what stayed up; SIGTERM ends all of it."""
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             demo = await Demo.start(nursery, *FAST, "--keep")
             lines = await demo.read_until("Ctrl-C ends all of it.")
             [command, *_] = [line.strip() for line in lines if " generate --gateway " in line]
             result = await trio.run_process(command, shell=True, capture_stdout=True)
             assert len(result.stdout.split()) == 64
+            [command] = [line.strip().removesuffix(" --watch") for line in lines if " members --gateway " in line]
+            result = await trio.run_process(command, shell=True, capture_stdout=True)
+            states = [line.split()[::3][:2] for line in result.stdout.decode().splitlines()]
+            assert states == [["ID", "STATE"], *([name, "ALIVE"] for name in ("gateway", "r1", "r2", "r3"))]
             demo.process.terminate()
             assert await demo.process.wait() == 143
 
@@ -193,3 +206,12 @@ def test_a_cluster_that_does_not_start_is_one_line_with_the_reason(
     assert error.startswith(f"trio-gw: error: {'r' * 65} ended with status 2 before it was ready: ")
     assert error.endswith("must be 0 to 64 bytes long in UTF-8\n")
     assert error.count("\n") == 1
+
+
+def test_a_gossip_that_notices_nothing_in_time_is_said_and_the_status_is_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The show ends with the first thing that does not come; the children are gone."""
+    monkeypatch.setattr(demo_module, "PATIENCE", 0.0)
+    assert execute(["demo"]) == 1
+    assert capsys.readouterr().out.splitlines()[-1].startswith("unexpected: the gateway is not connected to ")

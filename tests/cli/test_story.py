@@ -1,29 +1,38 @@
 """The demo's story, told without a process or a terminal."""
 
 import io
+from typing import Final
 
 import pytest
 from rich.console import Console
 
+from inferencegw.cli._rollcall import MembersSeen, ReplicaKilled, ReplicaRestarted
 from inferencegw.cli._screen import render
 from inferencegw.cli._story import (
     KILL_AT_TOKENS,
     TOKENS_PER_LINE,
     Event,
-    ProcessReady,
     PromptSent,
-    ReplicaKilled,
     Story,
     StreamEnded,
     TokenArrived,
 )
 from inferencegw.errors import StatusCode
+from tests.cli.rolls import a_look, a_member
+
+REPLICAS: Final = ("r1", "r2", "r3")
+
+FOUND: Final = a_look()
+KILLED: Final = ReplicaKilled("r2", 4711, at=10.0)
+DEAD: Final = a_look(a_member("r2", "DEAD", since=11.5))
+RESTARTED: Final = ReplicaRestarted("r2", at=11.75)
+BACK: Final = a_look(a_member("r2", epoch=4000, since=12.5))
 
 
 def told(*events: Event) -> Story:
-    """A story that has heard ``events``, with every prompt of its first act among them."""
-    story = Story(sum(isinstance(event, PromptSent) for event in events))
-    for event in events:
+    """A story that has found its replicas and heard ``events``, with every prompt of its first act among them."""
+    story = Story(REPLICAS, sum(isinstance(event, PromptSent) for event in events), "fast")
+    for event in (FOUND, *events):
         story.handle(event)
     return story
 
@@ -42,19 +51,19 @@ def three_streams(count: int) -> list[Event]:
 def test_nobody_is_killed_before_every_open_stream_is_well_under_way() -> None:
     """One stream that lags behind is enough to wait."""
     events = three_streams(KILL_AT_TOKENS)
-    assert told(*events[:-1]).next_victim() is None
+    assert told(*events[:-1]).victim is None
 
 
 def test_nobody_is_killed_before_every_prompt_of_the_first_act_was_sent() -> None:
     """However fast the tokens come: a prompt sent after the kill could meet the dead replica, and fail."""
-    story = Story(3)
+    story = Story(REPLICAS, 3, "fast")
     for event in (PromptSent(1, "a"), *tokens(1, "r1", 20), PromptSent(2, "b"), *tokens(2, "r2", 20)):
         story.handle(event)
-        assert story.next_victim() is None
+        assert story.victim is None
     for event in (PromptSent(3, "c"), *tokens(3, "r2", KILL_AT_TOKENS)):
-        assert story.next_victim() is None
+        assert story.victim is None
         story.handle(event)
-    assert story.next_victim() == "r2"
+    assert story.victim == "r2"
 
 
 def test_nobody_is_killed_in_the_encore() -> None:
@@ -62,7 +71,7 @@ def test_nobody_is_killed_in_the_encore() -> None:
     story = told(PromptSent(1, "a"), *tokens(1, "r1", 4), StreamEnded(1, StatusCode.OK, delivered=4))
     for event in (PromptSent(2, "b"), *tokens(2, "r1", 20)):
         story.handle(event)
-        assert story.next_victim() is None
+        assert story.victim is None
 
 
 def test_a_demo_in_which_nobody_was_killed_is_no_good_demo() -> None:
@@ -74,21 +83,21 @@ def test_a_demo_in_which_nobody_was_killed_is_no_good_demo() -> None:
 def test_the_replica_with_most_streams_is_killed_once() -> None:
     """Its streams are what is to be seen failing; after the kill nobody else is asked for."""
     story = told(*three_streams(KILL_AT_TOKENS))
-    assert story.next_victim() == "r2"
-    story.handle(ReplicaKilled("r2", 4711))
-    assert story.next_victim() is None
+    assert story.victim == "r2"
+    story.handle(KILLED)
+    assert story.victim is None
 
 
 def test_among_equally_busy_replicas_the_first_by_name_is_killed() -> None:
     """The same events always give the same story."""
     story = told(PromptSent(1, "a"), PromptSent(2, "b"), *tokens(1, "r3", 20), *tokens(2, "r2", 20))
-    assert story.next_victim() == "r2"
+    assert story.victim == "r2"
 
 
 def test_nobody_is_killed_when_no_stream_is_open() -> None:
     """A kill that nobody notices shows nothing."""
-    assert told().next_victim() is None
-    assert told(PromptSent(1, "a"), *tokens(1, "r1", 20), StreamEnded(1, StatusCode.OK)).next_victim() is None
+    assert told().victim is None
+    assert told(PromptSent(1, "a"), *tokens(1, "r1", 20), StreamEnded(1, StatusCode.OK)).victim is None
 
 
 def test_the_plain_lines_hold_every_token_exactly_once() -> None:
@@ -101,37 +110,94 @@ def test_the_plain_lines_hold_every_token_exactly_once() -> None:
     assert lines[-1] == "prompt 1 ended OK after 27 tokens"
 
 
-def test_a_good_demo_has_no_surprises() -> None:
-    """The killed replica's streams failed and say how far they got; the others ended OK."""
-    story = told(
+def the_kill() -> list[Event]:
+    """Three streams of which two are lost, with all that is said of them."""
+    return [
         *three_streams(12),
-        ReplicaKilled("r2", 4711),
+        KILLED,
         StreamEnded(1, StatusCode.UNAVAILABLE, "connection lost", delivered=12),
         StreamEnded(3, StatusCode.UNAVAILABLE, "connection lost", delivered=12),
         *tokens(2, "r1", 4),
         StreamEnded(2, StatusCode.OK, delivered=16),
-    )
+    ]
+
+
+def encore(replica: str) -> list[Event]:
+    """One more prompt."""
+    return [PromptSent(4, "d"), *tokens(4, replica, 5), StreamEnded(4, StatusCode.OK, delivered=5)]
+
+
+def test_a_good_demo_has_no_surprises() -> None:
+    """The killed replica's streams failed and say how far they got; it died, came back and answered again."""
+    story = told(*the_kill(), DEAD, RESTARTED, BACK, *encore("r2"))
     assert story.surprises() == []
     assert story.summary() == [
-        "streams: 3, 1 OK, 2 failed",
+        "streams: 4, 2 OK, 2 failed",
         "  prompt 1: UNAVAILABLE after 12 tokens (the gateway says 12 delivered)",
         "  prompt 3: UNAVAILABLE after 12 tokens (the gateway says 12 delivered)",
-        "tokens: 40",
-        "served by: r1 1, r2 2 (killed)",
+        "tokens: 45",
+        "served by: r1 1, r2 2 (killed) and 1 (back)",
+        "gossip (profile fast): r2 DEAD 1.50 s after kill -9",
+        "gossip (profile fast): r2 ALIVE again 0.75 s after its start",
     ]
+
+
+@pytest.mark.parametrize(
+    ("events", "surprise"),
+    [
+        ([], "r2 was killed, and the gossip has not declared it DEAD"),
+        ([DEAD, RESTARTED], "r2 was started again, and the gateway is not connected to it as a living member"),
+        ([DEAD, RESTARTED, BACK, *encore("r3")], "r2 is back, and has answered nothing since"),
+        (
+            [DEAD, RESTARTED, BACK, *encore("r2"), a_look(a_member("r2", epoch=4000), a_member("r3", "DEAD"))],
+            "r3 was declared DEAD, and nobody had ended it",
+        ),
+    ],
+)
+def test_whatever_of_the_membership_was_to_be_seen_and_was_not_is_said(events: list[Event], surprise: str) -> None:
+    """The first thing that is missing: without it there could be nothing after it."""
+    assert told(*the_kill(), *events).surprises() == [surprise]
+
+
+def test_replicas_that_are_not_found_are_named() -> None:
+    """By the gossip, or by the connection that follows from it."""
+    story = Story(REPLICAS, 1, "fast")
+    assert not story.are_all_found
+    story.handle(MembersSeen([a_member("r1"), a_member("r3", connected=False)]))
+    assert not story.are_all_found
+    assert story.surprises() == ["the gateway is not connected to r2, r3 as a living member"]
+    story.handle(FOUND)
+    assert story.are_all_found
+
+
+def test_a_stream_that_fails_on_the_replica_that_came_back_is_a_surprise() -> None:
+    """Only those that it had when it was killed may."""
+    failed = [PromptSent(4, "d"), *tokens(4, "r2", 5), StreamEnded(4, StatusCode.INTERNAL, "oops", delivered=5)]
+    story = told(*the_kill(), DEAD, RESTARTED, BACK, *failed)
+    assert story.surprises() == ["prompt 4 failed though its replica was not killed: oops"]
+
+
+def test_the_news_is_the_last_line_that_is_not_about_a_prompt() -> None:
+    """The panels show the prompts themselves."""
+    story = told(*the_kill())
+    assert story.news == "kill -9 4711: replica r2 is gone, in the middle of its streams"
+    story.handle(DEAD)
+    story.handle(PromptSent(4, "d"))
+    story.handle(DEAD)
+    assert story.news == "gossip: r2 is DEAD, 1.50 s after kill -9"
 
 
 @pytest.mark.parametrize(
     ("ending", "surprise"),
     [
-        ([], "prompt 1 has no final status"),
-        ([StreamEnded(1, StatusCode.INTERNAL, "oops", 12)], "prompt 1 failed though its replica was not killed: oops"),
-        ([StreamEnded(1, StatusCode.OK, "", 11)], "prompt 1 got 12 tokens, the gateway says 11"),
+        ([], "prompt 4 has no final status"),
+        ([StreamEnded(4, StatusCode.INTERNAL, "oops", 12)], "prompt 4 failed though its replica was not killed: oops"),
+        ([StreamEnded(4, StatusCode.OK, "", 11)], "prompt 4 got 12 tokens, the gateway says 11"),
     ],
 )
 def test_what_should_not_happen_today_is_said(ending: list[Event], surprise: str) -> None:
     """A demo that goes wrong says so in its summary (and in its exit status)."""
-    story = told(PromptSent(1, "a"), *tokens(1, "r1", 12), ReplicaKilled("r2", 4711), *ending)
+    story = told(*the_kill(), DEAD, RESTARTED, BACK, PromptSent(4, "d"), *tokens(4, "r2", 12), *ending)
     assert story.surprises() == [surprise]
     assert story.summary()[-1] == f"unexpected: {surprise}"
 
@@ -153,20 +219,36 @@ def picture(story: Story) -> str:
 
 
 def test_the_panels_show_every_stream_with_its_replica_and_count() -> None:
-    """Eight streams and the processes fit a terminal of 80 x 24."""
-    ready: list[Event] = [ProcessReady(name, 4711, "127.0.0.1:40000") for name in ("r1", "r2", "r3", "gateway")]
+    """Eight streams, the members and the news fit a terminal of 80 x 24."""
     sent: list[Event] = [PromptSent(number, f"What is {number} [and why]?") for number in range(1, 9)]
     spoken = [event for number in range(1, 9) for event in tokens(number, f"r{number % 3 + 1}", 40)]
-    killed: list[Event] = [
-        ReplicaKilled("r1", 4711),
-        StreamEnded(3, StatusCode.UNAVAILABLE, "connection lost", delivered=40),
-    ]
-    shown = picture(told(*ready, *sent, *spoken, *killed))
-    assert len(shown.splitlines()) <= 24
+    noticed = a_look(a_member("g0"), a_member("r2", "DEAD", since=11.5))
+    lost = StreamEnded(4, StatusCode.UNAVAILABLE, "connection lost", delivered=40)
+    shown = picture(told(*sent, *spoken, KILLED, lost, noticed))
+    assert len(shown.splitlines()) <= 23  # and the cursor below
     assert all(f"{number}: What is {number} [and why]?" in shown for number in range(1, 9))
-    assert shown.count("streaming on r2, 40 tokens") == 3
-    assert "UNAVAILABLE on r1 (killed)" in shown
+    assert shown.count("streaming on r3, 40 tokens") == 3
+    assert "UNAVAILABLE on r2 (killed)" in shown
     assert "connection lost" in shown
-    assert "r1 KILLED" in shown
     assert "word39" in shown
     assert "word5 " not in shown
+
+
+def test_the_panels_show_every_member_with_its_state() -> None:
+    """In capitals, with what became of the one that was killed, and the news below."""
+    noticed = a_look(a_member("g0"), a_member("r2", "DEAD", since=11.5))
+    header, *members, news = picture(told(*three_streams(8), KILLED, noticed)).splitlines()[:6]
+    assert header.split() == ["MEMBER", "STATE", "GRPC", "GOSSIP,", "PROFILE", "fast"]
+    assert [line.split(maxsplit=3) for line in members] == [
+        ["r1", "ALIVE", "127.0.0.1:40001"],
+        ["r2", "DEAD", "127.0.0.1:40002", "DEAD 1.50 s after kill -9"],
+        ["r3", "ALIVE", "127.0.0.1:40003"],
+        ["g0", "ALIVE", "127.0.0.1:40000"],
+    ]
+    assert news.strip() == "gossip: r2 is DEAD, 1.50 s after kill -9"
+
+
+def test_before_anything_is_known_the_panels_say_that_it_starts() -> None:
+    """And not that nobody is there."""
+    _, news = picture(Story(REPLICAS, 1, "fast")).splitlines()
+    assert news.strip() == "starting; the gossip's profile is fast, for loopback"
