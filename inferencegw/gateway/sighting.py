@@ -17,9 +17,12 @@ LEFT       it has gone, or is another process now      to an end  no
 
 import enum
 from collections.abc import Mapping
+from functools import lru_cache
 
 import attrs
 
+from inferencegw.config import split_address
+from inferencegw.errors import ConfigError
 from inferencegw.membership import ClusterView, Member
 from inferencegw.swim.member import MemberState
 
@@ -38,7 +41,7 @@ class Standing(enum.Enum):
 
 @attrs.frozen
 class Target:
-    """One replica process, and where it is to be connected to."""
+    """One replica process, and where it is to be connected to: ``address``, empty where there is no such place."""
 
     replica_id: str
     epoch: int
@@ -63,7 +66,7 @@ def sightings(view: ClusterView) -> dict[str, Sighting]:
     """The replicas in ``view``, by id, those included that are remembered only."""
     return {
         member.member_id: Sighting(
-            Target(member.member_id, member.epoch, member.grpc_address), member.meta.model, _standing(member)
+            Target(member.member_id, member.epoch, _usable(member.grpc_address)), member.meta.model, _standing(member)
         )
         for member in view.replicas
     }
@@ -79,6 +82,16 @@ def standing_of(replica_id: str, epoch: int, seen: Mapping[str, Sighting]) -> St
     if sighting is None or sighting.target.epoch < epoch:
         return Standing.ALIVE
     return Standing.LEFT if sighting.target.epoch > epoch else sighting.standing
+
+
+@lru_cache(maxsize=1024)
+def _usable(address: str) -> str:
+    """``address``, or nothing where it is none: a member may say anything of itself."""
+    try:
+        split_address(address)
+    except ConfigError:
+        return ""
+    return address
 
 
 def _standing(member: Member) -> Standing:

@@ -65,7 +65,7 @@ async def find_place(config: MembershipConfig) -> Place:
     family, bound = await _look_up(config.host)
     seeds: list[Address] = []
     with trio.move_on_after(RESOLVE_PATIENCE):
-        seeds = await resolve_seeds(config.join, family)
+        seeds = await resolve_seeds(config.join, family, {})
     beyond = [seed for seed in seeds if not is_loopback(seed[0])]
     host = await _advertised(config, family, bound, beyond)
     if beyond and (is_loopback(bound) or is_loopback(host)):

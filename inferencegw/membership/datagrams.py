@@ -73,7 +73,7 @@ async def try_send(sock: DatagramSocket, data: bytes, to: Address) -> OSError | 
     if not _is_address(to[0]):
         # Others choose the addresses in their metadata, and could have us look names up, and wait, for every packet.
         await trio.lowlevel.checkpoint()
-        return OSError(errno.EDESTADDRREQ, f"{to[0]} is no address")
+        return OSError(errno.EDESTADDRREQ, "its host is a name, and not an address in figures")
     try:
         with trio.move_on_after(SEND_PATIENCE):
             await sock.sendto(data, to)

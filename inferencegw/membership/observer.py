@@ -67,7 +67,8 @@ class Observer:
         for member_id in self._unpublished:
             self._hearsay.discard(member_id)
             record = self._core.members.get(member_id)
-            if record is None:
+            if record is None or member_id not in self._since:
+                # Gone; or its change waits behind a datagram that is being sent, and will be told.
                 members.pop(member_id, None)
                 continue
             heard_from = member_id == self._local or self._core.heard_from(member_id)

@@ -43,8 +43,9 @@ async def seek(
     """Call ``announce`` with the addresses of ``seeds``, our own excepted; for ever, if there are any seeds."""
     await trio.lowlevel.checkpoint()
     announced: list[Address] = []
+    told: dict[str, str] = {}
     while seeds:
-        found = [address for address in await resolve_seeds(seeds, family) if not is_here(address)]
+        found = [address for address in await resolve_seeds(seeds, family, told) if not is_here(address)]
         alone = cluster.view.is_alone
         if found and (alone or found != announced):
             announced = found
@@ -53,8 +54,11 @@ async def seek(
             await (cluster.wait_until(_has_company) if alone else cluster.wait_until(_is_alone))
 
 
-async def resolve_seeds(seeds: Iterable[str], family: Family) -> list[Address]:
-    """Every address behind the names of ``seeds``, in figures; those that cannot be looked up now are passed over."""
+async def resolve_seeds(seeds: Iterable[str], family: Family, told: dict[str, str]) -> list[Address]:
+    """Every address behind the names of ``seeds``, in figures; those that cannot be looked up now are passed over.
+
+    Why not is logged once: ``told`` keeps it by seed, from one call to the next, for as long as it is so.
+    """
     found: set[Address] = set()
     await trio.lowlevel.checkpoint()
     for seed in seeds:
@@ -62,8 +66,11 @@ async def resolve_seeds(seeds: Iterable[str], family: Family) -> list[Address]:
         try:
             answers = await trio.socket.getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)
         except (OSError, UnicodeError) as error:  # the latter for what no name can be
-            log.warning("seed cannot be looked up", seed=seed, reason=str(error))
+            if told.get(seed) != str(error):
+                told[seed] = str(error)
+                log.warning("seed cannot be looked up", seed=seed, reason=told[seed])
         else:
+            told.pop(seed, None)
             found.update((str(address[0]), int(address[1])) for *_, address in answers)
     return sorted(found)
 

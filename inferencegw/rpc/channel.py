@@ -53,7 +53,8 @@ async def open_channel(
     try:
         with trio.fail_after(limits.handshake_timeout):
             stream = await _connect(host, port, ssl_context, server_hostname or host)
-    except (OSError, trio.BrokenResourceError, trio.TooSlowError) as error:
+    # UnicodeError: a name that is none by IDNA 2008, which trio looks names up by.
+    except (OSError, UnicodeError, trio.BrokenResourceError, trio.TooSlowError) as error:
         reason = str(error.__cause__ or error) or "no answer in time"
         raise ConnectionLost(f"cannot connect to {host}:{port}: {reason}", maybe_processed=False) from error
     authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -313,3 +313,16 @@ async def test_gossip_names_models_and_forgets_them(nursery: trio.Nursery) -> No
         it.forget("r2")
         await it.pool.wait_until(lambda: not it.pool.may_serve("y"))
     nursery.cancel_scope.cancel()
+
+
+async def test_nothing_that_a_member_says_of_its_address_harms_the_gateway(nursery: trio.Nursery) -> None:
+    """What is no address is passed over; a name that IDNA 2003 allowed and 2008 does not is one that is not there."""
+    scripted = ScriptedReplica()
+    address = address_of(await nursery.start(scripted.serve))
+    async with following() as it:
+        for number, said in enumerate(("nonsense", "a..b:1", "\u2603:80")):
+            it.gossip(f"bad-{number}", ALIVE, said)
+        it.gossip("r1", ALIVE, address)
+        assert (await it.only()).replica_id == "r1"
+        await trio.testing.wait_all_tasks_blocked()
+    nursery.cancel_scope.cancel()

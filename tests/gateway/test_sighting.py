@@ -16,9 +16,10 @@ def a_member(
     role: MemberRole = MemberRole.REPLICA,
     cordoned: bool = False,
     draining: bool = False,
+    grpc_address: str = "r1:1",
 ) -> Member:
     """A member ``r1`` of epoch 5."""
-    meta = Meta(epoch=5, role=role, grpc_address="r1:1", model="m", cordoned=cordoned, draining=draining)
+    meta = Meta(epoch=5, role=role, grpc_address=grpc_address, model="m", cordoned=cordoned, draining=draining)
     return Member(Record("r1", Status(5, 0, state), meta), heard_from, None, 0.0)
 
 
@@ -58,3 +59,11 @@ def test_news_is_of_one_process_and_held_against_no_other(epoch: int, standing: 
     """The predecessor of the one that the gossip knows has gone; its successor has introduced itself."""
     assert standing_of("r1", epoch, sightings(ClusterView("g", {"r1": a_member(SUSPECT)}))) is standing
     assert standing_of("r2", epoch, sightings(ClusterView("g", {"r1": a_member(DEAD)}))) is Standing.ALIVE
+
+
+@pytest.mark.parametrize("said", ["nonsense", "host", "host:0", "host:65536", "a..b:1", "::1:1", "host\x00:1", ":1"])
+def test_a_replica_that_says_it_serves_where_nobody_can_is_not_connected_to(said: str) -> None:
+    """Members may say anything of themselves; the gateway only does not believe it."""
+    member = a_member(grpc_address=said)
+    [sighting] = sightings(ClusterView("g", {"r1": member})).values()
+    assert (sighting.target.address, sighting.is_wanted) == ("", False)

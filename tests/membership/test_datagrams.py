@@ -6,7 +6,7 @@ import trio
 from trio.testing import MockClock
 
 from inferencegw.membership.advertise import Place
-from inferencegw.membership.datagrams import open_socket
+from inferencegw.membership.datagrams import open_socket, try_send
 
 
 async def test_a_socket_of_ipv6_leaves_ipv4_to_others(autojump_clock: MockClock) -> None:
@@ -17,3 +17,11 @@ async def test_a_socket_of_ipv6_leaves_ipv4_to_others(autojump_clock: MockClock)
     four.close()
     six.close()
     await trio.lowlevel.checkpoint()
+
+
+async def test_names_that_members_make_up_are_one_kind_of_trouble(autojump_clock: MockClock) -> None:
+    """Each kind is remembered, and told: others must not be able to make up kinds."""
+    sock = await open_socket(Place(socket.AF_INET, ("127.0.0.1", 0), "127.0.0.1", "127.0.0.1"))
+    errors = [await try_send(sock, b"hello", (f"made-up-{number}", 1)) for number in range(3)]
+    assert len({error.strerror for error in errors if error is not None}) == 1
+    sock.close()

@@ -105,3 +105,18 @@ def test_views_are_left_as_they_are() -> None:
     observer.note_change(core.hold(record("n2")), 2.0)
     observer.publish()
     assert list(first.members) == ["n1"]
+
+
+def test_who_wants_a_view_between_two_effects_sees_what_has_been_told_so_far() -> None:
+    """Sending one waits, and others run meanwhile: the core is then ahead of what the observer was told."""
+    core, observer, cluster = observed()
+    change = core.hold(record("n2"))
+    assert set(observer.refresh().members) == {"n1"}
+    observer.note_change(change, 2.0)
+    assert set(observer.refresh().members) == {"n1", "n2"}
+    again = core.hold(record("n2", DEAD))
+    observer.note_pruned("n2")
+    assert set(observer.refresh().members) == {"n1"}
+    observer.note_change(again, 3.0)
+    observer.publish()
+    assert cluster.view.state_of("n2") is DEAD

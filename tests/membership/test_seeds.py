@@ -4,6 +4,7 @@ import socket
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from inferencegw.membership import Cluster, ClusterView, Member
@@ -94,6 +95,22 @@ async def test_one_name_that_cannot_be_looked_up_does_not_hide_the_others(
     it = Seeking(nursery, ALONE, "peers.test:7946", "10.0.0.7:1", "10.0.0.1:7946")
     await wait_all_tasks_blocked()
     assert it.announced == [(0.0, [("10.0.0.7", 1)])]
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_name_that_cannot_be_looked_up_is_told_once_for_as_long_as_it_cannot(
+    service: HeadlessService, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """It is tried every second, and a service whose pods come later is nothing to fill the log with."""
+    with capture_logs() as entries:
+        Seeking(nursery, ALONE, "peers.test:7946")
+        await trio.sleep(10.5 * LONELY_RETRY)
+        assert [entry["event"] for entry in entries] == ["seed cannot be looked up"]
+        service.pods = ["10.0.0.2"]
+        await trio.sleep(LONELY_RETRY)
+        service.pods = []
+        await trio.sleep(10 * LONELY_RETRY)
+    assert [entry["seed"] for entry in entries] == ["peers.test:7946"] * 2
     nursery.cancel_scope.cancel()
 
 

@@ -12,7 +12,7 @@ from hyperframe.frame import GoAwayFrame, RstStreamFrame, SettingsFrame
 
 from inferencegw.config import RpcLimits
 from inferencegw.errors import ConnectionLost, RpcError, StatusCode
-from inferencegw.rpc import Channel, open_channel_over
+from inferencegw.rpc import Channel, open_channel, open_channel_over
 from inferencegw.v1.replica_pb2 import GenerateResponse, GetInfoRequest, GetInfoResponse
 from tests.rpc.raw_peer import Header, RawPeer, cut_frames, framed
 from tests.rpc.support import (
@@ -419,3 +419,11 @@ async def test_a_call_that_waits_for_a_place_ends_with_the_connection_or_its_dea
             await peer.send(GoAwayFrame(0, last_stream_id=0, error_code=0))
     assert [type(error) for error in lost] == [ConnectionLost]
     assert lost[0].maybe_processed is False
+
+
+async def test_a_name_that_may_not_be_looked_up_is_a_lost_connection_too() -> None:
+    """Names that IDNA 2003 allowed and 2008 does not; others choose the names of replicas that gossip."""
+    with pytest.raises(ConnectionLost, match=r"^UNAVAILABLE: cannot connect to \N{SNOWMAN}\.invalid:1: ") as raised:
+        async with open_channel("\N{SNOWMAN}.invalid", 1):
+            pass
+    assert raised.value.maybe_processed is False
