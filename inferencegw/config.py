@@ -126,11 +126,19 @@ def _distinct_addresses(instance: object, attribute: "attrs.Attribute[Any]", val
             raise ConfigError(f"{type(instance).__name__}.{attribute.name} names {address!r} twice: name it once")
 
 
+def _bytes_of(text: str) -> float:
+    """How long ``text`` is in UTF-8; infinite where it has none: a command line may be any bytes."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        return math.inf
+
+
 def _name(low: int) -> Any:
     """A validator: ``low`` to 64 bytes, which is what the protos give a name."""
 
     def check(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-        if not isinstance(value, str) or not low <= len(value.encode()) <= 64:
+        if not isinstance(value, str) or not low <= _bytes_of(value) <= 64:
             raise ConfigError(
                 f"{type(instance).__name__}.{attribute.name} = {value!r}: must be {low} to 64 bytes long in UTF-8"
             )
@@ -172,8 +180,9 @@ class MembershipConfig:
 
     def __attrs_post_init__(self) -> None:
         if not self.gossips:
-            for name in ("advertise", "keyring_file"):
-                if (value := getattr(self, name)) is not None:
+            unused = {"advertise": None, "keyring_file": None, "cluster": "", "gossip_profile": "gateway"}
+            for name, default in unused.items():
+                if (value := getattr(self, name)) != default:
                     raise ConfigError(
                         f"{type(self).__name__}.{name} = {value!r}: is of no use without gossip_port or join"
                     )
@@ -223,6 +232,7 @@ class ReplicaConfig(MembershipConfig):
     port: int = option(50_051, "Port to listen on; 0 takes a free one.", low=0, high=65_535, unit="port")
     model: str = attrs.field(default="simulated", validator=_name(1), metadata={"help": "Model that it says it serves. Tokens depend on it.", "unit": "name"})  # fmt: skip
     model_version: str = attrs.field(default="v1", validator=_name(1), metadata={"help": "Version of that model. Tokens do not depend on it.", "unit": "name"})  # fmt: skip
+    weight: float = option(1.0, "Its share of the calls against other replicas'. High: it gets more than they. Low: less.", low=0.001, high=1000.0, unit="factor")  # fmt: skip
     max_capacity: int = option(4, "Generations at once. High: more load per process. Low: callers are refused as busy.", low=1, high=65_536, unit="generations")  # fmt: skip
     token_delay: float = option(0.1, "Time per token, the first included. High: a slow model. Low: 0 is as fast as the process can send.", high=3600.0)  # fmt: skip
     jitter: float = option(0.1, "Share of the time per token by which one may be early or late. High: uneven streams. Low: 0 is a metronome.", high=0.5, unit="share")  # fmt: skip

@@ -110,6 +110,8 @@ def test_gossip_is_for_who_asks_for_it(options: dict[str, Any], gossips: bool) -
         ({"join": ["a:1", "a:1"]}, "join names 'a:1' twice"),
         ({"advertise": "a"}, "advertise = 'a': is of no use without gossip_port or join"),
         ({"keyring_file": "k"}, "keyring_file = 'k': is of no use without gossip_port or join"),
+        ({"cluster": "c"}, "cluster = 'c': is of no use without gossip_port or join"),
+        ({"gossip_profile": "fast"}, "gossip_profile = 'fast': is of no use without gossip_port or join"),
         ({"gossip_port": 0, "advertise": ""}, "advertise = '': must be a HOST"),
         ({"gossip_port": 0, "advertise": "a:1"}, "advertise = 'a:1': must be a HOST, without a port"),
         ({"gossip_port": 0, "advertise": "a" * 65}, "must be a HOST"),

@@ -94,6 +94,7 @@ class Replica:
                     role=MemberRole.REPLICA,
                     model=config.model,
                     model_version=config.model_version,
+                    weight=config.weight,
                     max_capacity=config.max_capacity,
                 ),
                 rng=rng or random.Random(),  # noqa: S311 - nothing here is a secret

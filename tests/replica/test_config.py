@@ -22,6 +22,7 @@ from inferencegw.replica.generation import Speed
         ({"prefill": float("nan")}, r"ReplicaConfig\.prefill = nan: must be a number from 0 to 3600"),
         ({"error_rate": 1.5}, r"ReplicaConfig\.error_rate = 1\.5: must be a number from 0 to 1"),
         ({"id": "é" * 33}, r"ReplicaConfig\.id = '.*': must be 0 to 64 bytes long"),
+        ({"id": "\udcff"}, r"ReplicaConfig\.id = '.*': must be 0 to 64 bytes long"),  # what no UTF-8 is read as
         ({"model": ""}, r"ReplicaConfig\.model = '': must be 1 to 64 bytes long"),
         ({"tls_cert": "c"}, r"tls_cert and tls_key: must be given together"),
         ({"tls_ca": "c"}, r"tls_ca = 'c': is of no use without tls_cert and tls_key"),
