@@ -75,15 +75,20 @@ class Accusations:
             self._gasp(running)
 
     def sign_of_life(self, member_id: MemberId, epoch: int, incarnation: int) -> None:
-        """A member is there, at this incarnation: it said so itself, or somebody it answered does."""
+        """A member is there, at this incarnation: it said so itself, or somebody it answered does.
+
+        It is not held ALIVE before its metadata of this epoch is known: nobody would hear such a record from us.
+        """
         node = self._node
         held = node.roster.members.get(member_id)
         if held is None or held.status.epoch != epoch or node.config.plain:
             return
-        status = held.status
-        if incarnation > status.incarnation and status.state is not MemberState.LEFT:
+        status, meta = held.status, held.meta
+        assert meta is not None, "strangers are only taken in with their metadata"
+        later = incarnation > status.incarnation
+        if later and meta.epoch == epoch and status.state is not MemberState.LEFT:
             node.adopt(Record(member_id, Status(epoch, incarnation, MemberState.ALIVE)))
-        elif status.state is MemberState.SUSPECT and incarnation == status.incarnation:
+        elif status.state is MemberState.SUSPECT and incarnation >= status.incarnation:
             running = self._running[member_id]
             self._forget_gasp(member_id)
             running.doubt(node.now)

@@ -10,7 +10,6 @@ shared by all who hear it, which is what makes a thousand members in one process
 """
 
 import functools
-import math
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -252,7 +251,7 @@ def _status(message: Any, accuser: MemberId) -> Status | None:
 def _meta(data: bytes) -> Meta:
     message = gossip_pb2.MemberMeta.FromString(data)
     weight = message.weight
-    if not (math.isfinite(weight) and 0.0 <= weight <= MAX_WEIGHT):
+    if not 0.0 <= weight <= MAX_WEIGHT:  # NaN is not
         raise ValueError("a weight that is none")
     if message.max_capacity > MAX_CAPACITY:
         raise ValueError("a capacity that is none")

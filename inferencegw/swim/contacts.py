@@ -6,7 +6,7 @@ find each other by themselves, and the first contact is enough: each tells the o
 object, and their digests differ, so they compare the rest.
 
 A newcomer is sent everybody's record. That is far more than it sent, and its address is only what a datagram said, so
-it has to answer a ping first.
+it has to answer a ping first. So has a stranger that asks for more than its question allows an answer to have.
 """
 
 import math
@@ -26,8 +26,16 @@ __all__ = ["Contacts"]
 MAX_INTRODUCTIONS: Final = 1024
 """Newcomers waited for at a time. High: memory under attack. Low: some of a storm have to announce themselves again."""
 
+MAX_ANNOUNCEMENTS: Final = 8
+"""Seeds told of us at a time, of those where nobody is known. High: each of them sends a newcomer everybody it knows.
+Low: where most seeds are gone, joining takes longer."""
+
 BACKOFF: Final = 2.0
 """What the pause between announcements is multiplied by. High: a late seed is found late. Low: packets for nobody."""
+
+RECENT: Final = 16
+"""Members lost last that every second attempt to reach somebody is about. High: partitions heal late where many have
+crashed before. Low: one of many that were cut off together is reached late."""
 
 HEAL: Final[TimerKey] = (Timer.HEAL, "")
 JOIN: Final[TimerKey] = (Timer.JOIN, "")
@@ -56,12 +64,13 @@ class Contacts:
         self._lost: dict[MemberId, _Lost] = {}
         self._introductions: dict[int, Address] = {}
         self._pause = 0.0
+        self._attempts = 0
         node.timers.set(HEAL, node.now + node.rng.random() * node.config.heal_interval)
 
     # -- joining -----------------------------------------------------------------------------------------------------
 
     def join(self, seeds: Sequence[Address]) -> None:
-        """Announce ourselves to ``seeds``, and again until somebody is heard from."""
+        """Announce ourselves to those of ``seeds`` where nobody is known, and again until somebody is heard from."""
         node = self._node
         own = node.roster.address(node.member_id)
         self._seeds = tuple(dict.fromkeys(seed for seed in seeds if seed != own))
@@ -76,16 +85,20 @@ class Contacts:
 
     def _announce(self) -> None:
         node = self._node
-        for seed in self._seeds:
+        known = {node.roster.address(one) for one in node.roster.live_between("", "")}
+        silent = [seed for seed in self._seeds if seed not in known and not self._is_live(seed)]
+        if len(silent) > MAX_ANNOUNCEMENTS:
+            silent = node.rng.sample(silent, MAX_ANNOUNCEMENTS)
+        for seed in silent:
             node.send(seed, Join(), first=[encode_news(node.own)])
-        if self._seeds:
+        if silent:
             node.timers.set(JOIN, node.now + self._pause * (0.5 + node.rng.random()))
             self._pause = min(self._pause * BACKOFF, node.config.heal_interval)
 
-    def on_join(self, packet: Packet) -> bool:
-        """A newcomer; whether its address has answered before, so that it may be sent everything at once."""
+    def prove(self, packet: Packet) -> bool:
+        """Whether the sender's address has answered before, so that it may be sent everything at once. If not, ask."""
         node = self._node
-        assert node.source is not None, "an announcement is a datagram"
+        assert node.source is not None, "packets are datagrams"
         if node.is_proved:
             return True
         if len(self._introductions) >= MAX_INTRODUCTIONS:
@@ -129,19 +142,26 @@ class Contacts:
         self._lost.pop(member_id, None)
 
     def on_heal_timer(self) -> None:
-        """Try to reach one of those that are lost, and the seeds that nobody has answered for."""
+        """Try to reach one of those that are lost, and the seeds that nobody has answered for.
+
+        What a partition cuts off is lost last, and what has crashed for good piles up: so every second attempt leaves
+        out who was lost long ago, or the crashes of a day would hide a partition for minutes.
+        """
         node = self._node
         node.timers.set(HEAL, node.now + node.config.heal_interval)
         while self._lost and (oldest := next(iter(self._lost.items())))[1].until <= node.now:
             del self._lost[oldest[0]]
         silent = [seed for seed in self._seeds if not self._is_live(seed)]
-        choice = math.floor(node.rng.random() * (len(self._lost) + len(silent)))
+        self._attempts += 1
+        everyone = list(self._lost.items())
+        among = everyone[-RECENT:] if self._attempts % 2 else everyone
+        choice = math.floor(node.rng.random() * (len(among) + len(silent)))
         if choice < len(silent):
             node.counts["seeds_tried"] += 1
             node.send(silent[choice], Join(), first=[encode_news(node.own)])
-        elif self._lost:
+        elif among:
             node.counts["lost_tried"] += 1
-            member_id, lost = list(self._lost.items())[choice - len(silent)]
+            member_id, lost = among[choice - len(silent)]
             accusation = encode_record(member_id, lost.status)
             node.send(lost.address, Ping(node.sequence(), member_id, 0), first=[accusation], bare=True)
 

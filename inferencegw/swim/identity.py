@@ -93,7 +93,7 @@ class Identity:
             self._node.speak(attrs.evolve(own, load=Load(own.status.epoch, sequence, active)))
 
     def leave(self) -> None:
-        """Say goodbye to as many as would be told a rumour, directly; whoever speaks to us is told too."""
+        """Say goodbye to as many as would be told a rumour, directly; whoever pings us is told too."""
         node, status = self._node, self._node.own.status
         node.left = True
         node.timers.clear()

@@ -179,7 +179,11 @@ class Node:
             self._loads.put(member_id, encode_record(member_id, status, None, after.load))
 
     def forget(self, member_id: MemberId) -> None:
-        """Drop a tombstone, and what was still to be said about it."""
+        """Drop a tombstone, and what was still to be said about it; but not that it is dead or gone.
+
+        Somebody who was frozen for longer than tombstones last still holds it ALIVE, and would bring it back.
+        """
+        self.hearsay.note(member_id, self.roster.members[member_id].status, self.now + self.config.heal_time)
         self.roster.forget(member_id)
         self.news.discard(member_id)
 
@@ -215,6 +219,13 @@ class Node:
         """Whether the sender's address has ever answered us."""
         return self._allowance == float("inf")
 
+    def reserve_allowance(self) -> float:
+        """Bytes that may still go to the sender's address, for answers that come later: there are none now any more."""
+        allowance = self._allowance
+        if not self.is_proved:
+            self._allowance = 0
+        return allowance
+
     @property
     def room(self) -> int:
         """Bytes for what a packet says, after the header."""
@@ -240,7 +251,7 @@ class Node:
         limit: float = float("inf"),
         bare: bool = False,
     ) -> bool:
-        """Send one packet, filled up with news; False if it may not be as long as it would have to be.
+        """Send one packet, filled up with news; False if what it is for may not be as long as it is.
 
         Args:
             to: where it goes.
@@ -269,8 +280,11 @@ class Node:
             room -= sum(map(len, news))
             parts += news
             parts += self._loads.take(room, self._budget, most=LOADS, but=about)
-        if kind is None and len(parts) == 1:
+        if len(parts) == 1 and kind is None:
             return True  # there is nothing to say
+        if len(parts) == 1 and type(kind) is SyncRecords:
+            self.counts["answers_withheld"] += 1
+            return False
         data = self._envelope.wrap(b"".join(parts))
         if answers:
             self._allowance -= len(data)
@@ -318,8 +332,8 @@ class Node:
     def agree(self, member_id: MemberId) -> None:
         """A member's view equals ours: whatever is in ours, that one has heard.
 
-        When as many agree in a row as would be told each piece of news, it has gone round, and need not be told on. Who
-        accuses a suspect is not in the digest, so suspicions are not cut short.
+        When as many agree with one view as would be told each piece of news, it has gone round, and need not be told
+        on. Who accuses a suspect is not in the digest, so suspicions are not cut short.
         """
         if not self.news:
             return

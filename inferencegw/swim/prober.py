@@ -33,12 +33,13 @@ PROBE: Final[TimerKey] = (Timer.PROBE, "")
 
 @attrs.define(eq=False)
 class _Relay:
-    """A probe that somebody asked us to help with."""
+    """A probe that somebody asked us to help with; each answer has ``limit`` bytes at most."""
 
     requester: MemberId
     address: Address
     sequence: int
     target: MemberId
+    limit: float
     late: bool = False
 
 
@@ -165,7 +166,7 @@ class Prober:
                 del self._relays[ack.sequence]
                 node.timers.cancel((Timer.RELAY, str(ack.sequence)))
                 answer = Ack(relay.sequence, relay.target, packet.epoch, packet.incarnation)
-                node.send(relay.address, answer, about=relay.requester)
+                node.send(relay.address, answer, about=relay.requester, limit=relay.limit)
             return
         probe = self._asked.get(ack.sequence)
         if probe is None or not probe.accepts(packet.sender, ack.target or packet.sender):
@@ -200,10 +201,12 @@ class Prober:
     # -- answering and helping ---------------------------------------------------------------------------------------
 
     def on_ping_req(self, packet: Packet, request: PingReq, size: int) -> None:
-        """Ask somebody for somebody else."""
+        """Ask somebody for somebody else, if a member wants that: copies of what strangers sent would never end."""
         node = self._node
         assert node.source is not None, "a request is a datagram"
-        if len(self._relays) >= MAX_RELAYS or request.target == node.member_id:
+        requester = node.roster.members.get(packet.sender)
+        is_member = requester is not None and requester.status.epoch == packet.epoch
+        if not is_member or len(self._relays) >= MAX_RELAYS or request.target == node.member_id:
             node.counts["relays_refused"] += 1
             return
         held = node.roster.members.get(request.target)
@@ -212,7 +215,9 @@ class Prober:
         sequence = self._sequence()
         limit = node.config.max_packet_bytes if known else AMPLIFICATION * size
         if node.send(address, Ping(sequence, request.target, request.epoch), about=request.target, limit=limit):
-            self._relays[sequence] = _Relay(packet.sender, node.source, request.sequence, request.target)
+            # Two answers may follow: that there is none so far, and a late one.
+            share = node.reserve_allowance() / 2
+            self._relays[sequence] = _Relay(packet.sender, node.source, request.sequence, request.target, share)
             node.timers.set(
                 (Timer.RELAY, str(sequence)), node.now + node.config.probe_timeout * node.config.nack_fraction
             )
@@ -224,5 +229,5 @@ class Prober:
             del self._relays[sequence]
             return
         relay.late = True
-        node.send(relay.address, Nack(relay.sequence, relay.target), about=relay.requester)
+        node.send(relay.address, Nack(relay.sequence, relay.target), about=relay.requester, limit=relay.limit)
         node.timers.set((Timer.RELAY, str(sequence)), node.now + node.config.probe_interval)

@@ -88,11 +88,12 @@ class Reception:
         node.begin(now, source, len(data))
         if type(packet.kind) is Ping and packet.kind.target != node.member_id:
             node.counts["misdirected"] += 1
+        elif packet.epoch > self._latest_epoch:
+            # Before our own name is looked at: whoever outbids such an epoch is heard by nobody any more.
+            return self._drop(DropReason.CLOCK_SKEW, source, self._skew(packet.epoch))
         elif packet.sender == node.member_id:
             if not node.left:
                 self._identity.hear_namesake(packet)
-        elif packet.epoch > self._latest_epoch:
-            return self._drop(DropReason.CLOCK_SKEW, source, self._skew(packet.epoch))
         elif not self._is_new(packet):
             return self._drop(DropReason.REPLAYED, source, f"{packet.sender}'s {packet.number}")
         elif not node.left:
@@ -166,8 +167,9 @@ class Reception:
     def _hear_of_member(self, record: Record, held: Record, *, compared: bool) -> None:
         """A record of a known member. Whatever it says, only what is later changes anything."""
         news, known = record.status, held.status
-        if news.state is MemberState.ALIVE and record.meta is None and news.epoch > known.epoch:
-            return  # a later process, of which nothing else is known
+        assert held.meta is not None, "strangers are only taken in with their metadata"
+        if news.state is MemberState.ALIVE and record.meta is None and news.epoch > held.meta.epoch:
+            return  # a later process, of which nothing else is known but perhaps that it is suspected
         may_live = known.state <= MemberState.SUSPECT and not self._node.config.plain
         if news.state is MemberState.SUSPECT:
             self._accusations.hear(record)
@@ -222,6 +224,9 @@ class Reception:
         if window is None or window.epoch != packet.epoch:
             self._windows[sender] = PacketWindow(packet.epoch, packet.number)
         self._contacts.heard(sender)
+        assert held.meta is not None, "strangers are only taken in with their metadata"
+        if held.meta.epoch != packet.epoch:
+            self._ask_for(packet)  # a suspicion of this process came before its own record
         if packet.load is not None and (held.load is None or packet.load.key > held.load.key):
             node.adopt(Record(sender, status, None, packet.load))
         if status.state is MemberState.ALIVE and packet.incarnation <= status.incarnation:
@@ -232,8 +237,11 @@ class Reception:
             node.owes_word = not node.config.plain
 
     def _ask_for(self, packet: Packet) -> None:
-        """Ask an unknown process what it says of itself; but not again in answer to its answer."""
-        if type(packet.kind) is not SyncRecords:
+        """Ask an unknown process what it says of itself; but not in answer to its answer, nor to its own question.
+
+        Two that do not know each other would otherwise ask each other in turns, as fast as the network carries it.
+        """
+        if type(packet.kind) not in {SyncRecords, SyncWant}:
             self._node.answer(packet.sender, SyncWant((packet.sender,)))
 
     # -- what a packet is for ----------------------------------------------------------------------------------------
@@ -250,23 +258,24 @@ class Reception:
                 else:
                     self._prober.on_ack(packet, kind)
             case Join():
-                if self._contacts.on_join(packet):
+                if self._contacts.prove(packet):
                     self._reconciler.introduce(packet.sender)
             case Nack():
                 self._prober.on_nack(packet, kind)
             case PingReq():
                 self._prober.on_ping_req(packet, kind, size)
             case SyncOffer() | SyncWant() | SyncRecords():
-                self._hear_comparison(packet.sender, kind)
+                self._hear_comparison(packet, kind)
             case _:
                 assert_never(kind)
 
-    def _hear_comparison(self, sender: MemberId, kind: SyncOffer | SyncWant | SyncRecords) -> None:
+    def _hear_comparison(self, packet: Packet, kind: SyncOffer | SyncWant | SyncRecords) -> None:
         match kind:
             case SyncOffer():
-                self._reconciler.on_offer(sender, kind, self._latest_epoch)
+                self._reconciler.on_offer(packet.sender, kind, self._latest_epoch)
             case SyncWant():
-                self._reconciler.push(sender, kind.members)
+                if not self._reconciler.push(packet.sender, kind.members):
+                    self._contacts.prove(packet)
             case SyncRecords():
                 pass  # its records have been heard
             case _:

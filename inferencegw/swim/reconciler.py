@@ -130,13 +130,16 @@ class Reconciler:
         for chunk in packed([(one, len(one.encode()) + 2) for one in wanted], node.room - FRAMING):
             node.answer(sender, SyncWant(tuple(chunk)))
 
-    def push(self, receiver: MemberId, members: Iterable[MemberId]) -> None:
-        """Answer with all that is held of ``members``, up to a burst."""
+    def push(self, receiver: MemberId, members: Iterable[MemberId]) -> bool:
+        """Answer with all that is held of ``members``, up to a burst; False if that is more than may be answered."""
         node = self._node
         whole = [encode_whole(node.roster.members[one]) for one in members if one in node.roster.members]
         packets = packed([(records, sum(map(len, records))) for records in whole], node.room - FRAMING)
-        for chunk in packets[:BURST]:
+        sent = [
             node.answer(receiver, SyncRecords(), first=[data for records in chunk for data in records])
+            for chunk in packets[:BURST]
+        ]
+        return all(sent)
 
     def introduce(self, newcomer: MemberId) -> None:
         """Send a newcomer everybody, beginning anywhere, so that several seeds begin in different places."""

@@ -25,6 +25,7 @@ __all__ = ["EPOCH", "ME", "WALL", "Out", "Stage", "alive", "status", "where"]
 ME = "me"
 WALL = 1_700_000_000.0
 EPOCH = int(WALL * 1000)
+NOTHING = Meta()
 ALIVE, SUSPECT, DEAD, LEFT = MemberState
 
 
@@ -76,16 +77,20 @@ class Stage:
     """
 
     def __init__(
-        self, *members: MemberId, config: SwimConfig = GATEWAY, seed: int = 1, now: float = 0.0, wall: float = WALL
+        self,
+        *members: MemberId,
+        config: SwimConfig = GATEWAY,
+        seed: int = 1,
+        now: float = 0.0,
+        wall: float = WALL,
+        meta: Meta = NOTHING,
     ) -> None:
         self.now = now
         self.config = config
         self.sent: list[Out] = []
         self.effects: list[Effect] = []
         self.numbers: dict[MemberId, int] = {}
-        self.core = SwimProtocol(
-            ME, where(ME), Meta(), config, rng=random.Random(seed), now=now, wall_at_zero=wall - now
-        )
+        self.core = SwimProtocol(ME, where(ME), meta, config, rng=random.Random(seed), now=now, wall_at_zero=wall - now)
         if members:
             for member in members:
                 self.hear(member, records=[alive(member)])

@@ -165,15 +165,69 @@ def test_every_sign_of_life_starts_the_clock_again_and_silence_then_kills() -> N
     assert stage.state("m0") is DEAD
 
 
+def test_a_last_gasp_that_is_over_is_forgotten_however_it_ended() -> None:
+    """Late answers find nothing that waits for them, and a suspect that comes and goes costs no memory."""
+    stage = Stage(*TEN)
+    expired(stage, "m0")
+    for _ in range(3):
+        stage.hear("m0")
+        assert not stage.core._prober._asked
+        stage.wait(deadline(stage, "m0"))
+        assert len(stage.core._prober._asked) == 1
+    stage.wait(GATEWAY.probe_timeout)
+    assert stage.state("m0") is DEAD
+    assert not stage.core._prober._asked
+
+
 def test_a_sign_of_an_earlier_life_calls_nothing_off() -> None:
     """A packet that was sent before the suspected incarnation proves nothing about it."""
     stage = Stage(*TEN)
     stage.hear("m0", incarnation=3)
-    stage.core._prober.accusations.accuse("m0")
-    before = deadline(stage, "m0")
+    for accuser in ("m1", "m2", "m3", "m4"):
+        suspect(stage, "m0", accuser, incarnation=3)
+    stage.only_timer(Timer.SUSPICION, 60)
+    stage.wait(1.5)
     stage.hear("m0", incarnation=2)
-    assert deadline(stage, "m0") == before
-    assert stage.core._prober.accusations._running["m0"].confirmations == 0
+    assert deadline(stage, "m0") == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("ahead", [-1, 1])
+def test_a_sign_of_another_process_calls_nothing_off(ahead: int) -> None:
+    """A helper has found somebody by that name, but not the one that is suspected."""
+    stage = Stage(*TEN)
+    _, (request, *_) = expired(stage, "m0")
+    helper = next(out.to[0] for out in stage.sent if out.kind == request)
+    stage.hear(helper, Ack(request.sequence, "m0", EPOCH + ahead, 1))
+    assert stage.held("m0") == status("m0", SUSPECT, 0, ME).status
+    stage.wait(GATEWAY.probe_timeout)
+    assert stage.held("m0") == status("m0", DEAD).status
+
+
+def test_who_thinks_itself_slow_gives_a_last_gasp_more_time() -> None:
+    """As any probe: the timeout scales with the local health score."""
+    stage = Stage(*TEN)
+    stage.core._node.health.score = 3
+    expired(stage, "m0")
+    assert deadline(stage, "m0") == pytest.approx(4 * GATEWAY.probe_timeout)
+
+
+def test_a_death_that_is_seen_elsewhere_again_does_not_begin_the_last_gasp_anew() -> None:
+    """However many compare views with us meanwhile: one question, one timeout."""
+    stage = Stage(*TEN)
+    stage.hear("m1", SyncRecords(), [status("m0", DEAD)])
+    stage.only_timer(Timer.SUSPICION, 60)
+    stage.wait(GATEWAY.probe_timeout / 2)
+    stage.hear("m2", SyncRecords(), [status("m0", DEAD)])
+    assert deadline(stage, "m0") == pytest.approx(GATEWAY.probe_timeout / 2)
+    assert stage.core.statistics()["gasps"] == 1
+
+
+def test_who_confirms_during_the_last_gasp_does_not_cut_it_short() -> None:
+    """The time to answer is the time to answer, however many share the suspicion."""
+    stage = Stage(*TEN)
+    expired(stage, "m0")
+    suspect(stage, "m0", "m1")
+    assert deadline(stage, "m0") == pytest.approx(GATEWAY.probe_timeout)
 
 
 def test_a_confirmation_that_comes_after_the_time_is_over_is_nobody_s_delay() -> None:

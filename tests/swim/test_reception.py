@@ -4,15 +4,19 @@ import random
 
 import pytest
 
-from inferencegw.swim.config import GATEWAY, SwimConfig
+from inferencegw.swim.config import FAST, GATEWAY, SwimConfig
 from inferencegw.swim.effects import DropReason, MemberChanged, PacketDropped, Pruned
 from inferencegw.swim.member import Load, MemberState, Meta, Record, Status
 from inferencegw.swim.messages import Ack, Join, Nack, Packet, Ping, PingReq, SyncRecords, SyncWant
 from inferencegw.swim.protocol import SwimProtocol
 from inferencegw.swim.reception import MAX_SKEW
 
+from .campaign import LARGE
+from .checkers import watch
+from .clusters import agreed
 from .stage import EPOCH, ME, WALL, Stage, alive, status, where
 from .wire import datagram
+from .world import World
 
 ALIVE, SUSPECT, DEAD, LEFT = MemberState
 FOUR = ["a", "b", "c", "d"]
@@ -149,6 +153,39 @@ def test_an_unknown_sender_is_asked_what_it_says_of_itself_and_not_again_in_answ
     assert stage.state("x") is ALIVE
     (out,) = stage.hear("a", epoch=EPOCH + 1)
     assert out.kind == SyncWant(("a",)), "so is a later process of a known name"
+
+
+def test_a_question_is_not_answered_with_a_question() -> None:
+    """Whoever asks first is answered, and asks nothing again: two strangers would take turns for ever."""
+    stage = Stage("a")
+    (out,) = stage.hear("x", SyncWant((ME,)))
+    assert out.packet.records == (stage.core.members[ME],)
+    (out,) = stage.hear("a", SyncWant((ME,)), epoch=EPOCH + 1)
+    assert out.kind == SyncRecords()
+
+
+def test_a_question_whose_answer_is_too_long_for_a_stranger_makes_it_prove_its_address_first() -> None:
+    """Nothing is sent that says nothing; once it has answered a ping it is told everything."""
+    stage = Stage("a", meta=Meta(model="m" * 64, model_version="v" * 64))
+    (out,) = stage.hear("x", SyncWant((ME,)))
+    assert isinstance(out.kind, Ping)
+    (out,) = stage.hear("x", Ack(out.kind.sequence))[1:]
+    assert out.kind == SyncRecords()
+    assert {record.member_id for record in out.packet.records} == {ME, "a"}
+
+
+def test_two_that_know_nothing_of_each_other_s_present_meet_without_a_storm() -> None:
+    """One was started again, knows nobody, and has more to say of itself than a question allows an answer to have."""
+    world = World(1, config=FAST, meta=LARGE)
+    watch(world)
+    address = world.start("a").address
+    world.start("b", seeds=[address])
+    agreed(world, within=2.0)
+    world.crash("a")
+    world.restart("a")
+    before = world.links.counts["sent"]
+    agreed(world, within=2.0)
+    assert world.links.counts["sent"] - before < 30
 
 
 def test_a_question_is_answered_with_our_record() -> None:

@@ -8,7 +8,7 @@ from inferencegw.swim.member import MemberState
 from inferencegw.swim.messages import Ack
 from inferencegw.swim.node import Timer
 
-from .stage import EPOCH, Stage, alive, status, where
+from .stage import EPOCH, ME, Stage, alive, status, where
 
 ALIVE, SUSPECT, DEAD, LEFT = MemberState
 FOUR = ["a", "b", "c", "d"]
@@ -88,6 +88,15 @@ def test_who_dies_again_is_remembered_from_then_on() -> None:
     assert "a" not in stage.core.members
 
 
+def test_who_died_last_makes_room_last() -> None:
+    """The oldest tombstone goes first, and one is as old as the latest death that it is for."""
+    stage = Stage(*FOUR, config=SwimConfig(max_members=5))
+    for dead in (status("a", DEAD), status("b", DEAD), status("a", DEAD, 4)):
+        stage.hear("c", records=[dead])
+    stage.hear("c", records=[alive("new")])
+    assert stage.core.members.keys() == {ME, "a", "c", "d", "new"}
+
+
 def test_a_stale_alive_is_refused_by_a_tombstone_and_its_owner_is_told() -> None:
     """Whoever brings it; the owner itself learns what is held of it and comes back with a higher incarnation."""
     stage = Stage(*FOUR)
@@ -112,3 +121,17 @@ def test_nothing_but_a_new_epoch_brings_a_leaver_back() -> None:
     assert stage.held("a") == status("a", LEFT).status
     stage.hear("b", records=[alive("a", 0, epoch=EPOCH + 1)])
     assert stage.held("a") == alive("a", epoch=EPOCH + 1).status
+
+
+@pytest.mark.parametrize("state", [DEAD, LEFT])
+def test_who_was_forgotten_is_not_brought_back_by_somebody_who_slept(state: MemberState) -> None:
+    """A tombstone's name goes, what it said stays for a day: news of that very life is still old news."""
+    stage = Stage(*FOUR)
+    stage.hear("b", records=[status("a", state, 3)])
+    stage.only_timer(Timer.PRUNE, 600)
+    stage.wait(61)
+    assert "a" not in stage.core.members
+    stage.hear("b", records=[alive("a", 3)])
+    assert "a" not in stage.core.members
+    stage.hear("b", records=[alive("a", 0, epoch=EPOCH + 1)])
+    assert stage.state("a") is ALIVE
