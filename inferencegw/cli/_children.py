@@ -13,7 +13,7 @@ Each child is a process group of its own, so that Ctrl-C reaches us alone and we
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -60,9 +60,14 @@ def parse_ready_line(line: str) -> dict[str, str]:
 
 
 async def run_child(
-    name: str, arguments: Sequence[str], *, task_status: trio.TaskStatus[Child] = trio.TASK_STATUS_IGNORED
+    name: str,
+    arguments: Sequence[str],
+    *,
+    listen: Callable[[str], object] | None = None,
+    task_status: trio.TaskStatus[Child] = trio.TASK_STATUS_IGNORED,
 ) -> int:
-    """Run ``trio-gw ARGUMENTS`` until it ends, or until cancelled; its exit status.
+    """Run ``trio-gw ARGUMENTS`` until it ends, or until cancelled; its exit status. ``listen`` is called with each line
+    of its log.
 
     Raises:
         CommandError: it ended before it was ready; the message has its last words.
@@ -76,10 +81,16 @@ async def run_child(
     )
     assert process.stdin is not None and process.stdout is not None and process.stderr is not None  # noqa: PT018
     said: deque[str] = deque(maxlen=LAST_WORDS)
+
+    def hear(line: str) -> None:
+        said.append(line)
+        if listen is not None:
+            listen(line)
+
     async with process.stdin, process.stdout, process.stderr:
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_remember_lines, process.stderr, said)
+                nursery.start_soon(_hear_lines, process.stderr, hear)
                 addresses = parse_ready_line(await _read_line(process.stdout))
                 if addresses:
                     task_status.started(Child(name, process, addresses))
@@ -113,12 +124,13 @@ async def _read_line(stream: trio.abc.ReceiveStream) -> str:
             return received.partition(b"\n")[0].decode(errors="replace")
 
 
-async def _remember_lines(stream: trio.abc.ReceiveStream, lines: deque[str]) -> None:
-    """Read ``stream`` to its end, so that its writer never has to wait, and keep the last lines."""
+async def _hear_lines(stream: trio.abc.ReceiveStream, hear: Callable[[str], object]) -> None:
+    """Read ``stream`` to its end, so that its writer never has to wait, and pass each line on."""
     partial_line = b""
     async for chunk in stream:
         *whole, partial_line = (partial_line + chunk).split(b"\n")
-        lines.extend(line.decode(errors="replace") for line in whole)
+        for line in whole:
+            hear(line.decode(errors="replace"))
         partial_line = partial_line[-MAX_LINE_BYTES:]
     if partial_line:
-        lines.append(partial_line.decode(errors="replace"))
+        hear(partial_line.decode(errors="replace"))

@@ -17,7 +17,7 @@ def main() -> int:
     relay_parser = benchmarks.add_parser("relay", help="CPU of the proxy per token and per request, against its peers")
     relay.add_arguments(relay_parser)
     relay_parser.set_defaults(run=relay.run)
-    swim_parser = benchmarks.add_parser("swim", help="the goals of membership, against the simulated core")
+    swim_parser = benchmarks.add_parser("swim", help="the goals of membership: simulated, on sockets, in processes")
     swim.add_arguments(swim_parser)
     swim_parser.set_defaults(run=swim.run)
     options = parser.parse_args()

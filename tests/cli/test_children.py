@@ -175,11 +175,11 @@ async def test_a_child_is_not_in_our_process_group() -> None:
 
 
 async def test_a_talkative_child_does_not_have_to_wait_for_us() -> None:
-    """Its log is read all the time, and only its end is kept."""
+    """Its log is read all the time, line by line, and who keeps the last lines has its end."""
     send, receive = trio.testing.memory_stream_pair()
     lines: deque[str] = deque(maxlen=3)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_children._remember_lines, receive, lines)
+        nursery.start_soon(_children._hear_lines, receive, lines.append)
         for number in range(10):
             await send.send_all(b"line %d\nli" % number)
             await send.send_all(b"ne\n")

@@ -72,7 +72,9 @@ class Crowd:
     async def start(self, name: str, *seeds: Running, **options: Any) -> Running:
         """A member that joins ``seeds``; ``options`` are its service's, or fields of its configuration."""
         given = {**self._options, **options}
-        made = {key: given.pop(key) for key in ("open_socket", "make_core", "load", "wall_clock") if key in given}
+        made = {
+            key: given.pop(key) for key in ("open_socket", "make_core", "load", "wall_clock", "rng") if key in given
+        }
         self._started += 1
         config = ReplicaConfig(
             **{
@@ -86,8 +88,7 @@ class Crowd:
         service = MembershipService(
             config,
             Meta(role=MemberRole.REPLICA, model="m", max_capacity=4),
-            rng=random.Random(self._started),
-            **{"wall_clock": wall_clock, **made},
+            **{"wall_clock": wall_clock, "rng": random.Random(self._started), **made},
         )
         scope, ended = trio.CancelScope(), trio.Event()
 
