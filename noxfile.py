@@ -104,6 +104,37 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def long(session: nox.Session) -> None:
+    """Run the tests that take minutes each: real processes killed, frozen, flooded and cut apart; 5,000 members."""
+    session.install("-e", ".[test]")
+    # A hang is still a failure, but the longest of these takes minutes where the tests' limit is two.
+    patience = ("-o", "faulthandler_timeout=1200")
+    session.run("pytest", *patience, "--durations=0", "-rA", *(session.posargs or ["tests/longrun"]))
+
+
+@nox.session
+def campaign(session: nox.Session) -> None:
+    """Play 64 seeds of simulated membership, or others: ``-- --start 64 --seeds 1000``; it says where to resume."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.swim.campaign", *session.posargs)
+
+
+@nox.session
+def mutations(session: nox.Session) -> None:
+    """Plant bugs in membership's core and see each noticed by a test; ``-- --short``: those that the design marks."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.swim.mutations", *session.posargs)
+
+
+@nox.session
+def deep(session: nox.Session) -> None:
+    """Try the properties of membership's core with 10,000 examples each; arguments go to pytest."""
+    session.install("-e", ".[test]")
+    patient = ("-o", "faulthandler_timeout=0")  # one property may take minutes
+    session.run("pytest", "--hypothesis-profile=deep", "-m", "hypothesis", *patient, "tests/swim", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Watch a cluster at work, as the README's first command does."""
     session.install("-e", ".")

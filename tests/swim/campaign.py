@@ -2,7 +2,7 @@
 """The seed campaign: a cluster, a while of every fault there is, then calm; checkers look on throughout.
 
 ``python -m tests.swim.campaign --seed 17 --trace`` replays one seed and tells what happened;
-``python -m tests.swim.campaign --start 64 --seeds 1000`` runs a volume.
+``python -m tests.swim.campaign --start 64 --seeds 1000`` runs a volume, and says now and then where to resume it.
 """
 
 import argparse
@@ -43,6 +43,9 @@ LARGE: Final = attrs.evolve(META, model="m" * 64, model_version="v" * 64)
 
 BUFFER: Final = 64
 """Datagrams that wait for a frozen member: few, so that some overflow."""
+
+PROGRESS: Final = 50
+"""Seeds of a volume between two lines that say how far it is."""
 
 FAULTS: Final = (
     "weather",
@@ -324,15 +327,18 @@ def main() -> int:
     failed = 0
     totals: Counter[str] = Counter()
     slowest = 0.0
-    for seed in seeds:
+    for played, seed in enumerate(seeds, 1):
         try:
             outcome = run(seed, print if options.trace else lambda line: None)
         except Exception:  # noqa: BLE001 - the next seed may fail in another way
             failed += 1
             traceback.print_exc()
-            continue
-        totals += outcome.counts
-        slowest = max(slowest, outcome.calm_needed)
+        else:
+            totals += outcome.counts
+            slowest = max(slowest, outcome.calm_needed)
+        if played % PROGRESS == 0 and played < len(seeds):
+            rest = f"--start {seed + 1} --seeds {len(seeds) - played}"
+            print(f"{played} seeds, {failed} failed; to resume: {rest}", file=sys.stderr, flush=True)
     for name, count in sorted(totals.items()):
         print(f"{count:10,}  {name}")
     print(f"{len(seeds)} seeds, {failed} failed; at most {slowest:.1f} s of calm were needed")

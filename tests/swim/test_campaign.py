@@ -33,7 +33,8 @@ from .checkers import CheckFailed
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
-SEEDS: Final = range(64 if os.environ.get("CI") else 16)
+SEEDS: Final = range(12)
+"""``.ci/run`` plays 64, and anybody as many as they like: ``nox -s campaign``."""
 
 outcome = functools.cache(campaign.run)
 """What a seed does; played once, however many tests ask."""
@@ -57,7 +58,7 @@ def test_the_faults_really_happened() -> None:
 
 def test_a_seed_decides_everything() -> None:
     """Another process with other hashes plays the same seed to the same trace, byte for byte."""
-    play = "from tests.swim import campaign; print(campaign.run(3).digest)"
+    play = "from tests.swim import campaign; print(campaign.run(11).digest)"
     digests = {
         subprocess.run(
             [sys.executable, "-c", play],
@@ -70,7 +71,7 @@ def test_a_seed_decides_everything() -> None:
         ).stdout.strip()
         for hashes in ("1", "2")
     }
-    assert digests == {outcome(3).digest}
+    assert digests == {outcome(11).digest}
 
 
 # -- planted bugs -----------------------------------------------------------------------------------------------------
@@ -146,30 +147,35 @@ def timers_are_never_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Timers, "pop", lambda self, now: None)
 
 
-PLANTED: Final[tuple[tuple[str, Bug], ...]] = (
-    ("NewsOnlyGrows", the_last_word_wins),
-    ("LegalSteps", silence_kills_at_once),
-    ("OnlyOwnersSpeak", rumours_grow),
-    ("LeaversStayGone", the_gone_are_forgotten_at_once),
-    ("NobodyIsDeadToItself", rumours_about_oneself_are_believed),
-    ("EverythingIsBounded", packets_are_as_long_as_they_like),
-    ("EverythingIsBounded", nobody_objects),
-    ("TheDigestIsRight", the_digest_forgets_what_was_replaced),
-    ("Convergence", the_lost_are_given_up),
-    ("Spinning", timers_are_never_taken),
+PLANTED: Final[tuple[tuple[str, Bug, int], ...]] = (
+    ("NewsOnlyGrows", the_last_word_wins, 0),
+    ("LegalSteps", silence_kills_at_once, 0),
+    ("OnlyOwnersSpeak", rumours_grow, 0),
+    ("LeaversStayGone", the_gone_are_forgotten_at_once, 12),
+    ("NobodyIsDeadToItself", rumours_about_oneself_are_believed, 0),
+    ("EverythingIsBounded", packets_are_as_long_as_they_like, 4),
+    ("EverythingIsBounded", nobody_objects, 0),
+    ("TheDigestIsRight", the_digest_forgets_what_was_replaced, 0),
+    ("Convergence", the_lost_are_given_up, 3),
+    ("Spinning", timers_are_never_taken, 0),
 )
+"""Who finds which bug, and in which seed it showed when this was written. Others would do, if that one does no more."""
 
 
-@pytest.mark.parametrize(("checker", "plant"), PLANTED, ids=lambda value: getattr(value, "__name__", value))
-def test_a_checker_bites_where_its_bug_is_planted(checker: str, plant: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("checker", "plant", "seed"), PLANTED, ids=lambda value: getattr(value, "__name__", str(value))
+)
+def test_a_checker_bites_where_its_bug_is_planted(
+    checker: str, plant: Bug, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Within a few seeds, and it is that checker which finds that bug."""
     plant(monkeypatch)
     with pytest.raises(CheckFailed, match=f"^{checker}:") as failure:
-        for seed in SEEDS:
-            campaign.run(seed)
+        for tried in (seed, *SEEDS):
+            campaign.run(tried)
     assert any(note.startswith("replay: python -m tests.swim.campaign --seed ") for note in failure.value.__notes__)
 
 
 def test_every_checker_has_a_planted_bug() -> None:
     """None is trusted unseen."""
-    assert {checker.__name__ for checker in checkers.CHECKERS} <= dict(PLANTED).keys()
+    assert {checker.__name__ for checker in checkers.CHECKERS} <= {checker for checker, _, _ in PLANTED}

@@ -207,7 +207,8 @@ def test_a_hundred_thousand_random_and_as_many_mutated_datagrams_are_refused_or_
         body[rng.randrange(len(body))] ^= 1 << rng.randrange(8)
         understood += isinstance(decode(bytes(body)), Packet)
     assert 0 < understood < 100_000
-    assert all(cache.cache_info().currsize <= codec.CACHED for cache in (codec._record, codec._meta, codec._version))
+    caches = (codec._record, codec._meta, codec._version, codec.encode_record, codec.encode_version)
+    assert {cache.cache_info().maxsize for cache in caches} == {codec.CACHED}
 
 
 @given(versions)

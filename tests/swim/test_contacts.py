@@ -32,6 +32,9 @@ def test_a_newcomer_announces_itself_to_each_seed_once_with_its_own_record() -> 
     sent = stage.note(stage.core.join([*SEEDS, where(ME), SEEDS[0]], stage.now))
     assert joins(sent) == SEEDS
     assert all(out.packet.records == (stage.core.members[ME],) for out in sent)
+    stage.hear("s1", None, [alive("s1")])
+    stage.hear("s2", None, [alive("s2")])
+    assert where(ME) not in {out.to for out in stage.wait(60)}, "nor is it lost to itself later"
 
 
 def test_an_announcement_is_repeated_with_growing_pauses_until_somebody_is_known() -> None:
@@ -43,6 +46,7 @@ def test_an_announcement_is_repeated_with_growing_pauses_until_somebody_is_known
     pauses = [after - before for before, after in pairwise(moments)]
     assert all(0.5 * GATEWAY.probe_interval <= pause <= 1.5 * GATEWAY.heal_interval for pause in pauses)
     assert len(moments) > 8
+    assert pauses[0] <= 3 * GATEWAY.probe_interval < 0.5 * GATEWAY.heal_interval <= min(pauses[4:]), "doubled each time"
     stage.hear("s1", None, [alive("s1")])
     assert joins(stage.wait(100)) == []
 
@@ -75,6 +79,16 @@ def test_who_has_answered_before_is_sent_everybody_at_once() -> None:
     stage.core._node.prove(("new", 1))
     sent = stage.hear("new", Join(), [alive("new")], source=("new", 1))
     assert [out.kind for out in sent] == [SyncRecords()]
+
+
+def test_seeds_begin_their_introductions_in_different_places() -> None:
+    """A newcomer that hears only the beginning of each has heard of everybody the sooner."""
+    first = set()
+    for seed in range(10):
+        stage = Stage(*(f"m{number:02}" for number in range(60)), seed=seed)
+        stage.core._node.prove(("new", 1))
+        first.add(stage.hear("new", Join(), [alive("new")], source=("new", 1))[0].packet.records[0].member_id)
+    assert len(first) > 5
 
 
 def test_a_flood_of_newcomers_that_never_answer_costs_no_memory() -> None:
@@ -156,6 +170,18 @@ def test_a_lost_member_that_answers_is_back() -> None:
         cluster.run(pause)
         cluster.drops = lambda _: False
         assert cluster.run(2 * GATEWAY.heal_interval + 2, cluster.agreed)
+        tried = cluster.cores["a"].statistics()["lost_tried"]
+        cluster.run(3 * GATEWAY.heal_interval)
+        assert cluster.cores["a"].statistics()["lost_tried"] == tried, "and looked for no more"
+
+
+def test_only_so_many_of_the_lost_are_remembered() -> None:
+    """As many as there may be members; who was lost first is given up first."""
+    stage = Stage(config=SwimConfig(max_members=3))
+    for number in range(5):
+        stage.hear("a", None, [alive("a"), alive(f"m{number}")])
+        stage.hear("a", None, [status(f"m{number}", DEAD)])
+    assert list(stage.core._contacts._lost) == ["m2", "m3", "m4"]
 
 
 def test_only_the_dead_are_tried_not_those_who_have_left() -> None:

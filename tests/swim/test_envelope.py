@@ -1,6 +1,9 @@
 """swim/envelope.py: each refusal has its own name, and the cheap questions come first."""
 
+import zlib
+
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,6 +34,28 @@ def test_what_is_wrapped_is_unwrapped_and_as_long_as_it_says(key: bytes | None, 
     data = envelope.wrap(body)
     assert envelope.unwrap_untrusted(data) == body
     assert len(data) == len(body) + envelope.overhead
+
+
+def test_the_envelope_is_the_documented_bytes() -> None:
+    """Other implementations read them: what is checked and what is under the seal begins with the first byte."""
+    body, nonce = BODY, b"n" * 12
+    assert CLEAR.wrap(body) == b"GW\x01\x00\x04blue" + zlib.crc32(b"GW\x01\x00\x04blue" + body).to_bytes(4) + body
+    prefix = b"GW\x01\x01\x04blue"
+    assert SEALED.wrap(body) == prefix + nonce + AESGCM(KEY).encrypt(nonce, body, prefix)
+
+
+def test_every_sealed_packet_has_the_next_nonce() -> None:
+    """One that came twice under a key would give its packets away."""
+    nonces = iter([b"1" * 12, b"2" * 12])
+    envelope = Envelope("", Keyring([KEY]), lambda: next(nonces))
+    assert [envelope.wrap(BODY)[5:17] for _ in range(2)] == [b"1" * 12, b"2" * 12]
+
+
+def test_a_sealed_packet_does_not_change_clusters() -> None:
+    """Somebody writes another label on it; the key may be the same in both clusters, the seal is not."""
+    green = Envelope("green", Keyring([KEY]), lambda: b"n" * 12)
+    relabelled = b"GW\x01\x01\x05green" + SEALED.wrap(BODY)[9:]
+    assert refusal(green, relabelled) is DropReason.KEY
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from inferencegw.swim.codec import MAX_INCARNATION
 from inferencegw.swim.config import GATEWAY
 from inferencegw.swim.effects import Conflict, MemberChanged
+from inferencegw.swim.identity import ALIASES
 from inferencegw.swim.member import Load, MemberState, Meta, Record, Status
 from inferencegw.swim.messages import Ack, Join, Ping, SyncRecords
 from inferencegw.swim.node import Timer
@@ -336,6 +337,17 @@ def test_reaching_ourselves_under_another_address_is_no_rival() -> None:
     assert len(asked(stage)) == 1
     stage.hear("a", records=[elsewhere(EPOCH + 9_000)])
     assert own(stage) == (9_001, 0), "and what is said of us there is said of our past"
+
+
+def test_only_so_many_addresses_of_ours_are_remembered() -> None:
+    """The first ones are forgotten first, and asked again when somebody names them."""
+    stage = Stage("a")
+    stage.only_timer(Timer.RIVAL, 60)
+    for number in range(2 * ALIASES):
+        claim = alive(ME, epoch=EPOCH + 900 + number, address=(f"nat{number}", 1))
+        (ping,) = [out.kind for out in stage.hear("a", records=[claim]) if isinstance(out.kind, Ping)]
+        stage.hear(ME, ping, source=(f"nat{number}", 1))
+    assert list(stage.core._identity._aliases) == [(f"nat{number}", 1) for number in range(ALIASES, 2 * ALIASES)]
 
 
 def test_our_own_packets_come_back_for_nothing() -> None:

@@ -12,6 +12,9 @@ from .campaign import calm, converge
 from .checkers import watch
 from .world import NodeState, World
 
+LONGEST_FREEZE: Final = FAST.tombstone_time / 2
+"""Seconds. Who sleeps longer than tombstones last may bring back a leaver for a moment: nobody remembers it by then."""
+
 NAMES: Final = [f"n{number}" for number in range(5)]
 names = st.sampled_from(NAMES)
 
@@ -86,9 +89,10 @@ class Cluster(RuleBasedStateMachine):
 
     @rule(name=names)
     def freeze_or_thaw(self, name: str) -> None:
-        """SIGSTOP or SIGCONT."""
+        """SIGSTOP or SIGCONT, which comes by itself after a while."""
         if self.state(name) is NodeState.RUNNING:
             self.world.freeze(name)
+            self.world.at(self.world.now + LONGEST_FREEZE, lambda: self.world.thaw(name))
         elif self.state(name) is NodeState.FROZEN:
             self.world.thaw(name)
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from inferencegw.swim.member import MemberState, Meta, Record, Status, merge
+from inferencegw.swim.member import Load, MemberState, Meta, Record, Status, merge
 
 from .strategies import metas, records, statuses
 
@@ -34,7 +34,13 @@ def last(*news: str) -> str:
     return f"{one.state.name}@{one.incarnation}"
 
 
+ONE = Record("a", Status(1, 1, ALIVE), Meta(epoch=1, incarnation=1, model="m"), Load(1, 1, 1))
+
+
 @given(records, records)
+@example(ONE, attrs.evolve(ONE, load=Load(1, 1, 2)))
+@example(ONE, attrs.evolve(ONE, meta=Meta(epoch=1, incarnation=1, model="n")))
+@example(attrs.evolve(ONE, status=Status(1, 1, SUSPECT, "x")), attrs.evolve(ONE, status=Status(1, 1, SUSPECT, "y")))
 def test_merging_commutes(a: Record, b: Record) -> None:
     """It does not matter which of two pieces of news came first."""
     assert merge(a, b) == merge(b, a)

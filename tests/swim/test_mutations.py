@@ -4,7 +4,8 @@ import ast
 
 import pytest
 
-from .mutations import MUTATIONS, ROOT, Mutation, NotPlanted, planted
+from .bugs import Mutation
+from .mutations import MUTATIONS, ROOT, NotPlanted, planted
 
 PACKAGE = ROOT / "inferencegw" / "swim"
 
@@ -26,3 +27,11 @@ def test_a_bug_that_cannot_be_planted_is_an_error() -> None:
 def test_every_mark_of_the_design_has_its_bugs() -> None:
     """G14: tests 3, 4, 5, 14 and 15 are there because of a classic bug each."""
     assert {mutation.marked for mutation in MUTATIONS} == {0, 3, 4, 5, 14, 15}
+
+
+def test_every_file_of_the_core_that_does_anything_has_its_bugs() -> None:
+    """Vocabulary alone has none; and no name is there twice."""
+    planted_in = {name for mutation in MUTATIONS for name, _, _ in mutation.edits}
+    files = {file.name for file in PACKAGE.glob("*.py")}
+    assert files - planted_in == {"__init__.py", "effects.py", "messages.py"}
+    assert len({mutation.name for mutation in MUTATIONS}) == len(MUTATIONS)

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from inferencegw.errors import ConfigError
 from inferencegw.swim.config import GATEWAY, SwimConfig
 from inferencegw.swim.effects import MemberChanged
 from inferencegw.swim.member import Load, MemberState, Meta, Record
-from inferencegw.swim.messages import Ack, Packet, Ping, PingReq
+from inferencegw.swim.messages import Ack, Packet, Ping, PingReq, SyncWant
 from inferencegw.swim.node import AMPLIFICATION, LOADS, Timer
 from inferencegw.swim.protocol import SwimProtocol
 
@@ -204,12 +205,12 @@ def test_an_address_that_has_answered_a_probe_may_be_sent_full_packets() -> None
     assert out.size > 1200
 
 
-def test_an_answer_from_elsewhere_proves_nothing_about_that_address() -> None:
+def test_an_answer_from_elsewhere_proves_nothing_about_either_address() -> None:
     """The ack must come from where the ping went."""
     stage = Stage("a")
     target, ping = stage.next_probe()
     stage.hear(target, Ack(ping.sequence), source=("elsewhere", 1))
-    assert ("elsewhere", 1) not in stage.core._node._proved
+    assert not stage.core._node._proved
     assert stage.state("a") is ALIVE
 
 
@@ -251,12 +252,33 @@ def test_news_that_everybody_is_seen_to_have_is_told_no_more() -> None:
     assert len(stage.core._node.news) == 0
 
 
+def test_who_agreed_before_something_newer_came_has_not_agreed_on_that() -> None:
+    """Agreement is about one view: another one has to be seen by as many again."""
+    stage = Stage(*FOUR)
+    stage.hear("a", records=[alive("b", 1)])
+    for one in ("a", "c", "d"):
+        stage.hear(one)
+    stage.hear("a", records=[alive("c", 1)])
+    stage.hear("b", incarnation=1)
+    assert len(stage.core._node.news) == 2
+
+
+def test_other_metadata_of_the_same_version_is_news() -> None:
+    """Two owners of one name: everybody has to come to the same one of them, so the one that wins is told on."""
+    stage = Stage(*FOUR)
+    held = stage.core.members["b"].meta
+    assert held is not None
+    model = next(name for name in map(str, range(100)) if attrs.evolve(held, model=name).key > held.key)
+    stage.hear("a", records=[alive("b", model=model)])
+    assert len(stage.core._node.news) == 1
+
+
 def test_who_accuses_is_told_on_although_views_agree() -> None:
     """It is not in the digest, and shortens the suspicion elsewhere."""
     stage = Stage(*FOUR)
     stage.hear("a", records=[status("b", SUSPECT, 0, "a")])
     for _ in range(3):
-        for one in ("a", "c", "d"):
+        for one in FOUR:
             stage.hear(one)
     assert len(stage.core._node.news) == 1
 
@@ -276,6 +298,33 @@ def test_load_rides_along_but_is_no_reason_to_speak() -> None:
     (out,) = stage.hear("m0", Ping(2, ME, EPOCH))
     assert len(out.packet.records) == LOADS
     assert out.packet.load == Load(EPOCH, 1, 7)
+
+
+def test_the_load_of_the_dead_is_not_told() -> None:
+    """Nobody sends work there."""
+    stage = Stage(*FOUR)
+    stage.hear("a", records=[Record("b", stage.held("b"), None, Load(EPOCH, 1, 5))])
+    stage.hear("a", records=[status("b", DEAD)])
+    stage.core._node.prove(where("a"))
+    (out,) = stage.hear("a", Ping(1, ME, EPOCH))
+    assert all(record.load is None for record in out.packet.records)
+
+
+def test_whom_a_member_wants_us_to_ask_is_sent_no_more_than_three_times_what_was_asked() -> None:
+    """Nobody we know is there: without a limit, a forged request would have us flood anybody."""
+    stage = Stage(*FOUR)
+    flood(stage)
+    request = datagram(Packet("a", EPOCH, 0, 99, 0, None, PingReq(1, "nobody", EPOCH, ("victim", 1))))
+    (out,) = [out for out in stage.deliver(request, where("a")) if out.to == ("victim", 1)]
+    assert out.size <= AMPLIFICATION * len(request)
+
+
+def test_several_answers_to_one_packet_share_its_allowance() -> None:
+    """A question for everybody takes two packets, each of which alone would be short enough."""
+    stage = Stage(*(f"m{number:02}" for number in range(60)))
+    question = datagram(Packet("x", EPOCH, 0, 1, stage.core.digest, None, SyncWant(tuple(stage.core.members))))
+    sent = stage.deliver(question, ("x", 1))
+    assert 0 < sum(out.size for out in sent) <= AMPLIFICATION * len(question)
 
 
 def test_a_members_own_load_is_taken_from_the_header_of_its_packets() -> None:

@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,6 +70,27 @@ def test_a_round_is_a_permutation_and_rounds_differ() -> None:
     rounds = [[plan.next() for _ in range(20)] for _ in range(3)]
     assert all(sorted(map(str, one)) == sorted(f"m{number}" for number in range(20)) for one in rounds)
     assert rounds[1] != rounds[2]
+
+
+def test_nobody_misses_a_turn_because_another_one_dies() -> None:
+    """Whose turn has passed leaves, and everybody after it moves up; the round goes on with the next one."""
+    schedule = ProbeSchedule(random.Random(1))
+    for member in "abcdef":
+        schedule.add(member)
+    asked = [schedule.next() for _ in range(3)]
+    schedule.discard(asked[0] or "")
+    assert {*asked, *(schedule.next() for _ in range(3))} == set("abcdef")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_nobody_has_two_turns_because_another_one_comes(seed: int) -> None:
+    """A newcomer whose place is behind us moves everybody up, us included; it has its turn in the next round."""
+    plan = ProbeSchedule(random.Random(seed))
+    for member in "abcdef":
+        plan.add(member)
+    asked = {plan.next() for _ in range(3)}
+    plan.add("new")
+    assert not asked & {plan.next() for _ in range(3)}
 
 
 def test_a_newcomer_s_place_is_anywhere() -> None:

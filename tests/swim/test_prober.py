@@ -198,6 +198,25 @@ def test_a_round_trip_is_measured_where_the_answer_came_directly() -> None:
     assert stage.core.rtt("a") == pytest.approx(0.01 + (0.05 - 0.01) / 8)
 
 
+def test_a_helper_s_answer_measures_nothing() -> None:
+    """It came by another way, and later."""
+    stage = Stage("a", "b")
+    target, ping = stage.next_probe()
+    (request,) = [out for out in stage.wait(GATEWAY.probe_timeout) if isinstance(out.kind, PingReq)]
+    stage.hear(request.to[0], Ack(ping.sequence, target, EPOCH, 0))
+    assert stage.core.rtt(target) is None
+
+
+def test_questions_are_forgotten_when_the_next_one_is_asked() -> None:
+    """Whether they were answered or not: a member that runs for a year holds one."""
+    stage = Stage("a", "b")
+    for number in range(10):
+        target, ping = stage.next_probe()
+        if number % 2:
+            stage.hear(target, Ack(ping.sequence))
+        assert [probe.sequence for probe in stage.core._prober._asked.values()] == [ping.sequence]
+
+
 # -- helping -----------------------------------------------------------------------------------------------------------
 
 
@@ -330,3 +349,17 @@ def test_a_lazy_clock_does_not_slow_probing_down() -> None:
             if isinstance(out.kind, Ping) and out.kind.target == out.to[0]:
                 stage.hear(out.kind.target, Ack(out.kind.sequence))
     assert stage.core.statistics()["probes"] == pytest.approx((stage.now - began) / T, abs=2)
+
+
+def test_a_probe_that_begins_late_has_its_whole_time() -> None:
+    """A little late is no stall, and yet the target must not pay for it; nor are intervals made up for."""
+    for late in (0.45 * GATEWAY.probe_interval, 20 * GATEWAY.probe_interval):
+        stage = Stage("a", "b")
+        target, ping = stage.next_probe()
+        stage.hear(target, Ack(ping.sequence))
+        stage.only_timer(Timer.PROBE, 60)
+        probes = stage.core.statistics()["probes"]
+        stage.wake(stage.core.next_deadline() + late - stage.now)
+        assert stage.core.statistics()["probes"] == probes + 1
+        timeout = GATEWAY.probe_timeout * (stage.core.local_health + 1)
+        assert stage.core.next_deadline() == pytest.approx(stage.now + timeout)

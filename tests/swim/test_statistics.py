@@ -39,9 +39,9 @@ def test_the_formula_of_suspicions_is_the_papers(loss: float, rate: float) -> No
 
 
 def test_a_lossy_network_causes_as_many_suspicions_as_the_formula_says() -> None:
-    """G3, at 10 % loss: some 150 suspicions, so that the bound is three standard deviations."""
-    seen = probing.lossy(1, 25, loss=0.10, seconds=800.0, config=LAN)
-    assert seen.rate == pytest.approx(probing.suspicion_formula(0.10, LAN.indirect_probes), rel=0.25)
+    """G3 at 15 % loss, where they are frequent: some 150, so that the bound is three standard deviations."""
+    seen = probing.lossy(1, 25, loss=0.15, seconds=200.0, config=LAN)
+    assert seen.rate == pytest.approx(probing.suspicion_formula(0.15, LAN.indirect_probes), rel=0.25)
     assert seen.false_deaths == 0
 
 
@@ -77,7 +77,7 @@ def test_survivors_of_a_mass_crash_agree_within_seconds() -> None:
 
 def test_a_leave_is_seen_by_twenty_within_a_second_and_nobody_suspects_the_leaver() -> None:
     """G13: the goodbye overtakes every suspicion, and a leaver that answers no more is not asked any more."""
-    for seed in range(10):
+    for seed in range(5):
         seconds, wrong = measures.leave_time(seed)
         assert seconds <= 1.0
         assert wrong == 0
