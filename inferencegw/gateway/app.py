@@ -81,6 +81,7 @@ class Gateway:
         self._to_clients, to_replicas = _tls(config)
         self._health = HealthServicer()
         self._drain: Callable[[], None] = _not_started
+        self._dispatcher: Dispatcher | None = None
         self.pool: Final = ReplicaPool(config, rng, to_replicas)
         self.membership: MembershipService | None = None
         if config.gossips:
@@ -105,7 +106,7 @@ class Gateway:
                     upstreams.start_soon(pool.follow, membership.cluster, upstreams)
                 async with trio.open_nursery() as connections:
                     async with trio.open_nursery() as calls:
-                        dispatcher = Dispatcher(pool, calls, self._rng, no_replica_grace=config.no_replica_grace)
+                        dispatcher = self._dispatcher = Dispatcher(pool, calls, self._rng, no_replica_grace=config.no_replica_grace)
                         admin = GatewayAdminServicer(config, dispatcher, pool, membership)
                         services = [GatewayServicer(dispatcher, self._rng).service, admin.service, health.service]
                         services += reflection_services(services)
@@ -125,6 +126,11 @@ class Gateway:
     def drain(self) -> None:
         """Begin to leave: :meth:`run` returns when it is done."""
         self._drain()
+
+    @property
+    def calls_running(self) -> int:
+        """Calls that were accepted and have not ended."""
+        return 0 if self._dispatcher is None else self._dispatcher.statistics().running
 
     def _begin_drain(self, dispatcher: Dispatcher, server: Server, calls: trio.CancelScope) -> None:
         if self.membership is not None:

@@ -1,0 +1,416 @@
+"""A whole cluster in one process: gateways, replicas, gossip and clients, on virtual or on real sockets.
+
+The rule: everything is started, looked at and broken by name (``g1``, ``r1``, ...), verbs act at once, and whoever
+wants to see what comes of it waits for a *state* (``await cluster.view("g1").wait_until(...)``). Nothing sleeps. What
+is done is written into a history, and checkers look on from the first step to the last.
+
+::
+
+    async with open_cluster(replicas=3, network=network) as cluster:
+        cluster.crash("r1")
+        await cluster.view("g1").wait_until(lambda view: view.state_of("r1") is MemberState.DEAD)
+        assert (await cluster.generate("hello", max_tokens=20)).is_whole
+
+::
+
+    open_cluster        (inferencegw.testing.lifecycle)
+    └─ nursery          one task for each process and for each open client
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import permutations, product
+from typing import Any, Final
+
+import attrs
+import trio
+
+from inferencegw.client import AsyncClient
+from inferencegw.config import GatewayConfig, ReplicaConfig, is_loopback
+from inferencegw.gateway import Gateway
+from inferencegw.gateway.pool import ReplicaPool
+from inferencegw.membership import Cluster, ClusterView
+from inferencegw.replica.faults import Fault
+from inferencegw.rpc import Method, open_channel
+from inferencegw.swim.config import PROFILES, SwimConfig
+from inferencegw.testing.answers import Answer
+from inferencegw.testing.callers import Caller, Witness, hold_open
+from inferencegw.testing.checkers import Checker
+from inferencegw.testing.history import History, Kind
+from inferencegw.testing.nodes import Node, make_node
+from inferencegw.testing.underlay import Underlay
+from inferencegw.v1 import replica_pb2
+
+__all__ = ["TestCluster"]
+
+_FAULTS: Final = replica_pb2.DESCRIPTOR.services_by_name["FaultInjection"]
+INJECT: Final = Method.of(_FAULTS, "InjectFault")
+CLEAR: Final = Method.of(_FAULTS, "ClearFaults")
+
+GATEWAYS: Final[Mapping[str, Any]] = {"reconnect_initial": 0.05, "reconnect_maximum": 1.0}
+"""How gateways are configured unless a story says otherwise: they come back quickly."""
+
+REPLICAS: Final[Mapping[str, Any]] = {"token_delay": 0.02, "jitter": 0.1}
+"""How replicas are: quick, so that stories are."""
+
+
+PATIENCE: Final = 5.0
+"""Seconds for a replica to take an order."""
+
+LAST_WORDS: Final = 2.0
+"""Seconds for packets that are under way when all has ended. High: a leak is found late. Low: slow links leak."""
+
+
+class TestCluster(Witness):
+    """The verbs. Made by :func:`open_cluster`.
+
+    Attributes:
+        network: what it runs on; its finer verbs may be used too, but then the history does not know.
+        nodes: the latest process of each name, running or not.
+        ever: likewise, those included that have not started yet.
+        hosts: every host that it has used, in order.
+        open_answers: the calls that go on.
+        answers: all calls.
+        history: what was done.
+    """
+
+    __test__ = False  # it is no test case
+
+    def __init__(self, network: Underlay, nursery: trio.Nursery, options: Mapping[str, Any]) -> None:
+        self.network: Final = network
+        self.nodes: Final[dict[str, Node]] = {}
+        self.ever: Final = self.nodes
+        self.hosts: Final[dict[str, None]] = {}
+        self.open_answers: Final[dict[Answer, None]] = {}
+        self.answers: Final[list[Answer]] = []
+        self.history: Final = History()
+        self._nursery = nursery
+        self._options = options
+        self._frozen: set[str] = set()
+        self._checkers: list[Checker] = []
+
+    # -- starting and ending ----------------------------------------------------------------------------------------
+
+    async def start_gateway(self, name: str, **changes: Any) -> Node:
+        """A gateway, once it is ready; ``changes`` are fields of its configuration."""
+        return await self._start(name, GatewayConfig, {**GATEWAYS, **self._options["gateway"], **changes})
+
+    async def start_replica(self, name: str, **changes: Any) -> Node:
+        """A replica, once it is ready; ``changes`` are fields of its configuration."""
+        return await self._start(name, ReplicaConfig, {**REPLICAS, **self._options["replica"], **changes})
+
+    async def restart(self, name: str, **changes: Any) -> Node:
+        """Start it again after it has ended, as it was but for ``changes``.
+
+        A replica comes back on new ports, a gateway where its clients know it.
+        """
+        old = self.nodes[name]
+        await old.ended.wait()
+        fields = {field.name: getattr(old.config, field.name) for field in attrs.fields(type(old.config))}
+        if isinstance(old.config, GatewayConfig):
+            fields |= {"port": old.addresses["grpc"][1], "gossip_port": old.addresses["gossip"][1]}
+        return await self._start(name, type(old.config), {**fields, "join": (), **changes})
+
+    async def _start(self, name: str, kind: type[GatewayConfig | ReplicaConfig], fields: dict[str, Any]) -> Node:
+        assert name not in self.nodes or self.nodes[name].ended.is_set(), f"{name} runs already"
+        host = self.network.host(name)
+        seeds = [node.address("gossip") for node in self.nodes.values() if node.serves]
+        config = kind(**{
+            "id": name,
+            "port": 0,
+            "gossip_port": 0,
+            "gossip_profile": self._options["gossip_profile"],
+            **self._place(host.addresses[0], kind),
+            **fields,
+            "join": fields.get("join") or seeds,
+        })  # fmt: skip
+        node = make_node(name, config, self.network, partial(self.crash, name))
+        self.nodes[name] = node
+        self.hosts[name] = None
+        await self._nursery.start(self._run, node)
+        self.history.end({Kind.CRASH, Kind.POWER, Kind.STOP, Kind.FAULT}, {name})
+        self.tell("node_started", node)
+        return node
+
+    def _place(self, address: str, kind: type[GatewayConfig | ReplicaConfig]) -> dict[str, Any]:
+        """Where to listen. Only its own machine may tell a replica to misbehave, so it must listen there as well."""
+        if kind is ReplicaConfig and not is_loopback(address):
+            return {"host": "0.0.0.0", "advertise": address}  # noqa: S104 - a virtual network's
+        return {"host": address}
+
+    async def _run(self, node: Node, *, task_status: trio.TaskStatus[None]) -> None:
+        await node.run(task_status=task_status)
+        self.tell("node_ended", node)
+
+    def crash(self, name: str, *, silent: bool = False) -> None:
+        """As kill -9: it says no goodbye. With ``silent`` as when the power fails: nor does its kernel."""
+        node = self.nodes[name]
+        self._disturb(Kind.POWER if silent else Kind.CRASH, {name})
+        node.crashed = trio.current_time()
+        self._frozen.discard(name)
+        self.history.end({Kind.FREEZE}, {name})
+        self.network.crash(name, silent=silent)
+
+    def leave(self, name: str) -> None:
+        """As SIGTERM; does not wait for what comes of it."""
+        self._disturb(Kind.STOP, {name})
+        self.nodes[name].stopping = True
+        self.nodes[name].process.drain()
+
+    async def stop(self, name: str) -> None:
+        """As SIGTERM; returns when it has drained, said goodbye and ended."""
+        self.leave(name)
+        await self.nodes[name].ended.wait()
+
+    # -- breaking and mending ---------------------------------------------------------------------------------------
+
+    def freeze(self, name: str) -> None:
+        """As SIGSTOP."""
+        self._disturb(Kind.FREEZE, {name})
+        self._frozen.add(name)
+        self.network.freeze(name)
+
+    def thaw(self, name: str) -> None:
+        """As SIGCONT."""
+        self.history.end({Kind.FREEZE}, {name})
+        self._frozen.discard(name)
+        self.network.thaw(name)
+
+    def partition(self, *sides: Iterable[str]) -> None:
+        """Let nothing through between any two sides."""
+        named = [tuple(side) for side in sides]
+        self._disturb(Kind.CUT, {name for side in named for name in side})
+        self.network.partition(*named)
+
+    def unite(self, *sides: Iterable[str]) -> None:
+        """Undo that partition."""
+        named = [tuple(side) for side in sides]
+        self.history.end({Kind.CUT}, {name for side in named for name in side})
+        for side, other in permutations(named, 2):
+            for sender, receiver in product(side, other):
+                self.network.mend(sender, receiver)
+
+    def cut(self, sender: str, receiver: str) -> None:
+        """Let nothing through that way; the other way is another cut."""
+        self._disturb(Kind.CUT, {sender, receiver})
+        self.network.cut(sender, receiver)
+
+    def mend(self, sender: str, receiver: str) -> None:
+        """Undo a cut."""
+        self.history.end({Kind.CUT}, {sender, receiver})
+        self.network.mend(sender, receiver)
+
+    def hold(self, one: str, other: str) -> None:
+        """Keep everything between these two waiting."""
+        self._disturb(Kind.HOLD, {one, other})
+        self.network.hold(one, other)
+
+    def release(self, one: str, other: str) -> None:
+        """Deliver what was held."""
+        self.history.end({Kind.HOLD}, {one, other})
+        self.network.release(one, other)
+
+    def slow(self, name: str, factor: float) -> None:
+        """Let everything to and from it take ``factor`` times as long; 1 is normal."""
+        self.history.end({Kind.SLOW}, {name})
+        if factor != 1:
+            self._disturb(Kind.SLOW, {name}, f"x{factor:g}")
+        self.network.slow(name, factor)
+
+    def set_loss(self, share: float) -> None:
+        """Lose this share of all datagrams."""
+        self.history.end({Kind.LOSS})
+        if share:
+            self._disturb(Kind.LOSS, (), f"{share:.0%}")
+        self.network.set_loss(share)
+
+    def repair(self) -> None:
+        """Mend the network; the crashed, the frozen and those told to misbehave stay so."""
+        self.history.end({Kind.CUT, Kind.HOLD, Kind.SLOW, Kind.LOSS})
+        self.network.repair()
+
+    async def inject(self, name: str, fault: str) -> None:
+        """Tell a replica to misbehave: ``"crash@10"``, ``"slow=3"``, ... as ``trio-gw replica --fault`` has it.
+
+        Raises:
+            RpcError: it cannot be told.
+        """
+        self._disturb(Kind.FAULT, {name}, fault)
+        await self._order(name, INJECT, replica_pb2.InjectFaultRequest(fault=Fault.parse(fault).to_proto()))
+
+    async def clear_faults(self, name: str) -> None:
+        """Tell it to behave again."""
+        await self._order(name, CLEAR, replica_pb2.ClearFaultsRequest())
+        self.history.end({Kind.FAULT}, {name})
+
+    async def _order(self, name: str, method: Method, request: Any) -> None:
+        async def ask() -> None:
+            port = self.nodes[name].addresses["grpc"][1]
+            async with open_channel("127.0.0.1", port) as channel:
+                await channel.unary(method, request, deadline=trio.current_time() + PATIENCE)
+
+        await self.network.host(name).run(ask)
+
+    def _disturb(self, kind: Kind, hosts: Iterable[str], detail: str = "") -> None:
+        self.tell("disturbed", self.history.begin(kind, hosts, detail))
+
+    # -- looking ----------------------------------------------------------------------------------------------------
+
+    def view(self, name: str) -> Cluster:
+        """What that member sees: ``.view`` is now, ``await .wait_until(predicate)`` is when it is so."""
+        return self.nodes[name].cluster
+
+    @property
+    def serving(self) -> list[Node]:
+        """The processes that run and mean to stay."""
+        return [node for node in self.nodes.values() if node.serves]
+
+    @property
+    def replicas(self) -> list[str]:
+        """The names of those of them that generate."""
+        return [node.name for node in self.serving if isinstance(node.config, ReplicaConfig)]
+
+    @property
+    def gateways(self) -> list[str]:
+        """The names of the others."""
+        return [node.name for node in self.serving if isinstance(node.config, GatewayConfig)]
+
+    @property
+    def swim(self) -> SwimConfig:
+        """The numbers of its gossip."""
+        return PROFILES[self._options["gossip_profile"]]
+
+    @property
+    def detection_bound(self) -> float:
+        """Seconds in which a crash is known to everybody, whatever the order of probes."""
+        members = len(self.nodes)
+        return 2 * (2 * members + 3) * self.swim.probe_interval + self.swim.suspicion_bounds(members)[1]
+
+    @property
+    def healing_bound(self) -> float:
+        """Seconds in which all views agree once everything has been mended."""
+        return self.detection_bound + 2 * self.swim.heal_interval + 2.0
+
+    def disagreement(self) -> str | None:
+        """What is wrong in some view; None where everybody sees exactly those who run, ALIVE and as they are."""
+        return next((wrong for node in self.serving if (wrong := self._wrong_at(node)) is not None), None)
+
+    def _wrong_at(self, node: Node) -> str | None:
+        truth = {other.name: other.view.members[other.name].record for other in self.serving}
+        held = {name: member.record for name, member in node.view.members.items() if member.is_live}
+        for name in sorted(held.keys() | truth.keys()):
+            mine, its = held.get(name), truth.get(name)
+            if mine is None or its is None or (mine.status, mine.meta) != (its.status, its.meta):
+                return f"{node.name} holds {node.view.members.get(name)}; {name} is {its or 'not there'}"
+        return None
+
+    async def converged(self) -> None:
+        """Wait until there is no disagreement, and every gateway is connected to every replica."""
+        while self.disagreement() is not None:
+            for node in self.serving:
+                await node.cluster.wait_until(partial(self._is_right, node))
+        for node in self.serving:
+            if isinstance(node.process, Gateway):
+                await node.process.pool.wait_until(partial(self._has_all, node.process.pool))
+
+    def _is_right(self, node: Node, _view: ClusterView) -> bool:
+        return self._wrong_at(node) is None
+
+    def _has_all(self, pool: ReplicaPool) -> bool:
+        return pool.statistics().routable >= len(self.replicas)
+
+    # -- asking -----------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def open_client(self, name: str = "c1", *, gateway: str = "g1") -> AsyncIterator[Caller]:
+        """A client on a host of its own, connected to ``gateway``; RpcError where nobody serves there."""
+        host = self.network.host(name)
+        self.hosts[name] = None
+        scope, ended = trio.CancelScope(), trio.Event()
+
+        async def live(*, task_status: trio.TaskStatus[AsyncClient]) -> None:
+            try:
+                with scope:
+                    await host.run(partial(hold_open, address, name, task_status=task_status))
+            finally:
+                ended.set()
+
+        address = self.nodes[gateway].address("grpc")
+        client = await self._nursery.start(live)
+        try:
+            yield Caller(client, host, gateway, self)
+        finally:
+            scope.cancel()
+            with trio.CancelScope(shield=True):  # short: it was cancelled, and closes a socket
+                await ended.wait()
+
+    async def generate(self, prompt: str, *, gateway: str = "g1", **fields: Any) -> Answer:
+        """One call by a client that is there for it only."""
+        async with self.open_client(gateway=gateway) as client:
+            return await client.generate(prompt, **fields)
+
+    def asked(self, answer: Answer) -> None:
+        """For its clients: a call begins."""
+        self.answers.append(answer)
+        self.open_answers[answer] = None
+        self.tell("asked", answer)
+
+    def token(self, answer: Answer) -> None:
+        """For its clients: a token came."""
+        self.tell("token", answer)
+
+    def answered(self, answer: Answer) -> None:
+        """For its clients: a call has ended."""
+        del self.open_answers[answer]
+        self.tell("answered", answer)
+
+    # -- for open_cluster -------------------------------------------------------------------------------------------
+
+    def watch(self, checkers: Iterable[type[Checker]]) -> None:
+        """Let these look on from now on, which is the beginning."""
+        assert not self.nodes, "checkers keep books, so they must see everything"
+        self._checkers.extend(checker(self) for checker in checkers)
+
+    @property
+    def steppers(self) -> list[Checker]:
+        """The checkers that want to see every step."""
+        return [checker for checker in self._checkers if type(checker).on_step is not Checker.on_step]
+
+    async def start(self, gateways: int, replicas: int) -> None:
+        """Start that many, and wait until they know each other."""
+        for number in range(1, gateways + 1):
+            await self.start_gateway(f"g{number}")
+        for number in range(1, replicas + 1):
+            await self.start_replica(f"r{number}")
+        await self.converged()
+
+    async def settle(self) -> None:
+        """Mend everything, and give it the time that it may take to show."""
+        self.thaw_all()
+        self.repair()
+        with trio.move_on_after(self.healing_bound):
+            await self.converged()
+        self.tell("settled")
+
+    def thaw_all(self) -> None:
+        """Nothing frozen can end."""
+        for name in sorted(self._frozen):
+            self.thaw(name)
+
+    async def shut_down(self) -> None:
+        """Stop the gateways, then the replicas, and look whether anything is left."""
+        for names in (self.gateways, self.replicas):
+            for name in names:
+                self.leave(name)
+            for name in names:
+                await self.nodes[name].ended.wait()
+        with trio.move_on_after(LAST_WORDS):
+            while self.network.under_way():  # noqa: ASYNC110 - packets set no event
+                await trio.sleep(LAST_WORDS / 10)
+        self.tell("finished")
+
+    def tell(self, what: str, *args: Any) -> None:
+        """Tell all checkers."""
+        for checker in self._checkers:
+            getattr(checker, what)(*args)

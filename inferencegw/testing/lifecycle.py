@@ -1,0 +1,87 @@
+"""A cluster's life: started, converged, lent to the block, mended, checked, stopped, checked again.
+
+The rule: a story says what it is about and nothing else. What is true of every story (everything starts, heals, ends
+and leaves nothing) is done and checked here, and an error in the block ends everything at once.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from typing import Any
+
+import trio
+
+from inferencegw.testing.checkers import CHECKERS, Checker
+from inferencegw.testing.cluster import TestCluster
+from inferencegw.testing.loopback import Loopback
+from inferencegw.testing.underlay import Underlay
+
+__all__ = ["open_cluster"]
+
+
+class _Steps(trio.abc.Instrument):
+    """Has checkers look on at every step; what they find ends ``scope``, for trio would only log it here."""
+
+    def __init__(self, checkers: Iterable[Checker], scope: trio.CancelScope) -> None:
+        self._checkers = list(checkers)
+        self._scope = scope
+        self.failure: Exception | None = None
+
+    def after_task_step(self, _task: trio.lowlevel.Task) -> None:
+        if self.failure is None:
+            try:
+                for checker in self._checkers:
+                    checker.on_step()
+            except Exception as error:  # noqa: BLE001 - raised by open_cluster
+                self.failure = error
+                self._scope.cancel()
+
+
+@asynccontextmanager
+async def open_cluster(
+    replicas: int = 3,
+    gateways: int = 1,
+    *,
+    network: Underlay | None = None,
+    checkers: Iterable[type[Checker]] = CHECKERS,
+    gossip_profile: str = "fast",
+    gateway: Mapping[str, Any] | None = None,
+    replica: Mapping[str, Any] | None = None,
+) -> AsyncIterator[TestCluster]:
+    """A cluster that has converged, for the block.
+
+    Args:
+        replicas: how many, named ``r1`` and so on.
+        gateways: how many, named ``g1`` and so on.
+        network: what it runs on; sockets on loopback if None.
+        checkers: what watches it.
+        gossip_profile: how soon silence is a failure.
+        gateway: fields of every gateway's configuration.
+        replica: fields of every replica's.
+
+    Raises:
+        CheckFailed: a checker has found something; the block was cancelled.
+    """
+    failure: Exception | None = None
+    options = {"gossip_profile": gossip_profile, "gateway": gateway or {}, "replica": replica or {}}
+    with ExitStack() as stack:
+        ground = stack.enter_context(Loopback()) if network is None else network
+        async with trio.open_nursery() as nursery:
+            cluster = TestCluster(ground, nursery, options)
+            cluster.watch(checkers)
+            steps = _Steps(cluster.steppers, nursery.cancel_scope)
+            trio.lowlevel.add_instrument(steps)
+            try:
+                await cluster.start(gateways, replicas)
+                yield cluster
+                await cluster.settle()
+                await cluster.shut_down()
+            except Exception as error:  # noqa: BLE001 - raised below, outside the nursery that would wrap it
+                failure = error
+            finally:
+                trio.lowlevel.remove_instrument(steps)
+                cluster.thaw_all()
+            nursery.cancel_scope.cancel()
+    if steps.failure is not None:
+        raise steps.failure
+    if failure is not None:
+        raise failure
