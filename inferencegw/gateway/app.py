@@ -106,7 +106,8 @@ class Gateway:
                     upstreams.start_soon(pool.follow, membership.cluster, upstreams)
                 async with trio.open_nursery() as connections:
                     async with trio.open_nursery() as calls:
-                        dispatcher = self._dispatcher = Dispatcher(pool, calls, self._rng, no_replica_grace=config.no_replica_grace)
+                        grace = config.no_replica_grace
+                        dispatcher = self._dispatcher = Dispatcher(pool, calls, self._rng, no_replica_grace=grace)
                         admin = GatewayAdminServicer(config, dispatcher, pool, membership)
                         services = [GatewayServicer(dispatcher, self._rng).service, admin.service, health.service]
                         services += reflection_services(services)

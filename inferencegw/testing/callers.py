@@ -5,8 +5,9 @@ host under it, and the account (:class:`~inferencegw.testing.Answer`) that check
 does not end OK ends here without an exception: how it ended is in the account.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from typing import Any, Final
 
 import attrs
@@ -36,12 +37,42 @@ class Witness:
 class Caller:
     """One client; made by :meth:`TestCluster.open_client`."""
 
-    def __init__(self, client: AsyncClient, host: UnderlayHost, gateway: str, witness: Witness) -> None:
+    def __init__(self, host: UnderlayHost, gateway: str, address: str, witness: Witness) -> None:
         self.name: Final = host.name
-        self._client = client
         self._host = host
         self._gateway = gateway
+        self._address = address
         self._witness = witness
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+        self._client: AsyncClient | None = None
+        self._calls: trio.Nursery | None = None
+        self._context = copy_context()
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Be a process of the host until :meth:`leave`; reports when it is connected.
+
+        Raises:
+            RpcError: nobody serves there.
+        """
+        try:
+            with self._scope:
+                await self._host.run(self._live, task_status)
+        finally:
+            self._ended.set()
+
+    async def _live(self, task_status: trio.TaskStatus[None]) -> None:
+        client = AsyncClient(self._address, client_id=self.name)
+        async with client as self._client, trio.open_nursery() as self._calls:
+            self._context = copy_context()
+            task_status.started()
+            await trio.sleep_forever()
+
+    async def leave(self) -> None:
+        """End the process, as a user's Ctrl-C does."""
+        self._scope.cancel()
+        with trio.CancelScope(shield=True):  # short: it was cancelled, and closes its sockets
+            await self._ended.wait()
 
     async def generate(self, prompt: str, *, leave_after: int | None = None, **fields: Any) -> Answer:
         """Ask, and read to the end, or until ``leave_after`` tokens have come; ``fields`` are those of a Request."""
@@ -57,7 +88,7 @@ class Caller:
             answer.code = StatusCode.OK
 
         try:
-            await self._host.run(self._call, answer, read)
+            await self._as_process(self._call, answer, read)
         finally:
             self._close(answer)
         return answer
@@ -76,7 +107,7 @@ class Caller:
 
         async def call() -> None:
             with send:
-                await self._host.run(self._call, answer, read)
+                await self._as_process(self._call, answer, read)
 
         try:
             with receive:
@@ -93,8 +124,33 @@ class Caller:
         self._witness.asked(answer)
         return answer
 
+    async def _as_process(self, body: Callable[..., Awaitable[None]], *args: object) -> None:
+        """Run ``body(*args)`` as a task of the client's process, whose sockets those are that it opens.
+
+        A task belongs to the process whose context it was started in, and calls are made from anywhere.
+        """
+        scope, ended = trio.CancelScope(), trio.Event()
+
+        async def task() -> None:
+            try:
+                with scope:
+                    await body(*args)
+            finally:
+                ended.set()
+
+        if self._calls is None or self._ended.is_set():
+            return
+        self._context.run(self._calls.start_soon, task)
+        try:
+            await ended.wait()
+        finally:
+            scope.cancel()
+            with trio.CancelScope(shield=True):  # short: a cancelled call resets its stream
+                await ended.wait()
+
     async def _call(self, answer: Answer, read: Callable[[AsyncGeneration], Any]) -> None:
         fields = attrs.asdict(answer.request)
+        assert self._client is not None
         generation = self._client.generate(fields.pop("prompt"), **fields)
         try:
             async with generation:
@@ -131,10 +187,3 @@ class Stream:
         async for _ in self._receive:
             if len(self.answer.tokens) >= tokens:
                 return
-
-
-async def hold_open(address: str, client_id: str, *, task_status: trio.TaskStatus[AsyncClient]) -> None:
-    """A client that is there until cancelled: its connections belong to this task."""
-    async with AsyncClient(address, client_id=client_id) as client:
-        task_status.started(client)
-        await trio.sleep_forever()

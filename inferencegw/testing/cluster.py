@@ -26,7 +26,6 @@ from typing import Any, Final
 import attrs
 import trio
 
-from inferencegw.client import AsyncClient
 from inferencegw.config import GatewayConfig, ReplicaConfig, is_loopback
 from inferencegw.gateway import Gateway
 from inferencegw.gateway.pool import ReplicaPool
@@ -35,7 +34,7 @@ from inferencegw.replica.faults import Fault
 from inferencegw.rpc import Method, open_channel
 from inferencegw.swim.config import PROFILES, SwimConfig
 from inferencegw.testing.answers import Answer
-from inferencegw.testing.callers import Caller, Witness, hold_open
+from inferencegw.testing.callers import Caller, Witness
 from inferencegw.testing.checkers import Checker
 from inferencegw.testing.history import History, Kind
 from inferencegw.testing.nodes import Node, make_node
@@ -68,11 +67,11 @@ class TestCluster(Witness):
     Attributes:
         network: what it runs on; its finer verbs may be used too, but then the history does not know.
         nodes: the latest process of each name, running or not.
-        ever: likewise, those included that have not started yet.
         hosts: every host that it has used, in order.
         open_answers: the calls that go on.
         answers: all calls.
         history: what was done.
+        checkers: who looks on.
     """
 
     __test__ = False  # it is no test case
@@ -80,7 +79,6 @@ class TestCluster(Witness):
     def __init__(self, network: Underlay, nursery: trio.Nursery, options: Mapping[str, Any]) -> None:
         self.network: Final = network
         self.nodes: Final[dict[str, Node]] = {}
-        self.ever: Final = self.nodes
         self.hosts: Final[dict[str, None]] = {}
         self.open_answers: Final[dict[Answer, None]] = {}
         self.answers: Final[list[Answer]] = []
@@ -88,7 +86,7 @@ class TestCluster(Witness):
         self._nursery = nursery
         self._options = options
         self._frozen: set[str] = set()
-        self._checkers: list[Checker] = []
+        self.checkers: Final[list[Checker]] = []
 
     # -- starting and ending ----------------------------------------------------------------------------------------
 
@@ -327,23 +325,12 @@ class TestCluster(Witness):
         """A client on a host of its own, connected to ``gateway``; RpcError where nobody serves there."""
         host = self.network.host(name)
         self.hosts[name] = None
-        scope, ended = trio.CancelScope(), trio.Event()
-
-        async def live(*, task_status: trio.TaskStatus[AsyncClient]) -> None:
-            try:
-                with scope:
-                    await host.run(partial(hold_open, address, name, task_status=task_status))
-            finally:
-                ended.set()
-
-        address = self.nodes[gateway].address("grpc")
-        client = await self._nursery.start(live)
+        client = Caller(host, gateway, self.nodes[gateway].address("grpc"), self)
+        await self._nursery.start(client.run)
         try:
-            yield Caller(client, host, gateway, self)
+            yield client
         finally:
-            scope.cancel()
-            with trio.CancelScope(shield=True):  # short: it was cancelled, and closes a socket
-                await ended.wait()
+            await client.leave()
 
     async def generate(self, prompt: str, *, gateway: str = "g1", **fields: Any) -> Answer:
         """One call by a client that is there for it only."""
@@ -370,12 +357,7 @@ class TestCluster(Witness):
     def watch(self, checkers: Iterable[type[Checker]]) -> None:
         """Let these look on from now on, which is the beginning."""
         assert not self.nodes, "checkers keep books, so they must see everything"
-        self._checkers.extend(checker(self) for checker in checkers)
-
-    @property
-    def steppers(self) -> list[Checker]:
-        """The checkers that want to see every step."""
-        return [checker for checker in self._checkers if type(checker).on_step is not Checker.on_step]
+        self.checkers.extend(checker(self) for checker in checkers)
 
     async def start(self, gateways: int, replicas: int) -> None:
         """Start that many, and wait until they know each other."""
@@ -412,5 +394,5 @@ class TestCluster(Witness):
 
     def tell(self, what: str, *args: Any) -> None:
         """Tell all checkers."""
-        for checker in self._checkers:
+        for checker in self.checkers:
             getattr(checker, what)(*args)

@@ -10,9 +10,11 @@ from typing import Any
 
 import trio
 
+from inferencegw.membership import ClusterView
 from inferencegw.testing.checkers import CHECKERS, Checker
 from inferencegw.testing.cluster import TestCluster
 from inferencegw.testing.loopback import Loopback
+from inferencegw.testing.nodes import Node
 from inferencegw.testing.underlay import Underlay
 
 __all__ = ["open_cluster"]
@@ -21,19 +23,30 @@ __all__ = ["open_cluster"]
 class _Steps(trio.abc.Instrument):
     """Has checkers look on at every step; what they find ends ``scope``, for trio would only log it here."""
 
-    def __init__(self, checkers: Iterable[Checker], scope: trio.CancelScope) -> None:
-        self._checkers = list(checkers)
+    def __init__(self, cluster: TestCluster, scope: trio.CancelScope) -> None:
+        self._cluster = cluster
         self._scope = scope
+        self._looks = [checker.on_step for checker in cluster.checkers if type(checker).on_step is not Checker.on_step]
+        self._seen: dict[Node, ClusterView] = {}
         self.failure: Exception | None = None
 
     def after_task_step(self, _task: trio.lowlevel.Task) -> None:
         if self.failure is None:
             try:
-                for checker in self._checkers:
-                    checker.on_step()
+                self._look_at_views()
+                for look in self._looks:
+                    look()
             except Exception as error:  # noqa: BLE001 - raised by open_cluster
                 self.failure = error
                 self._scope.cancel()
+
+    def _look_at_views(self) -> None:
+        for node in self._cluster.nodes.values():
+            view = node.cluster.view
+            before = self._seen.get(node)
+            if view is not before and node.addresses:
+                self._seen[node] = view
+                self._cluster.tell("view_changed", node, before, view)
 
 
 @asynccontextmanager
@@ -68,7 +81,7 @@ async def open_cluster(
         async with trio.open_nursery() as nursery:
             cluster = TestCluster(ground, nursery, options)
             cluster.watch(checkers)
-            steps = _Steps(cluster.steppers, nursery.cancel_scope)
+            steps = _Steps(cluster, nursery.cancel_scope)
             trio.lowlevel.add_instrument(steps)
             try:
                 await cluster.start(gateways, replicas)

@@ -41,13 +41,11 @@ def draw_questions(rng: random.Random, *, seconds: float, count: int, tokens: in
 
 def _draw(rng: random.Random, at: float, tokens: int) -> Question:
     fields: dict[str, Any] = {"max_tokens": rng.randint(1, tokens)}
-    match rng.randrange(10):
-        case 0:
-            fields["seed"] = rng.randrange(100)
-        case 1:
-            fields["stop"] = (rng.choice(("moon", "river", "light", ".")),)
-        case 2:
-            fields["timeout"] = rng.uniform(0.05, 2.0)
+    more: list[dict[str, Any]] = [{}] * 7
+    more.append({"seed": rng.randrange(100)})
+    more.append({"stop": (rng.choice(("moon", "river", "light", ".")),)})
+    more.append({"timeout": rng.uniform(0.05, 2.0)})
+    fields |= rng.choice(more)
     leave_after = rng.randrange(fields["max_tokens"] + 1) if rng.random() < 0.05 else None
     return Question(at, f"topic {rng.randrange(TOPICS)}: question {rng.randrange(1000)}", fields, leave_after)
 

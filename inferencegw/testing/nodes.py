@@ -13,7 +13,7 @@ import trio
 
 from inferencegw.config import GatewayConfig, ReplicaConfig
 from inferencegw.gateway import Gateway
-from inferencegw.membership import Cluster, ClusterView, MembershipService
+from inferencegw.membership import Cluster, ClusterView
 from inferencegw.replica import Replica
 from inferencegw.testing.underlay import Underlay, UnderlayHost
 
@@ -35,6 +35,7 @@ class Node:
         config: what it was made from.
         process: the product's object.
         host: where it runs.
+        cluster: what it sees, to look at and to wait for.
         addresses: where it serves ``"grpc"`` and ``"gossip"``; empty until it is ready.
         started: when, on trio's clock.
         crashed: when it was killed; None unless it was.
@@ -47,6 +48,7 @@ class Node:
     config: NodeConfig
     process: Gateway | Replica
     host: UnderlayHost
+    cluster: Cluster
     started: float
     addresses: dict[str, tuple[str, int]] = attrs.field(factory=dict)
     crashed: float | None = None
@@ -55,21 +57,15 @@ class Node:
     ended: trio.Event = attrs.field(factory=trio.Event)
 
     @property
-    def membership(self) -> MembershipService:
-        """Its part in the gossip."""
-        service = self.process.membership
-        assert service is not None, "members of a cluster gossip"
-        return service
-
-    @property
-    def cluster(self) -> Cluster:
-        """What it sees, to look at and to wait for."""
-        return self.membership.cluster
+    def epoch(self) -> int:
+        """Which process of its name it is; 0 until it has started."""
+        assert self.process.membership is not None
+        return self.process.membership.epoch
 
     @property
     def view(self) -> ClusterView:
         """What it sees now."""
-        return self.membership.cluster.view
+        return self.cluster.view
 
     @property
     def is_running(self) -> bool:
@@ -122,5 +118,6 @@ def make_node(name: str, config: NodeConfig, network: Underlay, crash: Callable[
             process = Replica(config, crash=die, **given)
         case _:
             assert_never(config)
-    node = Node(name, config, process, host, trio.current_time())
+    assert process.membership is not None, "members of a cluster gossip"
+    node = Node(name, config, process, host, process.membership.cluster, trio.current_time())
     return node

@@ -44,7 +44,7 @@ class Scenario:
     faults: tuple[Fault, ...]
 
     @classmethod
-    def draw(cls, seed: int, size: Size = Size()) -> Self:  # noqa: B008 - frozen
+    def draw(cls, seed: int, size: Size = Size()) -> Self:
         """The scenario of ``seed``."""
         rng = random.Random(f"scenario {seed}")  # noqa: S311 - to be repeated
         loads = tuple(

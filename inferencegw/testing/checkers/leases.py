@@ -28,12 +28,11 @@ class LeasesConserved(Checker):
     def _check(self, node: Node) -> None:
         process = node.process
         if isinstance(process, Gateway):
-            pool, calls = process.pool.statistics(), process.calls_running
-            conserved = pool.granted - pool.released == pool.in_flight and 0 <= pool.in_flight <= calls
-            self.require(conserved, f"{node.name}: {pool}, with {calls} calls")
-        else:
-            slots = process.slots
-            self.require(0 <= slots.active <= slots.max_capacity, f"{node.name}: {slots.load} slots are taken")
+            pool, calls = process.pool, process.calls_running
+            if not pool.granted - pool.released == pool.in_flight <= calls:
+                self.fail(f"{node.name}: {pool.statistics()}, with {calls} calls")
+        elif not 0 <= process.slots.active <= process.slots.max_capacity:
+            self.fail(f"{node.name}: {process.slots.load} slots are taken")
 
     def _check_idle(self, node: Node) -> None:
         process = node.process

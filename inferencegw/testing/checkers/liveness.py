@@ -38,5 +38,5 @@ class CallsGoOn(Checker):
     def _is_held_up(self, answer: Answer, now: float) -> bool:
         hosts = {answer.gateway, answer.client, *answer.replicas}
         if not answer.tokens:
-            hosts |= self.cluster.ever.keys()
+            hosts |= self.cluster.nodes.keys()
         return bool(self.cluster.history.touching(hosts, answer.progress, now, HOLDS_UP))

@@ -20,45 +20,24 @@ CONFUSING: Final = (Kind.FREEZE, Kind.CUT, Kind.HOLD, Kind.SLOW, Kind.LOSS)
 """What may keep a member from noticing a crash in time."""
 
 
-class ViewChecker(Checker):
-    """Is shown each view that a node publishes, and the one before it, if there was one."""
-
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)  # type: ignore[arg-type]
-        self._seen: dict[Node, ClusterView] = {}
-
-    def on_step(self) -> None:
-        for node in self.cluster.nodes.values():
-            view = node.view
-            before = self._seen.get(node)
-            if view is not before and node.addresses:
-                self._seen[node] = view
-                self.view_changed(node, before, view)
-
-    def view_changed(self, node: Node, before: ClusterView | None, view: ClusterView) -> None:
-        """``node`` has published ``view``."""
-        raise NotImplementedError
-
-
-class NewsOnlyGrows(ViewChecker):
+class NewsOnlyGrows(Checker):
     """What a view says of a member never falls: epoch, departure, incarnation, rank, in this order; nor do its data."""
 
     def view_changed(self, node: Node, before: ClusterView | None, view: ClusterView) -> None:
         for name, old in before.members.items() if before is not None else ():
             new = view.members.get(name)
             if new is None:
-                over = old.state in {MemberState.DEAD, MemberState.LEFT}
-                self.require(over, f"{node.name} has forgotten {name}, which was {old.state.name}")
+                if old.is_live:
+                    self.fail(f"{node.name} has forgotten {name}, which was {old.state.name}")
             elif new is not old:
                 was, now = old.record, new.record
-                self.require(
-                    now.status >= was.status, f"{node.name} holds {now.status} of {name}, and held {was.status}"
-                )
-                fell = was.meta is not None and (now.meta is None or now.meta.key < was.meta.key)
-                self.require(not fell, f"{node.name} holds {now.meta} of {name}, and held {was.meta}")
+                if now.status < was.status:
+                    self.fail(f"{node.name} holds {now.status} of {name}, and held {was.status}")
+                if was.meta is not None and (now.meta is None or now.meta.key < was.meta.key):
+                    self.fail(f"{node.name} holds {now.meta} of {name}, and held {was.meta}")
 
 
-class NobodyDiesForNothing(ViewChecker):
+class NobodyDiesForNothing(Checker):
     """Nobody is called DEAD to whom nothing was done, nor LEFT who was not told to leave."""
 
     def view_changed(self, node: Node, before: ClusterView | None, view: ClusterView) -> None:
@@ -103,13 +82,13 @@ class CrashesAreFound(Checker):
             now = trio.current_time()
             for dead in [node for node, due in self._due.items() if now >= due]:
                 del self._due[dead]
-                if not self.cluster.history.touching(self.cluster.ever, dead.crashed or 0.0, now, CONFUSING):
+                if not self.cluster.history.touching(self.cluster.nodes, dead.crashed or 0.0, now, CONFUSING):
                     self._check(dead)
 
     def _check(self, dead: Node) -> None:
         for node in self.cluster.nodes.values():
             member = node.view.members.get(dead.name)
-            if node.serves and member is not None and member.epoch == dead.membership.epoch:
+            if node.serves and member is not None and member.epoch == dead.epoch:
                 since = f"{dead.name}, which crashed at {dead.crashed:.3f}"
                 self.require(not member.is_live, f"{node.name} still holds {since}, {member.state.name}")
 

@@ -4,7 +4,7 @@
 end                                       believed where
 ========================================  ============================================================================
 OK                                        all of it came, with its finish reason
-UNAVAILABLE replica_lost                  the replica, or the way to it, was disturbed
+UNAVAILABLE replica_lost                  the replica, or the way to it, was disturbed; or it was told to misbehave
 UNAVAILABLE replica_failed, truncated,    the replica was told to misbehave
 index_gap
 UNAVAILABLE handover                      the replica was told to leave
@@ -50,17 +50,18 @@ class StreamsArePrefixes(Checker):
 
     def token(self, answer: Answer) -> None:
         token, number = answer.tokens[-1], len(answer.tokens) - 1
-        index = answer.request.resume_offset + number
-        self.require(token.index == index, f"{answer}: token {token.index} came where {index} is next")
         expected = self._expected[answer]
-        self.require(number < len(expected), f"{answer}: token {index} is one too many")
-        said = expected[number]
-        self.require(token.text == said, f"{answer}: token {index} is {token.text!r}, the oracle says {said!r}")
-        is_last = number == len(expected) - 1
-        self.require(
-            token.is_final == is_last, f"{answer}: token {index} of {len(expected)} has final={token.is_final}"
-        )
-        self.require(token.replica_id in self.cluster.ever, f"{answer}: nobody is called {token.replica_id!r}")
+        index = answer.request.resume_offset + number
+        if token.index != index:
+            self.fail(f"{answer}: token {token.index} came where {index} is next")
+        if number >= len(expected):
+            self.fail(f"{answer}: token {index} is one too many")
+        if token.text != expected[number]:
+            self.fail(f"{answer}: token {index} is {token.text!r}, the oracle says {expected[number]!r}")
+        if token.is_final != (number == len(expected) - 1):
+            self.fail(f"{answer}: token {index} of {len(expected)} has final={token.is_final}")
+        if token.replica_id not in self.cluster.nodes:
+            self.fail(f"{answer}: nobody is called {token.replica_id!r}")
 
     def answered(self, answer: Answer) -> None:
         expected = self._expected.pop(answer)
@@ -78,7 +79,7 @@ class HonestEnds(Checker):
         super().__init__(cluster)
         self._excuses: Final[Mapping[tuple[StatusCode, str], Callable[[Answer], object]]] = {
             (StatusCode.UNAVAILABLE, "replica_lost"): lambda answer: self._touched(
-                self._source(answer), answer, SILENT
+                self._source(answer), answer, (*SILENT, Kind.FAULT)
             ),
             (StatusCode.UNAVAILABLE, "replica_failed"): self._misbehaved,
             (StatusCode.UNAVAILABLE, "truncated"): self._misbehaved,
@@ -136,7 +137,7 @@ class HonestEnds(Checker):
         return {answer.tokens[-1].replica_id} if answer.tokens else set(self._replicas())
 
     def _replicas(self) -> list[str]:
-        return [name for name, node in self.cluster.ever.items() if isinstance(node.config, ReplicaConfig)]
+        return [name for name, node in self.cluster.nodes.items() if isinstance(node.config, ReplicaConfig)]
 
     def _late(self, answer: Answer) -> bool:
         return answer.ended - answer.begun >= answer.request.timeout - 1e-6
