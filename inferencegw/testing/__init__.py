@@ -12,7 +12,7 @@ from inferencegw.testing.loopback import Loopback, on_loopback
 from inferencegw.testing.network import SimNetwork
 from inferencegw.testing.paths import Link
 from inferencegw.testing.rules import Delay, Drop, Kind, Packet, Pass, Place, Reset, Rule, Verdict
-from inferencegw.testing.simulation import Simulated, current_network, simulate
+from inferencegw.testing.simulation import Simulated, StuckError, current_network, simulate
 from inferencegw.testing.trace import Trace
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "SimNetwork",
     "Simulated",
     "State",
+    "StuckError",
     "TestCluster",
     "Trace",
     "Verdict",

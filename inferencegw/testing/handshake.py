@@ -105,6 +105,7 @@ class Handshake:
         elif not listener.full:
             server = End(self._network, listener.process, client.remote, client.local)
             server.peer, client.peer = client, server
+            server.established = True
             self._say_accepted(server)
             listener.take(server)
 
@@ -115,6 +116,7 @@ class Handshake:
         if self._client.closed:
             self._client.say_reset()  # the caller did not wait for it
         else:
+            self._client.established = True
             self._end(0)
 
     def _end(self, number: int) -> None:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["Gate", "Host", "Process", "State", "current_host", "current_process"]
 
 
+RECHECK: Final = 1.0
+"""Virtual seconds between two looks at whether a frozen process is being taken down. High: a test with one ends late.
+Low: more to do in all that time."""
+
 T = TypeVar("T")
 
 
@@ -50,15 +54,37 @@ class Process:
         self.scope: Final = scope
         self.dead = False
         self.sockets: dict[SimSocket, None] = {}
+        self._ending = False
+        self._is_watched = False
 
     @property
     def stopped(self) -> bool:
         """Whether its socket operations have to wait until the host is thawed."""
-        return self.host.state is State.FROZEN and not self.dead
+        return self.host.state is State.FROZEN and not (self.dead or self._ending)
 
     def holds_back(self) -> bool:
         """Whether not even a cancellation may end a wait now. One from outside the process is the end of it."""
-        return self.stopped and not (self.scope is None or is_cancelled(self.scope))
+        if not self.stopped or self.scope is None or is_cancelled(self.scope):
+            return False
+        # Trio asks a task once whether it can be cancelled, so it is we who have to find out when the end comes.
+        self._watch()
+        return True
+
+    def _watch(self) -> None:
+        if not self._is_watched:
+            self._is_watched = True
+            self.host.network.agenda.after(RECHECK, self._recheck)
+
+    def _recheck(self) -> None:
+        self._is_watched = False
+        assert self.scope is not None
+        if not self.stopped:
+            return
+        if is_cancelled(self.scope):
+            self._ending = True
+            self.host.open_stopped()
+        else:
+            self._watch()
 
 
 class Gate:
@@ -224,6 +250,10 @@ class Host:
         """Let its processes go on."""
         assert self.state is State.FROZEN, f"{self.name} is {self.state.name}"
         self.state = State.UP
+        self.open_stopped()
+
+    def open_stopped(self) -> None:
+        """Open what should have been opened while its processes were stopped; those that still are keep theirs shut."""
         gates, self.stopped_gates = self.stopped_gates, {}
         for gate in gates:
             gate.open()

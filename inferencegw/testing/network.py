@@ -248,7 +248,7 @@ class SimNetwork(trio.abc.SocketFactory):
         return self._host(one).name, self._host(other).name
 
     def _next_address(self) -> str:
-        number = len(self.hosts) + 1
+        number = max(len(self.hosts), 1)
         while (address := f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}") in self._owners:
             number += 1
         return address

@@ -81,6 +81,7 @@ class Flight:
         lost: called when it is known not to arrive; None where nobody cares.
         reset: called where a rule says so.
         flow: whom it may not overtake.
+        spared: whether cuts do not concern it.
     """
 
     kind: Kind
@@ -93,6 +94,7 @@ class Flight:
     lost: Action | None = None
     reset: Action | None = None
     flow: Flow | None = None
+    spared: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind.value} {self.source}>{self.destination} {self.size}"
@@ -188,6 +190,7 @@ class Paths:
                 flight.lose()
             return
         if isinstance(verdict, Pass):
+            flight.spared = True
             self._fly(flight, self._base_delay((source.host, destination.host)))
             return
         if isinstance(verdict, Delay):
@@ -250,7 +253,8 @@ class Paths:
 
     def _land(self, flight: Flight) -> None:
         receiver = flight.receiver
-        if receiver is None or receiver.is_down or (flight.source.host, receiver.name) in self._cut:
+        cut = self._cut and not flight.spared and (flight.source.host, flight.destination.host) in self._cut
+        if receiver is None or receiver.is_down or cut:
             flight.lose()
         else:
             flight.arrive()

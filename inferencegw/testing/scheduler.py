@@ -24,7 +24,7 @@ from trio.testing import MockClock
 
 from inferencegw.testing.agenda import Agenda
 
-__all__ = ["decided_order", "decided_ties", "is_cancelled", "virtual_clock"]
+__all__ = ["decided_order", "decided_ties", "is_cancelled", "leaves", "virtual_clock"]
 
 
 def virtual_clock(agenda: Agenda, on_failure: Callable[[Exception], None]) -> MockClock:
@@ -86,6 +86,12 @@ def decided_ties() -> None:
     runner: Any = trio_run.GLOBAL_RUN_CONTEXT.runner
     assert runner.deadlines.next_deadline() == math.inf, "a deadline was set already"
     runner.deadlines = _Deadlines()
+
+
+def leaves(task: trio.lowlevel.Task) -> list[trio.lowlevel.Task]:
+    """``task``, or those below it that wait for no other task."""
+    children = [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    return [leaf for child in children for leaf in leaves(child)] if children else [task]
 
 
 def is_cancelled(scope: trio.CancelScope) -> bool:

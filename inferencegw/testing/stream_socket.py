@@ -167,6 +167,7 @@ class StreamSocket(SimSocket):
                     raise error(errno.EPIPE)
                 if end.room:
                     break
+                end.ask_for_room()
             await end.writable.wait()
             waited = True
             self._check_waiting()
@@ -184,6 +185,7 @@ class StreamSocket(SimSocket):
         self._check_open()
         end = self._connected()
         while self.process.stopped or not (end.room or end.error or end.finished):
+            end.ask_for_room()
             await end.writable.wait()
             self._check_waiting()
 

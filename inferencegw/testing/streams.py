@@ -63,6 +63,7 @@ class End:
     Attributes:
         peer: the other one; None until there is one.
         buffer: what has arrived and was not read.
+        established: whether the connection has begun.
         eof: whether the peer has said that no more will come.
         error: the number of the error that has ended the connection; 0 if there is none.
         closed: whether its process has closed it.
@@ -78,6 +79,7 @@ class End:
         self.process: Final = process
         self.peer: End | None = None
         self.buffer = bytearray()
+        self.established = False
         self.eof = False
         self.error = 0
         self.closed = False
@@ -120,7 +122,7 @@ class End:
         self._consumed += len(data)
         peer = self.peer
         if peer is not None and (self._consumed >= WINDOW // 2 or peer.writable.waited_at):
-            self._grant()
+            self.grant()
         return data
 
     def write(self, data: bytes) -> None:
@@ -128,6 +130,11 @@ class End:
         self._unread += len(data)
         for piece in self._pieces(data):
             self._push(piece)
+
+    def ask_for_room(self) -> None:
+        """There is something to write: have the peer say at once what it has read."""
+        if self.peer is not None:
+            self.peer.grant()
 
     def finish(self) -> None:
         """Say that no more will come."""
@@ -139,8 +146,8 @@ class End:
         """Its process has no more use for it. What was written still goes out, unless input was left unread."""
         if not self.closed:
             self.closed = True
-            if self.peer is None:
-                self.forget()  # nobody has answered yet
+            if not self.established:
+                self.forget()
             elif self.buffer and not self.error:
                 self.reset()
             else:
@@ -270,27 +277,25 @@ class End:
         self._expected += 1
         peer.note_arrival()
         self._hear()
+        self._grants_lost = 0
         if data is None:
             self.eof = True
         else:
             self.buffer += data
         self.readable.open()
 
-    def _grant(self) -> None:
+    def grant(self) -> None:
+        """Tell the peer how much more it may write."""
         peer, count = self.peer, self._consumed
-        assert peer is not None
-        self._consumed = 0
-        self.send(Kind.ACK, b"", arrive=partial(peer.take_grant, count), lost=partial(self._lose_grant, count))
+        if peer is not None and count and not (self.error or self.gone):
+            self._consumed = 0
+            self.send(Kind.ACK, b"", arrive=partial(peer.take_grant, count), lost=partial(self._lose_grant, count))
 
     def _lose_grant(self, count: int) -> None:
         self._consumed += count
         if not (self.error or self.gone):
-            self._network.agenda.after(retry_pause(self._grants_lost), self._grant_again)
+            self._network.agenda.after(retry_pause(self._grants_lost), self.grant)
             self._grants_lost += 1
-
-    def _grant_again(self) -> None:
-        if self._consumed and not (self.error or self.gone):
-            self._grant()
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
