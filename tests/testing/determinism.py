@@ -1,4 +1,4 @@
-"""Prints the digest of a simulation; run in processes of their own by test_determinism.py, with the seed to take."""
+"""Writes the digest of a simulation; run in processes of their own by test_determinism.py, with the seed to take."""
 
 import logging
 import sys
@@ -42,8 +42,8 @@ async def cluster(network: SimNetwork) -> None:
             config = ReplicaConfig(id=name, host="0.0.0.0", max_capacity=8, token_delay=0.05, join=["g1:18080"])
             replica = Replica(config, rng=network.random(name), wall_clock=network.wall_clock(host))
             await nursery.start(host.run, replica.run)
-        config = GatewayConfig(id="g1", host="0.0.0.0", gossip_port=18080)
-        serve = Gateway(config, rng=network.random("g1"), wall_clock=network.wall_clock(gateway)).run
+        front = GatewayConfig(id="g1", host="0.0.0.0", gossip_port=18080)
+        serve = Gateway(front, rng=network.random("g1"), wall_clock=network.wall_clock(gateway)).run
         await nursery.start(gateway.run, serve)
         await trio.sleep(5)
         network.freeze("r3")
@@ -58,4 +58,4 @@ if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     for seed in sys.argv[1:]:
         result = simulate(cluster, seed=int(seed))
-        print(seed, len(result.trace), result.trace.digest())
+        sys.stdout.write(f"{seed} {len(result.trace)} {result.trace.digest()}\n")

@@ -1,6 +1,7 @@
 """The list of what is still to happen."""
 
 import math
+from functools import partial
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,9 +12,10 @@ from inferencegw.testing.agenda import TICK, Agenda
 @given(st.lists(st.integers(0, 5)))
 def test_actions_are_performed_in_order_of_time_and_then_of_entry(times: list[int]) -> None:
     """The order is total: nothing is left to chance."""
-    agenda, seen = Agenda(), []
+    agenda = Agenda()
+    seen: list[tuple[int, int]] = []
     for number, when in enumerate(times):
-        agenda.at(when, lambda entry=(when, number): seen.append(entry))
+        agenda.at(when, partial(seen.append, (when, number)))
     assert len(agenda.actions()) == len(times)
     while agenda.next_time() < math.inf:
         agenda.perform_next()

@@ -66,7 +66,7 @@ def test_what_a_process_raises_is_its_callers_to_handle() -> None:
         async def fail() -> None:
             raise ValueError("oops")
 
-        async def die() -> None:
+        async def die() -> str:
             network.crash("a")
             raise ValueError("oops")
 

@@ -63,9 +63,9 @@ def test_addresses_belong_to_one_host() -> None:
         assert network.host("one") is one
         assert network.host("one", "10.0.0.2") is one
         for name, address in (("one", "10.0.0.3"), ("two", "10.0.0.2"), ("two", "127.0.0.1")):
-            with pytest.raises(ValueError, match="10.0.0.2|taken"):
+            with pytest.raises(ValueError, match=r"10\.0\.0\.2|taken"):
                 network.host(name, address)
-        with pytest.raises(ValueError, match="no host called 'nobody'|no host called nobody"):
+        with pytest.raises(ValueError, match="no host called nobody"):
             network.crash("nobody")
 
     run(body)

@@ -113,12 +113,14 @@ def test_a_client_that_does_not_read_stops_the_replica() -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(host.run, served.run)
             with network.host("a").entered():
-                async with open_channel("b", config.port) as channel:
-                    async with channel.open_stream(GENERATE, request(32_000)) as stream:
-                        await trio.sleep(10_000)
-                        sent = sum(int(line.split()[4]) for line in network.trace.lines if " DATA b:" in line)
-                        assert LIMITS.stream_window_bytes <= sent < LIMITS.stream_window_bytes + WINDOW
-                        assert [message.index async for message in stream] == list(range(32_000))
+                async with (
+                    open_channel("b", config.port) as channel,
+                    channel.open_stream(GENERATE, request(32_000)) as stream,
+                ):
+                    await trio.sleep(10_000)
+                    sent = sum(int(line.split()[4]) for line in network.trace.lines if " DATA b:" in line)
+                    assert LIMITS.stream_window_bytes <= sent < LIMITS.stream_window_bytes + WINDOW
+                    assert [message.index async for message in stream] == list(range(32_000))
             nursery.cancel_scope.cancel()
 
     run(body)
@@ -181,10 +183,12 @@ def test_a_drain_over_a_slow_link_loses_nothing() -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(host.run, served.run)
             with network.host("a").entered():
-                async with open_channel("b", config.port) as channel:
-                    async with channel.open_stream(GENERATE, request(50)) as stream:
-                        network.at(trio.current_time() + 2.0, served.drain)
-                        return [message.index async for message in stream]
+                async with (
+                    open_channel("b", config.port) as channel,
+                    channel.open_stream(GENERATE, request(50)) as stream,
+                ):
+                    network.at(trio.current_time() + 2.0, served.drain)
+                    return [message.index async for message in stream]
         raise AssertionError
 
     assert run(body) == list(range(50))

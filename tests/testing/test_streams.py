@@ -32,7 +32,7 @@ def test_bytes_arrive_in_order_and_cut_anywhere(seed: int) -> None:
                 await client.send_eof()
 
             nursery.start_soon(write)
-            return [data async for data in server]
+            return [bytes(data) async for data in server]
 
     read = run(body, seed=seed)
     assert b"".join(read) == b"".join(pieces)

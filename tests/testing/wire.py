@@ -13,8 +13,6 @@ T = TypeVar("T")
 
 PORT: Final = 80
 
-Body = Callable[[SimNetwork], Awaitable[T]]
-
 
 def run(body: Callable[[SimNetwork], Awaitable[T]], *, seed: int = 1, time_limit: float = 100_000.0) -> T:
     """What ``body`` returns in a simulation."""
@@ -43,10 +41,7 @@ async def read_all(stream: trio.SocketStream) -> bytes:
 def errno_of(error: BaseException | None) -> str:
     """The name of the system's error behind ``error``."""
     while error is not None and not (isinstance(error, OSError) and error.errno):
-        if isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        else:
-            error = error.__cause__
+        error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__
     assert isinstance(error, OSError)
     assert error.errno is not None
     return errno.errorcode[error.errno]
