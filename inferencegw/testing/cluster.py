@@ -33,6 +33,7 @@ from inferencegw.membership import Cluster, ClusterView
 from inferencegw.replica.faults import Fault
 from inferencegw.rpc import Method, open_channel
 from inferencegw.swim.config import PROFILES, SwimConfig
+from inferencegw.swim.member import MemberState
 from inferencegw.testing.answers import Answer
 from inferencegw.testing.callers import Caller, Witness
 from inferencegw.testing.checkers import Checker
@@ -61,16 +62,27 @@ LAST_WORDS: Final = 2.0
 """Seconds for packets that are under way when all has ended. High: a leak is found late. Low: slow links leak."""
 
 
+@attrs.frozen
+class Sighting:
+    """At ``at``, ``observer`` began to hold ``member`` for ``state``."""
+
+    at: float
+    observer: str
+    member: str
+    state: MemberState
+
+
 class TestCluster(Witness):
     """The verbs. Made by :func:`open_cluster`.
 
     Attributes:
-        network: what it runs on; its finer verbs may be used too, but then the history does not know.
+        network: what it runs on; its finer verbs may be used too, after :meth:`disturb`.
         nodes: the latest process of each name, running or not.
         hosts: every host that it has used, in order.
         open_answers: the calls that go on.
         answers: all calls.
         history: what was done.
+        sightings: what members held of each other: each change of a state, in every view, in order.
         checkers: who looks on.
     """
 
@@ -83,6 +95,7 @@ class TestCluster(Witness):
         self.open_answers: Final[dict[Answer, None]] = {}
         self.answers: Final[list[Answer]] = []
         self.history: Final = History()
+        self.sightings: Final[list[Sighting]] = []
         self._nursery = nursery
         self._options = options
         self._frozen: set[str] = set()
@@ -142,17 +155,17 @@ class TestCluster(Witness):
         self.tell("node_ended", node)
 
     def crash(self, name: str, *, silent: bool = False) -> None:
-        """As kill -9: it says no goodbye. With ``silent`` as when the power fails: nor does its kernel."""
-        node = self.nodes[name]
-        self._disturb(Kind.POWER if silent else Kind.CRASH, {name})
-        node.crashed = trio.current_time()
+        """As kill -9 of a node or a client: no goodbye. With ``silent`` as when the power fails: nor from its kernel."""
+        self.disturb(Kind.POWER if silent else Kind.CRASH, {name})
+        if name in self.nodes:
+            self.nodes[name].crashed = trio.current_time()
         self._frozen.discard(name)
         self.history.end({Kind.FREEZE}, {name})
         self.network.crash(name, silent=silent)
 
     def leave(self, name: str) -> None:
         """As SIGTERM; does not wait for what comes of it."""
-        self._disturb(Kind.STOP, {name})
+        self.disturb(Kind.STOP, {name})
         self.nodes[name].stopping = True
         self.nodes[name].process.drain()
 
@@ -165,7 +178,7 @@ class TestCluster(Witness):
 
     def freeze(self, name: str) -> None:
         """As SIGSTOP."""
-        self._disturb(Kind.FREEZE, {name})
+        self.disturb(Kind.FREEZE, {name})
         self._frozen.add(name)
         self.network.freeze(name)
 
@@ -178,7 +191,7 @@ class TestCluster(Witness):
     def partition(self, *sides: Iterable[str]) -> None:
         """Let nothing through between any two sides."""
         named = [tuple(side) for side in sides]
-        self._disturb(Kind.CUT, {name for side in named for name in side})
+        self.disturb(Kind.CUT, {name for side in named for name in side})
         self.network.partition(*named)
 
     def unite(self, *sides: Iterable[str]) -> None:
@@ -191,7 +204,7 @@ class TestCluster(Witness):
 
     def cut(self, sender: str, receiver: str) -> None:
         """Let nothing through that way; the other way is another cut."""
-        self._disturb(Kind.CUT, {sender, receiver})
+        self.disturb(Kind.CUT, {sender, receiver})
         self.network.cut(sender, receiver)
 
     def mend(self, sender: str, receiver: str) -> None:
@@ -201,7 +214,7 @@ class TestCluster(Witness):
 
     def hold(self, one: str, other: str) -> None:
         """Keep everything between these two waiting."""
-        self._disturb(Kind.HOLD, {one, other})
+        self.disturb(Kind.HOLD, {one, other})
         self.network.hold(one, other)
 
     def release(self, one: str, other: str) -> None:
@@ -213,14 +226,14 @@ class TestCluster(Witness):
         """Let everything to and from it take ``factor`` times as long; 1 is normal."""
         self.history.end({Kind.SLOW}, {name})
         if factor != 1:
-            self._disturb(Kind.SLOW, {name}, f"x{factor:g}")
+            self.disturb(Kind.SLOW, {name}, f"x{factor:g}")
         self.network.slow(name, factor)
 
     def set_loss(self, share: float) -> None:
         """Lose this share of all datagrams."""
         self.history.end({Kind.LOSS})
         if share:
-            self._disturb(Kind.LOSS, (), f"{share:.0%}")
+            self.disturb(Kind.LOSS, (), f"{share:.0%}")
         self.network.set_loss(share)
 
     def repair(self) -> None:
@@ -234,7 +247,7 @@ class TestCluster(Witness):
         Raises:
             RpcError: it cannot be told.
         """
-        self._disturb(Kind.FAULT, {name}, fault)
+        self.disturb(Kind.FAULT, {name}, fault)
         await self._order(name, INJECT, replica_pb2.InjectFaultRequest(fault=Fault.parse(fault).to_proto()))
 
     async def clear_faults(self, name: str) -> None:
@@ -250,7 +263,8 @@ class TestCluster(Witness):
 
         await self.network.host(name).run(ask)
 
-    def _disturb(self, kind: Kind, hosts: Iterable[str], detail: str = "") -> None:
+    def disturb(self, kind: Kind, hosts: Iterable[str], detail: str = "") -> None:
+        """Write down what is about to be done to ``hosts``; for what is done with verbs of the network's own."""
         self.tell("disturbed", self.history.begin(kind, hosts, detail))
 
     # -- looking ----------------------------------------------------------------------------------------------------
@@ -289,6 +303,21 @@ class TestCluster(Witness):
     def healing_bound(self) -> float:
         """Seconds in which all views agree once everything has been mended."""
         return self.detection_bound + 2 * self.swim.heal_interval + 2.0
+
+    async def all_see(self, state: MemberState, *names: str) -> None:
+        """Wait until everybody else holds each of these for ``state``."""
+        for node in self.serving:
+            others = [name for name in names if name != node.name]
+            await node.cluster.wait_until(partial(_holds, others, state))
+
+    def seen(self, member: str) -> list[MemberState]:
+        """The states that anybody else has held it for, each once, in the order of their first sighting."""
+        held = (one.state for one in self.sightings if one.member == member and one.observer != member)
+        return list(dict.fromkeys(held))
+
+    async def passes(self, seconds: float) -> None:
+        """Let time pass: for what must *not* happen. What has to happen is waited for."""
+        await trio.sleep(seconds)
 
     def disagreement(self) -> str | None:
         """What is wrong in some view; None where everybody sees exactly those who run, ALIVE and as they are."""
@@ -336,6 +365,14 @@ class TestCluster(Witness):
         """One call by a client that is there for it only."""
         async with self.open_client(gateway=gateway) as client:
             return await client.generate(prompt, **fields)
+
+    def view_changed(self, node: Node, before: ClusterView | None, view: ClusterView) -> None:
+        """For whoever looks: a node has published a view."""
+        now = trio.current_time()
+        for name, member in view.members.items():
+            if before is None or before.state_of(name) is not member.state:
+                self.sightings.append(Sighting(now, node.name, name, member.state))
+        self.tell("view_changed", node, before, view)
 
     def asked(self, answer: Answer) -> None:
         """For its clients: a call begins."""
@@ -396,3 +433,7 @@ class TestCluster(Witness):
         """Tell all checkers."""
         for checker in self.checkers:
             getattr(checker, what)(*args)
+
+
+def _holds(names: Iterable[str], state: MemberState, view: ClusterView) -> bool:
+    return all(view.state_of(name) is state for name in names)

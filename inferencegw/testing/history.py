@@ -32,6 +32,8 @@ class Kind(enum.Enum):
     HOLD = ("hold", 45.0)
     SLOW = ("slow", 10.0)
     LOSS = ("loss", 10.0)
+    RESET = ("reset", 2.0)
+    """Connections of these hosts are torn, at both ends."""
     FAULT = ("fault", 2.0)
     """Something that a replica was told to do wrong."""
 

@@ -46,7 +46,7 @@ class _Steps(trio.abc.Instrument):
             before = self._seen.get(node)
             if view is not before and node.addresses:
                 self._seen[node] = view
-                self._cluster.tell("view_changed", node, before, view)
+                self._cluster.view_changed(node, before, view)
 
 
 @asynccontextmanager

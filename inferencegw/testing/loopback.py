@@ -62,14 +62,19 @@ class LoopbackHost:
             self.dark = False
             self.set_state(_State.UP)
         token = _current.set(self)
+        life = trio.CancelScope()
+        self._lives.add(life)
         try:
-            with trio.CancelScope() as life:
-                self._lives.add(life)
+            with life:
                 return await body(*args)
+        except Exception:
+            if life in self._lives:
+                raise
+            # What a process feels while it is being killed is nobody's business: the kill is what happened.
         finally:
             self._lives.discard(life)
             _current.reset(token)
-        return None  # noqa: ASYNC910 - it was cancelled
+        return None
 
     def open_sockets(self) -> Collection["LoopbackSocket"]:
         """Those not closed."""
@@ -83,7 +88,8 @@ class LoopbackHost:
     def crash(self) -> None:
         """End everything at once: first the tasks, so that none of them meets a closed socket."""
         self.set_state(_State.DOWN)
-        for life in self._lives:
+        lives, self._lives = self._lives, set()
+        for life in lives:
             life.cancel()
         for sock in list(self.sockets):
             sock.close()

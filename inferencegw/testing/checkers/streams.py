@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HonestEnds", "StreamsArePrefixes"]
 
-SILENT: Final = (Kind.CRASH, Kind.POWER, Kind.STOP, Kind.FREEZE, Kind.CUT, Kind.HOLD, Kind.SLOW)
+SILENT: Final = (Kind.CRASH, Kind.POWER, Kind.RESET, Kind.STOP, Kind.FREEZE, Kind.CUT, Kind.HOLD, Kind.SLOW)
 """What may end a connection, or a process with its connections."""
 
 
