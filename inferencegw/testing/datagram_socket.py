@@ -2,7 +2,7 @@
 
 import errno
 import socket
-from typing import Any
+from typing import Any, Final
 
 import trio
 
@@ -12,7 +12,7 @@ from inferencegw.testing.sockets import SimSocket, check_flags
 
 __all__ = ["MAX_PAYLOAD", "DatagramSocket"]
 
-MAX_PAYLOAD = 65_507
+MAX_PAYLOAD: Final = 65_507
 """Most bytes of one datagram (RFC 768 in RFC 791's packets)."""
 
 
@@ -105,7 +105,6 @@ class DatagramSocket(SimSocket):
         kernel = self.process.host.kernel
         self._bound = (address, kernel.check_bind(kernel.mailboxes, address, port))
         self._mailbox = kernel.mailboxes[self._bound] = Mailbox(self._network, self.process, *self._bound)
-        self._place = self._bound
         self._heed_size()
         return self._mailbox
 
@@ -122,7 +121,7 @@ class DatagramSocket(SimSocket):
         mailbox.send(payload, to)
         if not waited:
             await trio.lowlevel.cancel_shielded_checkpoint()
-        return len(payload)
+        return len(payload)  # noqa: ASYNC910 - who has waited in the loop has had his checkpoint
 
     def _release(self) -> None:
         mailbox = self._mailbox

@@ -204,7 +204,7 @@ class Host:
             _current.reset(token)
             self.processes.pop(process, None)
             self._clean_up(process)
-        return None
+        return None  # noqa: ASYNC910 - the body has waited, and was killed
 
     @contextmanager
     def entered(self) -> Iterator["Host"]:

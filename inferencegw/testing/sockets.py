@@ -146,10 +146,10 @@ class SimSocket(trio.socket.SocketType):
             raise trio.ClosedResourceError("another task closed this socket")
 
     async def _resolve(self, address: Any, *, passive: bool = False) -> tuple[str, int]:
-        """``address`` in figures."""
+        """``address`` in figures. A checkpoint only where a name is looked up: whoever asks makes one himself."""
         host, port, *_ = address
         if not host:
-            return ("0.0.0.0" if self._family is socket.AF_INET else "::"), int(port)  # noqa: S104
+            return ("0.0.0.0" if self._family is socket.AF_INET else "::"), int(port)  # noqa: S104, ASYNC910
         try:
             socket.inet_pton(self._family, host)
         except OSError:
@@ -157,7 +157,7 @@ class SimSocket(trio.socket.SocketType):
             answers = await trio.socket.getaddrinfo(host, port, self._family, self._kind, self._proto, flags)
             found = answers[0][4]
             return str(found[0]), int(found[1])
-        return host, int(port)
+        return host, int(port)  # noqa: ASYNC910
 
     # -- what is not simulated --------------------------------------------------------------------------------------
 

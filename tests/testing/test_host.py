@@ -42,11 +42,12 @@ def test_a_process_and_all_its_tasks_are_on_its_host() -> None:
         async def process(word: str) -> str:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(child)
+                nursery.start_soon(child)
             return word
 
         assert await network.host("a").run(process, "done") == "done"
         await child()
-        assert seen == ["a", "home"]
+        assert seen == ["a", "a", "home"]
         assert current_network() is network
 
     run(body)
@@ -300,10 +301,8 @@ def test_a_frozen_process_can_be_killed(how: str) -> None:
             stream = await frozen(network, nursery)
             if how == "crash":
                 network.crash("b")
-                ended = await wake(stream)
-                await stream.aclose()
-                return ended
-            nursery.cancel_scope.cancel()
+            else:
+                nursery.cancel_scope.cancel()
         ended = await wake(stream)
         await stream.aclose()
         return ended

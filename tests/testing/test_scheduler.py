@@ -123,7 +123,8 @@ def test_equal_deadlines_expire_in_the_order_in_which_they_were_set() -> None:
 
     async def body() -> list[trio.CancelScope]:
         decided_ties()
-        scopes = sorted((trio.CancelScope(deadline=5) for _ in range(20)), key=lambda scope: -id(scope))
+        when = trio.current_time() + 5
+        scopes = sorted((trio.CancelScope(deadline=when) for _ in range(20)), key=lambda scope: -id(scope))
         for scope in scopes:
             entered.append(scope)
             scope.__enter__()

@@ -57,9 +57,8 @@ def test_tasks_that_cannot_be_cancelled_do_not_hang_the_test() -> None:
             with trio.CancelScope(shield=True):
                 await trio.Event().wait()
 
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.RaisesGroup(StuckError) as caught:
         simulate(body, seed=1, time_limit=60)
-    assert caught.group_contains(StuckError)
     assert "660.000 virtual seconds" in caught.value.__notes__[0]
 
 

@@ -270,3 +270,57 @@ def test_reading_into_a_buffer_and_waiting_for_room() -> None:
             assert scope.cancelled_caught
 
     run(body)
+
+
+def test_misuse_is_an_error_as_in_life() -> None:
+    """With the number that Linux gives it."""
+
+    async def body(network: SimNetwork) -> list[str]:
+        found = []
+
+        async def expect(operation: Any) -> None:
+            with pytest.raises(OSError, match="Errno") as caught:
+                await operation
+            found.append(errno_of(caught.value))
+
+        async with connection(network) as (client, _):
+            sock = client.socket
+            await expect(sock.connect(("10.0.0.1", PORT)))
+            await expect(sock.bind(("0.0.0.0", 0)))
+            await expect(sock.accept())
+            with trio.socket.socket() as fresh:
+                await expect(fresh.recv(1))
+                await expect(fresh.send(b"x"))
+                with pytest.raises(OSError, match=str(errno.EINVAL)):
+                    fresh.listen()
+            for operation in (sock.recv(1, socket.MSG_PEEK), sock.send(b"x", socket.MSG_OOB)):
+                with pytest.raises(NotImplementedError, match="flags"):
+                    await operation
+            with pytest.raises(NotImplementedError, match="SHUT_RD"):
+                sock.shutdown(socket.SHUT_RD)
+            with pytest.raises(NotImplementedError, match="REUSEPORT"):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.shutdown(socket.SHUT_RDWR)
+            assert await sock.recv(1) == b""
+            await expect(sock.send(b"x"))
+        return found
+
+    assert run(body) == ["EISCONN", "EINVAL", "EINVAL", "ENOTCONN", "ENOTCONN", "EPIPE"]
+
+
+def test_names_and_wildcards_are_addresses_too() -> None:
+    """One may bind to a name, and call the wildcard, which is the host itself."""
+
+    async def body(network: SimNetwork) -> None:
+        with network.host("b", "10.0.0.2", "fd00::2").entered(), trio.socket.socket(socket.AF_INET6) as sock:
+            assert sock.getsockname() == ("::", 0, 0, 0)
+            await sock.bind(("b", PORT))
+            assert sock.getsockname() == ("fd00::2", PORT, 0, 0)
+            [listener] = await trio.open_tcp_listeners(0, host="0.0.0.0")
+            with trio.socket.socket() as caller:
+                await caller.connect(("0.0.0.0", listener.socket.getsockname()[1]))
+                assert caller.getpeername()[0] == "127.0.0.1"
+                (await listener.accept()).socket.close()
+            await listener.aclose()
+
+    run(body)

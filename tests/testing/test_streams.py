@@ -24,6 +24,7 @@ def test_bytes_arrive_in_order_and_cut_anywhere(seed: int) -> None:
     pieces = [rng.randbytes(rng.choice([1, 50, 5_000, 200_000])) for _ in range(40)]
 
     async def body(network: SimNetwork) -> list[bytes]:
+        read: list[bytes] = []
         async with connection(network) as (client, server), trio.open_nursery() as nursery:
 
             async def write() -> None:
@@ -32,7 +33,8 @@ def test_bytes_arrive_in_order_and_cut_anywhere(seed: int) -> None:
                 await client.send_eof()
 
             nursery.start_soon(write)
-            return [bytes(data) async for data in server]
+            read += [bytes(data) async for data in server]
+        return read
 
     read = run(body, seed=seed)
     assert b"".join(read) == b"".join(pieces)
@@ -207,7 +209,7 @@ def test_a_stream_goes_on_after_a_partition(cut: tuple[str, str]) -> None:
             nursery.start_soon(write)
             read = await read_all(server)
             assert 30 < trio.current_time() < 100
-            return read
+        return read
 
     assert run(body) == content
 
