@@ -17,7 +17,7 @@ is done is written into a history, and checkers look on from the first step to t
     └─ nursery          one task for each process and for each open client
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import permutations, product
@@ -59,7 +59,7 @@ PATIENCE: Final = 5.0
 """Seconds for a replica to take an order."""
 
 LAST_WORDS: Final = 2.0
-"""Seconds for packets that are under way when all has ended. High: a leak is found late. Low: slow links leak."""
+"""Seconds for what is still on its way when all has ended. High: a leak is found late. Low: slow links leak."""
 
 
 @attrs.frozen
@@ -155,7 +155,7 @@ class TestCluster(Witness):
         self.tell("node_ended", node)
 
     def crash(self, name: str, *, silent: bool = False) -> None:
-        """As kill -9 of a node or a client: no goodbye. With ``silent`` as when the power fails: nor from its kernel."""
+        """As kill -9 of a node or a client; with ``silent`` as when the power fails: its kernel says nothing either."""
         self.disturb(Kind.POWER if silent else Kind.CRASH, {name})
         if name in self.nodes:
             self.nodes[name].crashed = trio.current_time()
@@ -410,6 +410,7 @@ class TestCluster(Witness):
         self.repair()
         with trio.move_on_after(self.healing_bound):
             await self.converged()
+        await self._give_time(self._is_idle)
         self.tell("settled")
 
     def thaw_all(self) -> None:
@@ -424,10 +425,19 @@ class TestCluster(Witness):
                 self.leave(name)
             for name in names:
                 await self.nodes[name].ended.wait()
-        with trio.move_on_after(LAST_WORDS):
-            while self.network.under_way():  # noqa: ASYNC110 - packets set no event
-                await trio.sleep(LAST_WORDS / 10)
+        await self._give_time(lambda: not self.network.under_way())
         self.tell("finished")
+
+    async def _give_time(self, predicate: Callable[[], bool]) -> None:
+        """Wait until ``predicate`` holds, but not for long: then it is for the checkers to say what is wrong."""
+        with trio.move_on_after(LAST_WORDS):
+            while not predicate():  # noqa: ASYNC110 - a packet and a lease set no event
+                await trio.sleep(LAST_WORDS / 100)
+
+    def _is_idle(self) -> bool:
+        """Whether no lease is held: a gateway hears of a client's leaving after that has left."""
+        processes = [node.process for node in self.serving]
+        return not any(process.pool.in_flight for process in processes if isinstance(process, Gateway))
 
     def tell(self, what: str, *args: Any) -> None:
         """Tell all checkers."""

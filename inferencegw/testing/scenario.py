@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from inferencegw.testing.answers import total_tokens
-from inferencegw.testing.faults import CALM, Fault, draw_faults, play
+from inferencegw.testing.faults import Fault, draw_faults, play
 from inferencegw.testing.lifecycle import open_cluster
 from inferencegw.testing.load import Question, draw_questions, run_client
 from inferencegw.testing.underlay import Underlay
@@ -33,6 +33,8 @@ class Size:
     tokens: int = 24
     """A question's, at most."""
     faults: int = 8
+    calm: float = 20.0
+    """Seconds at the end in which no fault begins."""
 
 
 @attrs.frozen(kw_only=True)
@@ -48,18 +50,16 @@ class Scenario:
         """The scenario of ``seed``."""
         rng = random.Random(f"scenario {seed}")  # noqa: S311 - to be repeated
         loads = tuple(
-            tuple(draw_questions(rng, seconds=size.seconds - 5.0, count=size.questions, tokens=size.tokens))
+            tuple(draw_questions(rng, seconds=size.seconds, count=size.questions, tokens=size.tokens))
             for _ in range(size.clients)
         )
-        faults: tuple[Fault, ...] = ()
-        if size.seconds > CALM:
-            faults = draw_faults(
-                rng,
-                replicas=[f"r{number + 1}" for number in range(size.replicas)],
-                gateways=[f"g{number + 1}" for number in range(size.gateways)],
-                seconds=size.seconds,
-                count=size.faults,
-            )
+        faults = draw_faults(
+            rng,
+            replicas=[f"r{number + 1}" for number in range(size.replicas)],
+            gateways=[f"g{number + 1}" for number in range(size.gateways)],
+            seconds=size.seconds - size.calm,
+            count=size.faults,
+        )
         return cls(size=size, loads=loads, faults=faults)
 
     def __str__(self) -> str:
@@ -74,9 +74,12 @@ class Report:
     tokens: int
     ends: dict[str, int]
     """How calls ended, and how many did so."""
+    done: dict[str, int]
+    """What was done to the cluster, and how often."""
 
 
 SPEED: Final = {"token_delay": 0.1, "jitter": 0.2}
+"""What the replicas are like."""
 
 
 async def run_scenario(scenario: Scenario, network: Underlay) -> Report:
@@ -86,8 +89,8 @@ async def run_scenario(scenario: Scenario, network: Underlay) -> Report:
         CheckFailed: a promise was broken.
     """
     size = scenario.size
-    cluster_of_it = open_cluster(size.replicas, size.gateways, network=network, gossip_profile="gateway", replica=SPEED)
-    async with cluster_of_it as cluster:
+    opening = open_cluster(size.replicas, size.gateways, network=network, gossip_profile="gateway", replica=SPEED)
+    async with opening as cluster:
         end = trio.current_time() + size.seconds
         async with trio.open_nursery() as nursery:
             nursery.start_soon(play, cluster, scenario.faults)
@@ -95,7 +98,7 @@ async def run_scenario(scenario: Scenario, network: Underlay) -> Report:
                 gateway = f"g{number % size.gateways + 1}"
                 nursery.start_soon(run_client, cluster, f"c{number + 1}", gateway, questions)
         await trio.sleep_until(end)
-        ends = Counter(
-            "left" if one.code is None else f"{one.code.name} {one.reason}".strip() for one in cluster.answers
-        )
-        return Report(calls=len(cluster.answers), tokens=total_tokens(cluster.answers), ends=dict(ends.most_common()))
+        answers = cluster.answers
+        ends = Counter("left" if one.code is None else f"{one.code.name} {one.reason}".strip() for one in answers)
+        done = Counter(entry.kind.word for entry in cluster.history.entries)
+    return Report(calls=len(answers), tokens=total_tokens(answers), ends=dict(ends), done=dict(done))

@@ -1,4 +1,4 @@
-"""Stories say what went wrong in exceptions; the log of a whole cluster would bury it, and takes a tenth of the time."""
+"""Stories say what went wrong in exceptions; the log of a whole cluster would bury it, and takes time."""
 
 from collections.abc import Iterator
 

@@ -1,7 +1,7 @@
 """How a story is told: once, and played on a virtual network and on real sockets.
 
-``@story(replicas=5)`` makes two tests of ``async def test_...(cluster)``: one in virtual time, with a seed that its name
-gives, and one on loopback in real time. The cluster is started before and checked, mended and stopped after it.
+``@story(replicas=5)`` makes two tests of ``async def test_...(cluster)``: one in virtual time, with a seed that its
+name gives, and one on loopback in real time. The cluster is started before and checked, mended and stopped after it.
 """
 
 import zlib

@@ -12,7 +12,18 @@ import trio
 
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.swim.member import MemberState
-from inferencegw.testing import Answer, Kind, Packet, Reset, SimNetwork, TestCluster, Verdict, open_cluster, oracle, simulate
+from inferencegw.testing import (
+    Answer,
+    Kind,
+    Packet,
+    Reset,
+    SimNetwork,
+    TestCluster,
+    Verdict,
+    open_cluster,
+    oracle,
+    simulate,
+)
 from inferencegw.testing.callers import Caller
 from inferencegw.testing.history import Kind as Done
 
@@ -55,8 +66,7 @@ async def test_a_gateway_is_restarted_under_load(cluster: TestCluster) -> None:
     answers: list[Answer] = []
 
     async def ask(client: Caller) -> None:
-        for number in range(6):
-            answers.append(await client.generate(f"{client.name} {number}", max_tokens=10))
+        answers.extend([await client.generate(f"{client.name} {number}", max_tokens=10) for number in range(6)])
 
     async with contextlib.AsyncExitStack() as stack, trio.open_nursery() as nursery:
         for number in range(4):
@@ -100,7 +110,7 @@ async def test_a_connection_is_closed_before_any_token(cluster: TestCluster) -> 
 
 @story(replicas=1)
 async def test_a_client_that_is_gone_frees_its_place(cluster: TestCluster) -> None:
-    """After each number of tokens, by leaving and by crashing: no slot is taken at the end, and the next call is served."""
+    """By leaving after each number of tokens, and by crashing; the next call is served, and no slot is taken."""
     for number in range(4):
         async with cluster.open_client("c1") as client:
             assert (await client.generate("never mind", max_tokens=50, leave_after=number)).left
