@@ -19,7 +19,6 @@ and deadlines; the nurseries then end by themselves.
 import functools
 import os
 import random
-import secrets
 import signal
 import ssl
 import time
@@ -67,7 +66,7 @@ class Replica:
         config: what it is like.
         crash: what the crash fault does; must not return.
         wall_clock: seconds since 1970, for the epoch that tells this process from an earlier one.
-        rng: decides whom to gossip to; a test passes a seeded one.
+        rng: decides whom to gossip to, and the name of one that has none; a test passes a seeded one.
 
     Attributes:
         membership: its part in the gossip; None where it takes none.
@@ -86,7 +85,8 @@ class Replica:
     ) -> None:
         self._config = config
         self._epoch = int(wall_clock() * 1000)
-        self._default_id = _default_id(config)
+        rng = rng or random.Random()  # noqa: S311 - nothing here is a secret
+        self._default_id = _default_id(config, rng)
         engine = SimulatedEngine(
             model=config.model, max_capacity=config.max_capacity, speed=speed_of(config), plan=plan_of(config)
         )
@@ -100,7 +100,7 @@ class Replica:
                     model_version=config.model_version,
                     max_capacity=config.max_capacity,
                 ),
-                rng=rng or random.Random(),  # noqa: S311 - nothing here is a secret
+                rng=rng,
                 load=lambda: engine.slots.active,
                 wall_clock=wall_clock,
             )
@@ -235,9 +235,9 @@ def plan_of(config: ReplicaConfig) -> FaultPlan:
     return FaultPlan.parse(",".join(part for part in parts if part), seed=config.seed)
 
 
-def _default_id(config: ReplicaConfig) -> str:
+def _default_id(config: ReplicaConfig, rng: random.Random) -> str:
     # A port the system chooses is another one after a restart, and so would a name made of it be.
-    return f"{config.host}:{config.port}" if config.port else f"replica-{secrets.token_hex(4)}"
+    return f"{config.host}:{config.port}" if config.port else f"replica-{rng.getrandbits(32):08x}"
 
 
 def _ssl_context(config: ReplicaConfig) -> ssl.SSLContext | None:
