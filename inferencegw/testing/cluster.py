@@ -36,7 +36,7 @@ from inferencegw.swim.config import PROFILES, SwimConfig
 from inferencegw.swim.member import MemberState
 from inferencegw.testing.answers import Answer
 from inferencegw.testing.callers import Caller, Witness
-from inferencegw.testing.checkers import Checker
+from inferencegw.testing.checkers import Checker, CheckFailed
 from inferencegw.testing.history import History, Kind
 from inferencegw.testing.nodes import Node, make_node
 from inferencegw.testing.underlay import Underlay
@@ -84,11 +84,12 @@ class TestCluster(Witness):
         history: what was done.
         sightings: what members held of each other: each change of a state, in every view, in order.
         checkers: who looks on.
+        failure: what the first of them has found; it ends the cluster.
     """
 
     __test__ = False  # it is no test case
 
-    def __init__(self, network: Underlay, nursery: trio.Nursery, options: Mapping[str, Any]) -> None:
+    def __init__(self, network: Underlay, options: Mapping[str, Any]) -> None:
         self.network: Final = network
         self.nodes: Final[dict[str, Node]] = {}
         self.hosts: Final[dict[str, None]] = {}
@@ -96,7 +97,8 @@ class TestCluster(Witness):
         self.answers: Final[list[Answer]] = []
         self.history: Final = History()
         self.sightings: Final[list[Sighting]] = []
-        self._nursery = nursery
+        self.failure: Exception | None = None
+        self._nursery: trio.Nursery | None = None
         self._options = options
         self._frozen: set[str] = set()
         self.checkers: Final[list[Checker]] = []
@@ -139,7 +141,7 @@ class TestCluster(Witness):
         node = make_node(name, config, self.network, partial(self.crash, name))
         self.nodes[name] = node
         self.hosts[name] = None
-        await self._nursery.start(self._run, node)
+        await self._home.start(self._run, node)
         self.history.end({Kind.CRASH, Kind.POWER, Kind.STOP, Kind.FAULT}, {name})
         self.tell("node_started", node)
         return node
@@ -355,7 +357,7 @@ class TestCluster(Witness):
         host = self.network.host(name)
         self.hosts[name] = None
         client = Caller(host, gateway, self.nodes[gateway].address("grpc"), self)
-        await self._nursery.start(client.run)
+        await self._home.start(client.run)
         try:
             yield client
         finally:
@@ -391,10 +393,20 @@ class TestCluster(Witness):
 
     # -- for open_cluster -------------------------------------------------------------------------------------------
 
-    def watch(self, checkers: Iterable[type[Checker]]) -> None:
-        """Let these look on from now on, which is the beginning."""
-        assert not self.nodes, "checkers keep books, so they must see everything"
+    def begin(self, nursery: trio.Nursery, checkers: Iterable[type[Checker]]) -> None:
+        """Live in ``nursery``, and let ``checkers`` look on."""
+        self._nursery = nursery
         self.checkers.extend(checker(self) for checker in checkers)
+
+    def handle_failure(self, error: Exception) -> None:
+        """A promise was broken: end everything. Not raised where it is found, for that may be anywhere."""
+        self.failure = self.failure or error
+        self._home.cancel_scope.cancel()
+
+    @property
+    def _home(self) -> trio.Nursery:
+        assert self._nursery is not None, "it has not begun"
+        return self._nursery
 
     async def start(self, gateways: int, replicas: int) -> None:
         """Start that many, and wait until they know each other."""
@@ -442,7 +454,10 @@ class TestCluster(Witness):
     def tell(self, what: str, *args: Any) -> None:
         """Tell all checkers."""
         for checker in self.checkers:
-            getattr(checker, what)(*args)
+            try:
+                getattr(checker, what)(*args)
+            except CheckFailed as error:
+                self.handle_failure(error)
 
 
 def _holds(names: Iterable[str], state: MemberState, view: ClusterView) -> bool:

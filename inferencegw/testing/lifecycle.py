@@ -21,24 +21,21 @@ __all__ = ["open_cluster"]
 
 
 class _Steps(trio.abc.Instrument):
-    """Has checkers look on at every step; what they find ends ``scope``, for trio would only log it here."""
+    """Has checkers look on at every step."""
 
-    def __init__(self, cluster: TestCluster, scope: trio.CancelScope) -> None:
+    def __init__(self, cluster: TestCluster) -> None:
         self._cluster = cluster
-        self._scope = scope
         self._looks = [checker.on_step for checker in cluster.checkers if type(checker).on_step is not Checker.on_step]
         self._seen: dict[Node, ClusterView] = {}
-        self.failure: Exception | None = None
 
     def after_task_step(self, _task: trio.lowlevel.Task) -> None:
-        if self.failure is None:
+        if self._cluster.failure is None:
             try:
                 self._look_at_views()
                 for look in self._looks:
                     look()
-            except Exception as error:  # noqa: BLE001 - raised by open_cluster
-                self.failure = error
-                self._scope.cancel()
+            except Exception as error:  # noqa: BLE001 - trio would only log it here; open_cluster raises it
+                self._cluster.handle_failure(error)
 
     def _look_at_views(self) -> None:
         for node in self._cluster.nodes.values():
@@ -78,23 +75,25 @@ async def open_cluster(
     options = {"gossip_profile": gossip_profile, "gateway": gateway or {}, "replica": replica or {}}
     with ExitStack() as stack:
         ground = stack.enter_context(Loopback()) if network is None else network
-        async with trio.open_nursery() as nursery:
-            cluster = TestCluster(ground, nursery, options)
-            cluster.watch(checkers)
-            steps = _Steps(cluster, nursery.cancel_scope)
-            trio.lowlevel.add_instrument(steps)
-            try:
-                await cluster.start(gateways, replicas)
-                yield cluster
-                await cluster.settle()
-                await cluster.shut_down()
-            except Exception as error:  # noqa: BLE001 - raised below, outside the nursery that would wrap it
-                failure = error
-            finally:
-                trio.lowlevel.remove_instrument(steps)
-                cluster.thaw_all()
-            nursery.cancel_scope.cancel()
-    if steps.failure is not None:
-        raise steps.failure
-    if failure is not None:
-        raise failure
+        cluster = TestCluster(ground, options)
+        try:
+            async with trio.open_nursery() as nursery:
+                cluster.begin(nursery, checkers)
+                steps = _Steps(cluster)
+                trio.lowlevel.add_instrument(steps)
+                try:
+                    await cluster.start(gateways, replicas)
+                    yield cluster
+                    await cluster.settle()
+                    await cluster.shut_down()
+                except Exception as error:  # noqa: BLE001 - raised below, outside the nursery that would wrap it
+                    failure = error
+                finally:
+                    trio.lowlevel.remove_instrument(steps)
+                    cluster.thaw_all()
+                nursery.cancel_scope.cancel()
+        finally:
+            # Also where the end was cut short: a cancellation does not say what has happened.
+            ended_by = cluster.failure or failure
+            if ended_by is not None:
+                raise ended_by
