@@ -23,12 +23,12 @@ import trio
 from cyclopts import Parameter
 from rich.console import Console
 
-from inferencegw.cli._children import Child, run_child
 from inferencegw.cli._exit import EXIT_FAILED, EXIT_OK
 from inferencegw.cli._screen import PanelScreen, PlainScreen, Screen
 from inferencegw.cli._story import Event, ProcessReady, PromptSent, ReplicaKilled, Story, StreamEnded, TokenArrived
 from inferencegw.client import AsyncClient
 from inferencegw.errors import RpcError, StatusCode
+from inferencegw.testing.children import Child, run_child
 
 REPLICAS: Final = ("r1", "r2", "r3")
 

@@ -49,9 +49,10 @@ def lost_eof(patch: pytest.MonkeyPatch) -> None:
     receive = trio.SocketStream.receive_some
 
     async def deaf(self: trio.SocketStream, size: int | None = None) -> bytes:
-        if data := bytes(await receive(self, size)):
-            return data
-        await trio.sleep_forever()
+        data = bytes(await receive(self, size))
+        if not data:
+            await trio.sleep_forever()
+        return data
 
     patch.setattr(trio.SocketStream, "receive_some", deaf)
 

@@ -93,7 +93,7 @@ def test_a_planted_bug_is_found(bug: str, story: Story, checker: str, monkeypatc
     """By the checker whose promise it breaks; without it the same story passes."""
     play(story)
     PLANTS[bug](monkeypatch)
-    with pytest.raises(CheckFailed, match=f"^{checker}: "):
+    with pytest.raises(CheckFailed, match=rf"^{checker}: "):
         play(story)
 
 
@@ -102,14 +102,14 @@ def test_a_token_that_the_oracle_does_not_know_is_found(monkeypatch: pytest.Monk
     monkeypatch.setattr(
         "inferencegw.replica.engine.TokenSource", lambda model, prompt, seed: TokenSource(model, prompt, seed + 1)
     )
-    with pytest.raises(CheckFailed, match="^StreamsArePrefixes: .* token 0 is .*, the oracle says"):
+    with pytest.raises(CheckFailed, match=r"^StreamsArePrefixes: .* token 0 is .*, the oracle says"):
         play(ask)
 
 
 def test_a_slot_of_a_replica_that_is_not_returned_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the replica's own count."""
     monkeypatch.setattr(ReplicaControl, "release", lambda self, slot: None)
-    with pytest.raises(CheckFailed, match="^LeasesConserved: .* 1/4 slots are taken, and no call runs"):
+    with pytest.raises(CheckFailed, match=r"^LeasesConserved: .* 1/4 slots are taken, and no call runs"):
         play(ask, replicas=1)
 
 
@@ -134,7 +134,7 @@ async def crash_in_secret(cluster: TestCluster) -> None:
 )
 def test_what_nothing_excuses_is_found(story: Story, checker: str) -> None:
     """Only the history excuses."""
-    with pytest.raises(CheckFailed, match=f"^{checker}: "):
+    with pytest.raises(CheckFailed, match=rf"^{checker}: "):
         play(story)
 
 
@@ -151,7 +151,7 @@ def test_a_crash_that_nobody_finds_is_found(monkeypatch: pytest.MonkeyPatch) -> 
         await cluster.passes(cluster.detection_bound + 1.0)
 
     monkeypatch.setattr(Cluster, "publish", cheerful)
-    with pytest.raises(CheckFailed, match="^CrashesAreFound: .* still holds r1, which crashed at .* SUSPECT"):
+    with pytest.raises(CheckFailed, match=r"^CrashesAreFound: .* still holds r1, which crashed at .* SUSPECT"):
         play(story)
 
 
@@ -163,14 +163,18 @@ def test_a_view_that_stays_behind_is_found(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(Cluster, "publish", lambda self, view: view.local == "g1" or publish(self, view))
         await cluster.start_replica("r3")
 
-    with pytest.raises(CheckFailed, match="^ViewsConverge: .* g1 holds None; r3 is "):
+    with pytest.raises(CheckFailed, match=r"^ViewsConverge: .* g1 holds None; r3 is "):
         play(story)
 
 
 def test_a_socket_that_is_left_open_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process ends, and has not closed it."""
-    monkeypatch.setattr(trio.SocketListener, "aclose", lambda self: trio.lowlevel.checkpoint())
-    with pytest.raises(CheckFailed, match="^QuietEnd: .* g1 still holds "):
+
+    async def forgets(_listener: trio.SocketListener) -> None:
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(trio.SocketListener, "aclose", forgets)
+    with pytest.raises(CheckFailed, match=r"^QuietEnd: .* g1 still holds "):
         play(ask)
 
 
@@ -187,5 +191,5 @@ def test_a_checker_of_ones_own_looks_on(monkeypatch: pytest.MonkeyPatch) -> None
         await ask(cluster)
 
     play(ask, checkers=[*checkers.CHECKERS, NobodyAsksTwice])
-    with pytest.raises(CheckFailed, match="^NobodyAsksTwice: at .* somebody did"):
+    with pytest.raises(CheckFailed, match=r"^NobodyAsksTwice: at .* somebody did"):
         play(twice, checkers=[*checkers.CHECKERS, NobodyAsksTwice])
