@@ -116,11 +116,9 @@ class ProcessCluster:
                 self.sightings.append((name, state))
         return members
 
-    async def until(
-        self, predicate: Callable[[Mapping[str, admin_pb2.Member]], bool]
-    ) -> Mapping[str, admin_pb2.Member]:
+    async def until(self, predicate: Callable[[Members], bool]) -> Members:
         """What the gateway sees, once ``predicate`` holds of it; it is asked again and again."""
-        while not predicate(members := await self.members()):
+        while not predicate(members := await self.members()):  # noqa: ASYNC110 - it can only be asked
             await trio.sleep(BETWEEN)
         return members
 
