@@ -135,6 +135,13 @@ def deep(session: nox.Session) -> None:
 
 
 @nox.session
+def simulate(session: nox.Session) -> None:
+    """Play seeds of the mixed schedule in virtual time: ``nox -s simulate -- --seeds 1000 --start 0``."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.simulation", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Watch a cluster at work, as the README's first command does."""
     session.install("-e", ".")

@@ -10,9 +10,9 @@ from typing import Final
 import attrs
 import trio
 
-from inferencegw.cli._children import Child, run_child
 from inferencegw.cli._rollcall import ReplicaKilled, ReplicaRestarted
 from inferencegw.cli._story import Event, ProcessReady
+from inferencegw.testing.children import Child, run_child
 
 __all__ = ["PROFILE", "Cluster"]
 

@@ -120,20 +120,23 @@ class AsyncClient:
     @asynccontextmanager
     async def _run(self) -> AsyncIterator[None]:
         failure: Exception | None = None
-        async with anyio.create_task_group() as connections:
-            self._connections = connections
-            self._connecting = anyio.Lock()  # of this event loop; the one before may have been another's
-            try:
-                await self._connect()
-                yield
-            except Exception as error:  # noqa: BLE001 - raised again below, outside the group that would wrap it
-                failure = error
-            finally:
-                self._connections = None
-                # What is still open ends here; a client leaves nothing behind that needs a goodbye.
-                connections.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
+        try:
+            async with anyio.create_task_group() as connections:
+                self._connections = connections
+                self._connecting = anyio.Lock()  # of this event loop; the one before may have been another's
+                try:
+                    await self._connect()
+                    yield
+                except Exception as error:  # noqa: BLE001 - raised again below, outside the group that would wrap it
+                    failure = error
+                finally:
+                    self._connections = None
+                    # What is still open ends here; a client leaves nothing behind that needs a goodbye.
+                    connections.cancel_scope.cancel()
+        finally:
+            # Also where the end was cut short: a cancellation does not say what has happened.
+            if failure is not None:
+                raise failure
 
     async def _connect(self) -> AnyioChannel:
         """The channel for a new call.

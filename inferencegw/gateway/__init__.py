@@ -3,6 +3,6 @@
 A shell around :mod:`inferencegw.policy`, on :mod:`inferencegw.rpc`. Its tasks are in :mod:`inferencegw.gateway.app`.
 """
 
-from inferencegw.gateway.app import run_gateway
+from inferencegw.gateway.app import Gateway, run_gateway
 
-__all__ = ["run_gateway"]
+__all__ = ["Gateway", "run_gateway"]

@@ -4,13 +4,14 @@ The rule: nurseries nest longest-lived outermost, so nothing is used after what 
 
 ::
 
-    root nursery            dies only with the process
-    ├─ signals              SIGTERM, SIGINT -> drain; the second one ends the tree at once
-    ├─ membership.run       one task, one UDP socket; only where gossip is asked for
-    └─ upstreams nursery    one replica_session per replica; the pool follows the gossip; health
-       └─ connections       one task per client connection: outlives the calls it delivers
-          └─ calls nursery  one run_call per accepted request
-             └─ listen      innermost: the first to stop
+    root nursery               dies only with the process
+    ├─ signals                 SIGTERM, SIGINT -> drain; the second one ends the tree at once
+    └─ Gateway.run
+       └─ gossip               membership.run, where gossip is asked for: one task, one UDP socket
+          └─ upstreams         one replica_session per replica; the pool follows the gossip; health
+             └─ connections    one task per client connection: outlives the calls it delivers
+                └─ calls       one run_call per accepted request
+                   └─ listen   innermost: the first to stop
 
 A drain takes it down from the inside: the gossip says so, the listeners close, every connection says GOAWAY, waiting
 calls are refused, running ones have ``drain_timeout``, the connections end with their last stream, then the sessions,
@@ -40,7 +41,7 @@ from inferencegw.rpc.reflection import reflection_services
 from inferencegw.rpc.tls import client_context, server_context
 from inferencegw.swim.member import MemberRole, Meta
 
-__all__ = ["GOODBYE_TIMEOUT", "run_gateway"]
+__all__ = ["GOODBYE_TIMEOUT", "Gateway", "run_gateway"]
 
 GOODBYE_TIMEOUT: Final = 1.0
 """How long clients have, once the last call has ended, to take what was sent and close. High: one idle or unreachable
@@ -49,6 +50,100 @@ client holds the process. Low: the last trailers may be lost on a slow link."""
 HEALTH_NAMES: Final = ("", "inferencegw.v1.InferenceGateway")
 
 log = structlog.get_logger(__name__)
+
+
+class Gateway:
+    """A gateway that runs in whatever task tree it is given; it installs no signal handlers.
+
+    Args:
+        config: see there.
+        rng: decides ties, jitter, request ids and whom to gossip to; a test passes a seeded one.
+        wall_clock: seconds since 1970, for the epoch that tells this process from an earlier one.
+
+    Attributes:
+        pool: the replicas it is connected to.
+        membership: its part in the gossip; None where it takes none.
+
+    Raises:
+        ConfigError: a TLS file cannot be used.
+    """
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        *,
+        rng: random.Random | None = None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._config = config
+        self._rng = rng = rng or random.Random()  # noqa: S311 - nothing here is a secret
+        # Before anything is started: a certificate that cannot be used is the operator's to mend.
+        self._to_clients, to_replicas = _tls(config)
+        self._health = HealthServicer()
+        self._drain: Callable[[], None] = _not_started
+        self._dispatcher: Dispatcher | None = None
+        self.pool: Final = ReplicaPool(config, rng, to_replicas)
+        self.membership: MembershipService | None = None
+        if config.gossips:
+            load = partial(_calls_in, self.pool)
+            meta = Meta(role=MemberRole.GATEWAY)
+            self.membership = MembershipService(config, meta, rng=rng, load=load, wall_clock=wall_clock)
+
+    async def run(self, *, task_status: trio.TaskStatus[dict[str, tuple[str, int]]] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until :meth:`drain`, and return when that is through; reports where it serves what.
+
+        That is the address of ``"grpc"`` and, where it gossips, the one of ``"gossip"`` for others to join.
+        """
+        config, pool, membership, health = self._config, self.pool, self.membership, self._health
+        told: dict[str, tuple[str, int]] = {}
+        async with trio.open_nursery() as gossip:
+            if membership is not None:
+                told["gossip"] = await gossip.start(membership.run)
+            async with trio.open_nursery() as upstreams:
+                for address in config.replicas:
+                    upstreams.start_soon(pool.replica_session, address)
+                if membership is not None:
+                    upstreams.start_soon(pool.follow, membership.cluster, upstreams)
+                async with trio.open_nursery() as connections:
+                    async with trio.open_nursery() as calls:
+                        grace = config.no_replica_grace
+                        dispatcher = self._dispatcher = Dispatcher(pool, calls, self._rng, no_replica_grace=grace)
+                        admin = GatewayAdminServicer(config, dispatcher, pool, membership)
+                        services = [GatewayServicer(dispatcher, self._rng).service, admin.service, health.service]
+                        services += reflection_services(services)
+                        server = Server(services, limits=config.limits, ssl_context=self._to_clients)
+                        upstreams.start_soon(_report_health, dispatcher, pool, health)
+                        self._drain = partial(self._begin_drain, dispatcher, server, calls.cancel_scope)
+                        listen = partial(server.listen, config.host, config.port, connections=connections)
+                        told["grpc"] = await calls.start(listen)
+                        if membership is not None:
+                            membership.join(grpc_port=told["grpc"][1])
+                        task_status.started(told)
+                    connections.cancel_scope.deadline = trio.current_time() + GOODBYE_TIMEOUT
+                upstreams.cancel_scope.cancel()
+            if membership is not None:
+                await membership.leave()
+
+    def drain(self) -> None:
+        """Begin to leave: :meth:`run` returns when it is done."""
+        self._drain()
+
+    @property
+    def calls_running(self) -> int:
+        """Calls that were accepted and have not ended."""
+        return 0 if self._dispatcher is None else self._dispatcher.statistics().running
+
+    def _begin_drain(self, dispatcher: Dispatcher, server: Server, calls: trio.CancelScope) -> None:
+        if self.membership is not None:
+            self.membership.set_meta(cordoned=True, draining=True)
+        dispatcher.drain()
+        self._health.drain()
+        server.drain()
+        calls.deadline = trio.current_time() + self._config.drain_timeout
+
+
+def _not_started() -> NoReturn:
+    raise RuntimeError("it has not started")
 
 
 async def run_gateway(
@@ -65,9 +160,9 @@ async def run_gateway(
 
     Args:
         config: see there.
-        rng: decides ties, jitter, request ids and whom to gossip to; a test passes a seeded one.
+        rng: see :class:`Gateway`.
         handle_signals: False where several gateways share a process, which has only one set of handlers.
-        wall_clock: seconds since 1970, for the epoch that tells this process from an earlier one.
+        wall_clock: see :class:`Gateway`.
         task_status: what ``nursery.start`` passes.
 
     Raises:
@@ -75,53 +170,14 @@ async def run_gateway(
         ExceptionGroup: with one OSError: an address cannot be listened on; with one ConfigError or MemberConflict: the
             gossip cannot be taken part in.
     """
-    rng = rng or random.Random()  # noqa: S311 - nothing here is a secret
-    # Before anything is started: a certificate that cannot be used is the operator's to mend.
-    to_clients, to_replicas = _tls(config)
-    health = HealthServicer()
-    pool = ReplicaPool(config, rng, to_replicas)
-    membership: MembershipService | None = None
-    gossip: dict[str, tuple[str, int]] = {}
+    gateway = Gateway(config, rng=rng, wall_clock=wall_clock)
     async with trio.open_nursery() as root:
-        if config.gossips:
-            load = partial(_calls_in, pool)
-            meta = Meta(role=MemberRole.GATEWAY)
-            membership = MembershipService(config, meta, rng=rng, load=load, wall_clock=wall_clock)
-            gossip["gossip"] = await root.start(membership.run)
-        async with trio.open_nursery() as upstreams:
-            for address in config.replicas:
-                upstreams.start_soon(pool.replica_session, address)
-            if membership is not None:
-                upstreams.start_soon(pool.follow, membership.cluster, upstreams)
-            async with trio.open_nursery() as connections:
-                async with trio.open_nursery() as calls:
-                    dispatcher = Dispatcher(pool, calls, rng, no_replica_grace=config.no_replica_grace)
-                    admin = GatewayAdminServicer(config, dispatcher, pool, membership)
-                    services = [GatewayServicer(dispatcher, rng).service, admin.service, health.service]
-                    services += reflection_services(services)
-                    server = Server(services, limits=config.limits, ssl_context=to_clients)
-                    upstreams.start_soon(_report_health, dispatcher, pool, health)
-
-                    def drain() -> None:
-                        if membership is not None:
-                            membership.set_meta(cordoned=True, draining=True)
-                        dispatcher.drain()
-                        health.drain()
-                        server.drain()
-                        calls.cancel_scope.deadline = trio.current_time() + config.drain_timeout
-
-                    listen = partial(server.listen, config.host, config.port, connections=connections)
-                    address = await calls.start(listen)
-                    if membership is not None:
-                        membership.join(grpc_port=address[1])
-                    if handle_signals:
-                        await root.start(_handle_signals, drain, root.cancel_scope)
-                    task_status.started({"grpc": address, **gossip})
-                connections.cancel_scope.deadline = trio.current_time() + GOODBYE_TIMEOUT
-            upstreams.cancel_scope.cancel()
-        if membership is not None:
-            await membership.leave()
-        root.cancel_scope.cancel()
+        async with trio.open_nursery() as serving:
+            addresses = await serving.start(gateway.run)
+            if handle_signals:
+                await root.start(_handle_signals, gateway.drain, root.cancel_scope)
+            task_status.started(addresses)
+        root.cancel_scope.cancel()  # there is nothing left to be signalled about
 
 
 def _calls_in(pool: ReplicaPool) -> int:

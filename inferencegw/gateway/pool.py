@@ -97,6 +97,10 @@ class ReplicaPool:
         config: see there.
         rng: for the jitter of reconnecting.
         tls: for the connections.
+
+    Attributes:
+        granted: leases given out.
+        released: leases that came back.
     """
 
     def __init__(self, config: GatewayConfig, rng: random.Random, tls: ssl.SSLContext | None = None) -> None:
@@ -109,8 +113,8 @@ class ReplicaPool:
         self._models_ever: set[str] = set()
         self._limits: dict[str, RpcLimits] = {}
         self._leases: set[Lease] = set()
-        self._granted = 0
-        self._released = 0
+        self.granted = 0
+        self.released = 0
         self._changed = trio.lowlevel.ParkingLot()
         self._sessions: trio.Nursery | None = None
         self._seen: Mapping[str, Sighting] = {}
@@ -134,6 +138,11 @@ class ReplicaPool:
         """What the replicas serve, by the last that each one said; one that is away counts, one that left does not."""
         gossiped = (one.model for one in self._seen.values() if one.standing is not Standing.LEFT)
         return {*self._last_model.values(), *gossiped}
+
+    @property
+    def in_flight(self) -> int:
+        """Leases held now; ``granted - released``, always."""
+        return len(self._leases)
 
     def can_route(self, model: str = "") -> bool:
         """Whether a routable replica serves ``model`` ("" is any)."""
@@ -159,9 +168,9 @@ class ReplicaPool:
         return PoolStatistics(
             connected=len(self._connected),
             routable=sum(replica.routable for replica in self._connected),
-            granted=self._granted,
-            released=self._released,
-            in_flight=len(self._leases),
+            granted=self.granted,
+            released=self.released,
+            in_flight=self.in_flight,
         )
 
     # -- leases -----------------------------------------------------------------------------------------------------
@@ -172,13 +181,13 @@ class ReplicaPool:
         lease = Lease(replica)
         self._leases.add(lease)
         replica.leases += 1
-        self._granted += 1
+        self.granted += 1
         try:
             yield lease
         finally:
             self._leases.remove(lease)
             replica.leases -= 1
-            self._released += 1
+            self.released += 1
             if not self._wants(replica.target):
                 self._wake_session(replica)
 

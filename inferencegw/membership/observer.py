@@ -25,15 +25,16 @@ class Observer:
         self._cluster = cluster
         self._core = core
         self._since = {self._local: now}
-        self._unpublished = {self._local}
-        self._hearsay: set[MemberId] = set()
+        # Not sets: their order, which differs from process to process, would become that of the view and its readers.
+        self._unpublished: dict[MemberId, None] = {self._local: None}
+        self._hearsay: dict[MemberId, None] = {}
         cluster.publish(ClusterView(self._local))
         self.publish()
 
     def note_change(self, change: MemberChanged, now: float) -> None:
         """What is held of a member is not what it was."""
         before, after = change.before, change.after
-        self._unpublished.add(change.member_id)
+        self._unpublished[change.member_id] = None
         was = None if before is None else (before.status.state, before.status.epoch)
         if was != (after.status.state, after.status.epoch):
             self._since[change.member_id] = now
@@ -50,22 +51,22 @@ class Observer:
     def note_pruned(self, member_id: MemberId) -> None:
         """A tombstone is not among the members any more."""
         self._since.pop(member_id, None)
-        self._unpublished.add(member_id)
+        self._unpublished[member_id] = None
 
     def refresh(self) -> ClusterView:
         """Publish a view in which everything is of this moment."""
-        self._unpublished.update(self._core.members)
+        self._unpublished |= dict.fromkeys(self._core.members)
         self.publish()
         return self._cluster.view
 
     def publish(self) -> None:
         """Let everybody see what has changed since the last time, if anything has."""
-        self._unpublished.update(member_id for member_id in self._hearsay if self._core.heard_from(member_id))
+        self._unpublished |= {member_id: None for member_id in self._hearsay if self._core.heard_from(member_id)}
         if not self._unpublished:
             return
         members = dict(self._cluster.view.members)
         for member_id in self._unpublished:
-            self._hearsay.discard(member_id)
+            self._hearsay.pop(member_id, None)
             record = self._core.members.get(member_id)
             if record is None or member_id not in self._since:
                 # Gone; or its change waits behind a datagram that is being sent, and will be told.
@@ -74,6 +75,6 @@ class Observer:
             heard_from = member_id == self._local or self._core.heard_from(member_id)
             members[member_id] = Member(record, heard_from, self._core.rtt(member_id), self._since[member_id])
             if not heard_from:
-                self._hearsay.add(member_id)
+                self._hearsay[member_id] = None
         self._unpublished.clear()
         self._cluster.publish(ClusterView(self._local, members))

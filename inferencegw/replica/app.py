@@ -19,7 +19,6 @@ and deadlines; the nurseries then end by themselves.
 import functools
 import os
 import random
-import secrets
 import signal
 import ssl
 import time
@@ -36,6 +35,7 @@ from inferencegw.replica.engine import SimulatedEngine
 from inferencegw.replica.faults import FaultPlan
 from inferencegw.replica.generation import Speed
 from inferencegw.replica.servicer import FaultInjectionServicer, LLMReplicaServicer
+from inferencegw.replica.slots import Slots
 from inferencegw.rpc import Server
 from inferencegw.rpc.health import HealthServicer, ServingStatus
 from inferencegw.rpc.reflection import reflection_services
@@ -66,7 +66,10 @@ class Replica:
         config: what it is like.
         crash: what the crash fault does; must not return.
         wall_clock: seconds since 1970, for the epoch that tells this process from an earlier one.
-        rng: decides whom to gossip to; a test passes a seeded one.
+        rng: decides whom to gossip to, and the name of one that has none; a test passes a seeded one.
+
+    Attributes:
+        membership: its part in the gossip; None where it takes none.
 
     Raises:
         ConfigError: a fault cannot be read, or a TLS file cannot be used.
@@ -82,13 +85,14 @@ class Replica:
     ) -> None:
         self._config = config
         self._epoch = int(wall_clock() * 1000)
-        self._default_id = _default_id(config)
+        rng = rng or random.Random()  # noqa: S311 - nothing here is a secret
+        self._default_id = _default_id(config, rng)
         engine = SimulatedEngine(
             model=config.model, max_capacity=config.max_capacity, speed=speed_of(config), plan=plan_of(config)
         )
-        self._membership: MembershipService | None = None
+        self.membership: MembershipService | None = None
         if config.gossips:
-            self._membership = MembershipService(
+            self.membership = MembershipService(
                 config,
                 Meta(
                     role=MemberRole.REPLICA,
@@ -97,7 +101,7 @@ class Replica:
                     weight=config.weight,
                     max_capacity=config.max_capacity,
                 ),
-                rng=rng or random.Random(),  # noqa: S311 - nothing here is a secret
+                rng=rng,
                 load=lambda: engine.slots.active,
                 wall_clock=wall_clock,
             )
@@ -118,8 +122,13 @@ class Replica:
     @property
     def id(self) -> str:
         """Its name. That of one which gossips and was given none may depend on where the others see it."""
-        gossiped = "" if self._membership is None else self._membership.member_id
+        gossiped = "" if self.membership is None else self.membership.member_id
         return self._config.id or gossiped or self._default_id
+
+    @property
+    def slots(self) -> Slots:
+        """Its places for generations."""
+        return self._control.engine.slots
 
     async def run(self, *, task_status: trio.TaskStatus[dict[str, tuple[str, int]]] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until :meth:`drain`; reports where it serves what.
@@ -127,11 +136,11 @@ class Replica:
         That is the address of ``"grpc"`` and, where it gossips, the one of ``"gossip"`` for others to join.
         """
         async with trio.open_nursery() as gossip:
-            if self._membership is None:
+            if self.membership is None:
                 await self._serve({}, task_status)
             else:
-                await self._serve({"gossip": await gossip.start(self._membership.run)}, task_status)
-                await self._membership.leave()
+                await self._serve({"gossip": await gossip.start(self.membership.run)}, task_status)
+                await self.membership.leave()
         _log.info("replica.left", replica_id=self.id)
 
     async def _serve(
@@ -141,8 +150,8 @@ class Replica:
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as listeners:
                 address = await listeners.start(functools.partial(listen, connections=connections))
-                if self._membership is not None:
-                    self._membership.join(grpc_port=address[1])
+                if self.membership is not None:
+                    self.membership.join(grpc_port=address[1])
                 task_status.started({"grpc": address, **gossip})
             with trio.move_on_at(self._control.engine.slots.handover_at + GOODBYE_SECONDS):
                 await self._control.wait_idle()
@@ -151,8 +160,8 @@ class Replica:
     def drain(self) -> None:
         """Begin to leave: :meth:`run` returns when it is done."""
         _log.info("replica.draining", replica_id=self.id, active=self._control.engine.slots.active)
-        if self._membership is not None:
-            self._membership.set_meta(cordoned=True, draining=True)
+        if self.membership is not None:
+            self.membership.set_meta(cordoned=True, draining=True)
         self._control.drain(trio.current_time() + self._config.drain_timeout, for_good=True)
         self._health.drain()
         self._server.drain()
@@ -161,8 +170,8 @@ class Replica:
         status = ServingStatus.NOT_SERVING if draining else ServingStatus.SERVING
         self._health.set("", status)
         self._health.set(replica_pb2.DESCRIPTOR.services_by_name["LLMReplica"].full_name, status)
-        if self._membership is not None:
-            self._membership.set_meta(draining=draining)
+        if self.membership is not None:
+            self.membership.set_meta(draining=draining)
 
     def _identify(self) -> replica_pb2.GetInfoResponse:
         """The fields of GetInfo that say which process this is; to the gossip it is the same one."""
@@ -170,7 +179,7 @@ class Replica:
             replica_id=self.id,
             model=self._config.model,
             model_version=self._config.model_version,
-            epoch=self._epoch if self._membership is None else self._membership.epoch,
+            epoch=self._epoch if self.membership is None else self.membership.epoch,
         )
 
 
@@ -227,9 +236,9 @@ def plan_of(config: ReplicaConfig) -> FaultPlan:
     return FaultPlan.parse(",".join(part for part in parts if part), seed=config.seed)
 
 
-def _default_id(config: ReplicaConfig) -> str:
+def _default_id(config: ReplicaConfig, rng: random.Random) -> str:
     # A port the system chooses is another one after a restart, and so would a name made of it be.
-    return f"{config.host}:{config.port}" if config.port else f"replica-{secrets.token_hex(4)}"
+    return f"{config.host}:{config.port}" if config.port else f"replica-{rng.getrandbits(32):08x}"
 
 
 def _ssl_context(config: ReplicaConfig) -> ssl.SSLContext | None:

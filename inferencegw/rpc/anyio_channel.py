@@ -67,17 +67,20 @@ async def open_anyio_channel(
     connection = ClientConnection(limits, anyio.current_time(), authority=address, scheme=scheme)
     channel = AnyioChannel(transport, connection)
     failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(channel.run)
-        try:
-            await channel.wait_ready(address)
-            yield channel
-        except Exception as error:  # noqa: BLE001 - raised again below, outside the group that would wrap it in another
-            failure = error
-        finally:
-            channel.close()
-    if failure is not None:
-        raise failure
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(channel.run)
+            try:
+                await channel.wait_ready(address)
+                yield channel
+            except Exception as error:  # noqa: BLE001 - raised again below, outside the group that would wrap it in another
+                failure = error
+            finally:
+                channel.close()
+    finally:
+        # Also where the end was cut short: a cancellation does not say what has happened.
+        if failure is not None:
+            raise failure
 
 
 async def _connect(host: str, port: int, ssl_context: ssl.SSLContext | None) -> anyio.abc.ByteStream:

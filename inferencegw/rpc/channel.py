@@ -94,17 +94,20 @@ async def open_channel_over(
     """
     channel = Channel(stream, ClientConnection(limits, trio.current_time(), authority=authority, scheme=scheme))
     failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(channel.run)
-        try:
-            await channel.wait_ready()
-            yield channel
-        except Exception as error:  # noqa: BLE001 - raised again below, outside the nursery that would wrap it in a group
-            failure = error
-        finally:
-            channel.close()
-    if failure is not None:
-        raise failure
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(channel.run)
+            try:
+                await channel.wait_ready()
+                yield channel
+            except Exception as error:  # noqa: BLE001 - raised again below, outside the nursery that would wrap it in a group
+                failure = error
+            finally:
+                channel.close()
+    finally:
+        # Also where the end was cut short: a cancellation does not say what has happened.
+        if failure is not None:
+            raise failure
 
 
 class Channel:

@@ -15,10 +15,10 @@ import attrs
 import pytest
 import trio
 
-from inferencegw.cli._children import Child, run_child
 from inferencegw.cli.app import execute
 from inferencegw.cli.generate import read_prompt
 from inferencegw.errors import ConfigError
+from inferencegw.testing.children import Child, run_child
 
 GENERATE = (sys.executable, "-m", "inferencegw", "generate")
 

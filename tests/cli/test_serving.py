@@ -10,9 +10,9 @@ from functools import partial
 import pytest
 import trio
 
-from inferencegw.cli._children import Child, parse_ready_line, run_child
 from inferencegw.cli._serving import join_address
 from inferencegw.cli.app import execute
+from inferencegw.testing.children import Child, parse_ready_line, run_child
 
 SERVERS = ("run", "replica")
 

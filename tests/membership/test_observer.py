@@ -28,6 +28,16 @@ def test_the_first_view_is_of_oneself() -> None:
     assert (cluster.view.local, own.member_id, own.heard_from, own.rtt, own.since) == ("n1", "n1", True, None, 1.0)
 
 
+def test_members_are_published_in_the_order_in_which_they_were_heard_of() -> None:
+    """Not in that of a set, which differs from process to process: others connect to them in this order."""
+    core, observer, cluster = observed()
+    names = [f"n{number}" for number in range(2, 40)]
+    for name in names:
+        observer.note_change(core.hold(record(name)), 2.0)
+    observer.publish()
+    assert list(cluster.view.members) == ["n1", *names]
+
+
 def test_since_is_when_state_or_epoch_changed_and_nothing_else() -> None:
     """News of load or metadata does not make a state younger; a restart does, though it is ALIVE as before."""
     core, observer, cluster = observed()

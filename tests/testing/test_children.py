@@ -11,10 +11,9 @@ from functools import partial
 import pytest
 import trio
 
-from inferencegw.cli import _children
-from inferencegw.cli._children import Child, parse_ready_line, run_child
-from inferencegw.cli._exit import CommandError
 from inferencegw.cli._leash import EXIT_ORPHANED
+from inferencegw.testing import children
+from inferencegw.testing.children import Child, ChildError, parse_ready_line, run_child
 
 REPLICA = ("replica", "--port", "0")
 
@@ -56,7 +55,7 @@ async def test_a_cancelled_child_drains_and_has_ended_when_the_nursery_has() -> 
 
 async def test_a_child_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stopped process acts on nothing but SIGKILL."""
-    monkeypatch.setattr(_children, "GRACE", 0.05)
+    monkeypatch.setattr(children, "GRACE", 0.05)
     async with trio.open_nursery() as nursery:
         child: Child = await nursery.start(run_child, "r1", REPLICA)
         child.process.send_signal(signal.SIGSTOP)
@@ -88,13 +87,13 @@ async def test_a_child_that_does_not_get_ready_is_an_error_with_its_last_words(
     arguments: Sequence[str], last_words: str
 ) -> None:
     """What it wrote to standard error last says why."""
-    with pytest.raises(CommandError, match=last_words):
+    with pytest.raises(ChildError, match=last_words):
         await run_child("r1", arguments)
 
 
 PARENT = f"""
 import signal, trio
-from inferencegw.cli._children import run_child
+from inferencegw.testing.children import run_child
 async def main():
     async with trio.open_nursery() as nursery:
         child = await nursery.start(run_child, "r1", {REPLICA!r})
@@ -179,7 +178,7 @@ async def test_a_talkative_child_does_not_have_to_wait_for_us() -> None:
     send, receive = trio.testing.memory_stream_pair()
     lines: deque[str] = deque(maxlen=3)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_children._hear_lines, receive, lines.append)
+        nursery.start_soon(children._hear_lines, receive, lines.append)
         for number in range(10):
             await send.send_all(b"line %d\nli" % number)
             await send.send_all(b"ne\n")

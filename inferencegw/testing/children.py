@@ -19,9 +19,9 @@ from typing import Final
 import attrs
 import trio
 
-from inferencegw.cli._exit import CommandError
+from inferencegw.errors import InferenceGatewayError
 
-__all__ = ["Child", "parse_ready_line", "run_child"]
+__all__ = ["Child", "ChildError", "parse_ready_line", "run_child"]
 
 GRACE: Final = 1.0
 """Seconds from SIGTERM to SIGKILL. High: a stuck child delays the end. Low: a loaded machine's children are killed
@@ -32,6 +32,10 @@ MAX_LINE_BYTES: Final = 65_536
 
 LAST_WORDS: Final = 20
 """Lines of a child's log that are kept to say why it failed. High: memory. Low: the cause may have scrolled away."""
+
+
+class ChildError(InferenceGatewayError):
+    """The child's: it ended before it was ready; nothing of it is left. The message has its last words."""
 
 
 @attrs.frozen(eq=False)
@@ -45,6 +49,7 @@ class Child:
 
     @property
     def pid(self) -> int:
+        """Its number."""
         return self.process.pid
 
     def kill(self) -> None:
@@ -70,7 +75,7 @@ async def run_child(
     of its log.
 
     Raises:
-        CommandError: it ended before it was ready; the message has its last words.
+        ChildError: it ended before it was ready; the message has its last words.
     """
     process = await trio.lowlevel.open_process(
         [sys.executable, "-m", "inferencegw.cli._leash", *arguments],
@@ -101,7 +106,7 @@ async def run_child(
             with trio.CancelScope(shield=True):
                 await _end(process)
     if not addresses:
-        raise CommandError(f"{name} ended with status {status} before it was ready: {said[-1] if said else 'no word'}")
+        raise ChildError(f"{name} ended with status {status} before it was ready: {said[-1] if said else 'no word'}")
     return status
 
 

@@ -1,0 +1,45 @@
+"""Slots: each is taken once, returned once, and there are never more than there are."""
+
+from inferencegw.gateway import Gateway
+from inferencegw.replica import Replica
+from inferencegw.testing.checkers.base import Checker
+from inferencegw.testing.nodes import Node
+
+__all__ = ["LeasesConserved"]
+
+
+class LeasesConserved(Checker):
+    """At every step: granted less released is in flight, not more than calls or places; at the end none is."""
+
+    def on_step(self) -> None:
+        for node in self.cluster.nodes.values():
+            if not node.ended.is_set():
+                self._check(node)
+
+    def settled(self) -> None:
+        for node in self.cluster.nodes.values():
+            if node.serves and not self.cluster.open_answers:
+                self._check_idle(node)
+
+    def node_ended(self, node: Node) -> None:
+        if node.crashed is None:
+            self._check_idle(node)
+
+    def _check(self, node: Node) -> None:
+        process = node.process
+        if isinstance(process, Gateway):
+            pool, calls = process.pool, process.calls_running
+            if not pool.granted - pool.released == pool.in_flight <= calls:
+                self.fail(f"{node.name}: {pool.statistics()}, with {calls} calls")
+        elif not 0 <= process.slots.active <= process.slots.max_capacity:
+            self.fail(f"{node.name}: {process.slots.load} slots are taken")
+
+    def _check_idle(self, node: Node) -> None:
+        process = node.process
+        if isinstance(process, Replica):
+            self.require(
+                process.slots.active == 0, f"{node.name}: {process.slots.load} slots are taken, and no call runs"
+            )
+        else:
+            pool = process.pool.statistics()
+            self.require(pool.in_flight == 0, f"{node.name}: {pool}, and no call runs")

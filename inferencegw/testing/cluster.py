@@ -1,0 +1,464 @@
+"""A whole cluster in one process: gateways, replicas, gossip and clients, on virtual or on real sockets.
+
+The rule: everything is started, looked at and broken by name (``g1``, ``r1``, ...), verbs act at once, and whoever
+wants to see what comes of it waits for a *state* (``await cluster.view("g1").wait_until(...)``). Nothing sleeps. What
+is done is written into a history, and checkers look on from the first step to the last.
+
+::
+
+    async with open_cluster(replicas=3, network=network) as cluster:
+        cluster.crash("r1")
+        await cluster.view("g1").wait_until(lambda view: view.state_of("r1") is MemberState.DEAD)
+        assert (await cluster.generate("hello", max_tokens=20)).is_whole
+
+::
+
+    open_cluster        (inferencegw.testing.lifecycle)
+    └─ nursery          one task for each process and for each open client
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import permutations, product
+from typing import Any, Final
+
+import attrs
+import trio
+
+from inferencegw.config import GatewayConfig, ReplicaConfig, is_loopback
+from inferencegw.gateway import Gateway
+from inferencegw.gateway.pool import ReplicaPool
+from inferencegw.membership import Cluster, ClusterView
+from inferencegw.replica.faults import Fault
+from inferencegw.rpc import Method, open_channel
+from inferencegw.swim.config import PROFILES, SwimConfig
+from inferencegw.swim.member import MemberState
+from inferencegw.testing.answers import Answer
+from inferencegw.testing.callers import Caller, Witness
+from inferencegw.testing.checkers import Checker, CheckFailed
+from inferencegw.testing.history import History, Kind
+from inferencegw.testing.nodes import Node, make_node
+from inferencegw.testing.underlay import Underlay
+from inferencegw.v1 import replica_pb2
+
+__all__ = ["TestCluster"]
+
+_FAULTS: Final = replica_pb2.DESCRIPTOR.services_by_name["FaultInjection"]
+INJECT: Final = Method.of(_FAULTS, "InjectFault")
+CLEAR: Final = Method.of(_FAULTS, "ClearFaults")
+
+GATEWAYS: Final[Mapping[str, Any]] = {"reconnect_initial": 0.05, "reconnect_maximum": 1.0}
+"""How gateways are configured unless a story says otherwise: they come back quickly."""
+
+REPLICAS: Final[Mapping[str, Any]] = {"token_delay": 0.02, "jitter": 0.1}
+"""How replicas are: quick, so that stories are."""
+
+
+PATIENCE: Final = 5.0
+"""Seconds for a replica to take an order."""
+
+LAST_WORDS: Final = 2.0
+"""Seconds for what is still on its way when all has ended. High: a leak is found late. Low: slow links leak."""
+
+
+@attrs.frozen
+class Sighting:
+    """At ``at``, ``observer`` began to hold ``member`` for ``state``."""
+
+    at: float
+    observer: str
+    member: str
+    state: MemberState
+
+
+class TestCluster(Witness):
+    """The verbs. Made by :func:`open_cluster`.
+
+    Attributes:
+        network: what it runs on; its finer verbs may be used too, after :meth:`disturb`.
+        nodes: the latest process of each name, running or not.
+        hosts: every host that it has used, in order.
+        open_answers: the calls that go on.
+        answers: all calls.
+        history: what was done.
+        sightings: what members held of each other: each change of a state, in every view, in order.
+        checkers: who looks on.
+        failure: what the first of them has found; it ends the cluster.
+    """
+
+    __test__ = False  # it is no test case
+
+    def __init__(self, network: Underlay, options: Mapping[str, Any]) -> None:
+        self.network: Final = network
+        self.nodes: Final[dict[str, Node]] = {}
+        self.hosts: Final[dict[str, None]] = {}
+        self.open_answers: Final[dict[Answer, None]] = {}
+        self.answers: Final[list[Answer]] = []
+        self.history: Final = History()
+        self.sightings: Final[list[Sighting]] = []
+        self.failure: Exception | None = None
+        self._nursery: trio.Nursery | None = None
+        self._options = options
+        self._frozen: set[str] = set()
+        self.checkers: Final[list[Checker]] = []
+
+    # -- starting and ending ----------------------------------------------------------------------------------------
+
+    async def start_gateway(self, name: str, **changes: Any) -> Node:
+        """A gateway, once it is ready; ``changes`` are fields of its configuration."""
+        return await self._start(name, GatewayConfig, {**GATEWAYS, **self._options["gateway"], **changes})
+
+    async def start_replica(self, name: str, **changes: Any) -> Node:
+        """A replica, once it is ready; ``changes`` are fields of its configuration."""
+        return await self._start(name, ReplicaConfig, {**REPLICAS, **self._options["replica"], **changes})
+
+    async def restart(self, name: str, **changes: Any) -> Node:
+        """Start it again after it has ended, as it was but for ``changes``.
+
+        A replica comes back on new ports, a gateway where its clients know it.
+        """
+        old = self.nodes[name]
+        await old.ended.wait()
+        fields = {field.name: getattr(old.config, field.name) for field in attrs.fields(type(old.config))}
+        if isinstance(old.config, GatewayConfig):
+            fields |= {"port": old.addresses["grpc"][1], "gossip_port": old.addresses["gossip"][1]}
+        return await self._start(name, type(old.config), {**fields, "join": (), **changes})
+
+    async def _start(self, name: str, kind: type[GatewayConfig | ReplicaConfig], fields: dict[str, Any]) -> Node:
+        assert name not in self.nodes or self.nodes[name].ended.is_set(), f"{name} runs already"
+        host = self.network.host(name)
+        seeds = [node.address("gossip") for node in self.nodes.values() if node.serves]
+        config = kind(**{
+            "id": name,
+            "port": 0,
+            "gossip_port": 0,
+            "gossip_profile": self._options["gossip_profile"],
+            **self._place(host.addresses[0], kind),
+            **fields,
+            "join": fields.get("join") or seeds,
+        })  # fmt: skip
+        node = make_node(name, config, self.network, partial(self.crash, name))
+        self.nodes[name] = node
+        self.hosts[name] = None
+        await self._home.start(self._run, node)
+        self.history.end({Kind.CRASH, Kind.POWER, Kind.STOP, Kind.FAULT}, {name})
+        self.tell("node_started", node)
+        return node
+
+    def _place(self, address: str, kind: type[GatewayConfig | ReplicaConfig]) -> dict[str, Any]:
+        """Where to listen. Only its own machine may tell a replica to misbehave, so it must listen there as well."""
+        if kind is ReplicaConfig and not is_loopback(address):
+            return {"host": "0.0.0.0", "advertise": address}  # noqa: S104 - a virtual network's
+        return {"host": address}
+
+    async def _run(self, node: Node, *, task_status: trio.TaskStatus[None]) -> None:
+        await node.run(task_status=task_status)
+        self.tell("node_ended", node)
+
+    def crash(self, name: str, *, silent: bool = False) -> None:
+        """As kill -9 of a node or a client; with ``silent`` as when the power fails: its kernel says nothing either."""
+        self.disturb(Kind.POWER if silent else Kind.CRASH, {name})
+        if name in self.nodes:
+            self.nodes[name].crashed = trio.current_time()
+        self._frozen.discard(name)
+        self.history.end({Kind.FREEZE}, {name})
+        self.network.crash(name, silent=silent)
+
+    def leave(self, name: str) -> None:
+        """As SIGTERM; does not wait for what comes of it."""
+        self.disturb(Kind.STOP, {name})
+        self.nodes[name].stopping = True
+        self.nodes[name].process.drain()
+
+    async def stop(self, name: str) -> None:
+        """As SIGTERM; returns when it has drained, said goodbye and ended."""
+        self.leave(name)
+        await self.nodes[name].ended.wait()
+
+    # -- breaking and mending ---------------------------------------------------------------------------------------
+
+    def freeze(self, name: str) -> None:
+        """As SIGSTOP."""
+        self.disturb(Kind.FREEZE, {name})
+        self._frozen.add(name)
+        self.network.freeze(name)
+
+    def thaw(self, name: str) -> None:
+        """As SIGCONT."""
+        self.history.end({Kind.FREEZE}, {name})
+        self._frozen.discard(name)
+        self.network.thaw(name)
+
+    def partition(self, *sides: Iterable[str]) -> None:
+        """Let nothing through between any two sides."""
+        named = [tuple(side) for side in sides]
+        self.disturb(Kind.CUT, {name for side in named for name in side})
+        self.network.partition(*named)
+
+    def unite(self, *sides: Iterable[str]) -> None:
+        """Undo that partition."""
+        named = [tuple(side) for side in sides]
+        self.history.end({Kind.CUT}, {name for side in named for name in side})
+        for side, other in permutations(named, 2):
+            for sender, receiver in product(side, other):
+                self.network.mend(sender, receiver)
+
+    def cut(self, sender: str, receiver: str) -> None:
+        """Let nothing through that way; the other way is another cut."""
+        self.disturb(Kind.CUT, {sender, receiver})
+        self.network.cut(sender, receiver)
+
+    def mend(self, sender: str, receiver: str) -> None:
+        """Undo a cut."""
+        self.history.end({Kind.CUT}, {sender, receiver})
+        self.network.mend(sender, receiver)
+
+    def hold(self, one: str, other: str) -> None:
+        """Keep everything between these two waiting."""
+        self.disturb(Kind.HOLD, {one, other})
+        self.network.hold(one, other)
+
+    def release(self, one: str, other: str) -> None:
+        """Deliver what was held."""
+        self.history.end({Kind.HOLD}, {one, other})
+        self.network.release(one, other)
+
+    def slow(self, name: str, factor: float) -> None:
+        """Let everything to and from it take ``factor`` times as long; 1 is normal."""
+        self.history.end({Kind.SLOW}, {name})
+        if factor != 1:
+            self.disturb(Kind.SLOW, {name}, f"x{factor:g}")
+        self.network.slow(name, factor)
+
+    def set_loss(self, share: float) -> None:
+        """Lose this share of all datagrams."""
+        self.history.end({Kind.LOSS})
+        if share:
+            self.disturb(Kind.LOSS, (), f"{share:.0%}")
+        self.network.set_loss(share)
+
+    def repair(self) -> None:
+        """Mend the network; the crashed, the frozen and those told to misbehave stay so."""
+        self.history.end({Kind.CUT, Kind.HOLD, Kind.SLOW, Kind.LOSS})
+        self.network.repair()
+
+    async def inject(self, name: str, fault: str) -> None:
+        """Tell a replica to misbehave: ``"crash@10"``, ``"slow=3"``, ... as ``trio-gw replica --fault`` has it.
+
+        Raises:
+            RpcError: it cannot be told.
+        """
+        self.disturb(Kind.FAULT, {name}, fault)
+        await self._order(name, INJECT, replica_pb2.InjectFaultRequest(fault=Fault.parse(fault).to_proto()))
+
+    async def clear_faults(self, name: str) -> None:
+        """Tell it to behave again."""
+        await self._order(name, CLEAR, replica_pb2.ClearFaultsRequest())
+        self.history.end({Kind.FAULT}, {name})
+
+    async def _order(self, name: str, method: Method, request: Any) -> None:
+        async def ask() -> None:
+            port = self.nodes[name].addresses["grpc"][1]
+            async with open_channel("127.0.0.1", port) as channel:
+                await channel.unary(method, request, deadline=trio.current_time() + PATIENCE)
+
+        await self.network.host(name).run(ask)
+
+    def disturb(self, kind: Kind, hosts: Iterable[str], detail: str = "") -> None:
+        """Write down what is about to be done to ``hosts``; for what is done with verbs of the network's own."""
+        self.tell("disturbed", self.history.begin(kind, hosts, detail))
+
+    # -- looking ----------------------------------------------------------------------------------------------------
+
+    def view(self, name: str) -> Cluster:
+        """What that member sees: ``.view`` is now, ``await .wait_until(predicate)`` is when it is so."""
+        return self.nodes[name].cluster
+
+    @property
+    def serving(self) -> list[Node]:
+        """The processes that run and mean to stay."""
+        return [node for node in self.nodes.values() if node.serves]
+
+    @property
+    def replicas(self) -> list[str]:
+        """The names of those of them that generate."""
+        return [node.name for node in self.serving if isinstance(node.config, ReplicaConfig)]
+
+    @property
+    def gateways(self) -> list[str]:
+        """The names of the others."""
+        return [node.name for node in self.serving if isinstance(node.config, GatewayConfig)]
+
+    @property
+    def swim(self) -> SwimConfig:
+        """The numbers of its gossip."""
+        return PROFILES[self._options["gossip_profile"]]
+
+    @property
+    def detection_bound(self) -> float:
+        """Seconds in which a crash is known to everybody, whatever the order of probes."""
+        members = len(self.nodes)
+        return 2 * (2 * members + 3) * self.swim.probe_interval + self.swim.suspicion_bounds(members)[1]
+
+    @property
+    def healing_bound(self) -> float:
+        """Seconds in which all views agree once everything has been mended."""
+        return self.detection_bound + 2 * self.swim.heal_interval + 2.0
+
+    async def all_see(self, state: MemberState, *names: str) -> None:
+        """Wait until everybody else holds each of these for ``state``."""
+        for node in self.serving:
+            others = [name for name in names if name != node.name]
+            await node.cluster.wait_until(partial(_holds, others, state))
+
+    def seen(self, member: str) -> list[MemberState]:
+        """The states that anybody else has held it for, each once, in the order of their first sighting."""
+        held = (one.state for one in self.sightings if one.member == member and one.observer != member)
+        return list(dict.fromkeys(held))
+
+    async def passes(self, seconds: float) -> None:
+        """Let time pass: for what must *not* happen. What has to happen is waited for."""
+        await trio.sleep(seconds)
+
+    def disagreement(self) -> str | None:
+        """What is wrong in some view; None where everybody sees exactly those who run, ALIVE and as they are."""
+        return next((wrong for node in self.serving if (wrong := self._wrong_at(node)) is not None), None)
+
+    def _wrong_at(self, node: Node) -> str | None:
+        truth = {other.name: other.view.members[other.name].record for other in self.serving}
+        held = {name: member.record for name, member in node.view.members.items() if member.is_live}
+        for name in sorted(held.keys() | truth.keys()):
+            mine, its = held.get(name), truth.get(name)
+            if mine is None or its is None or (mine.status, mine.meta) != (its.status, its.meta):
+                return f"{node.name} holds {node.view.members.get(name)}; {name} is {its or 'not there'}"
+        return None
+
+    async def converged(self) -> None:
+        """Wait until there is no disagreement, and every gateway is connected to every replica."""
+        while self.disagreement() is not None:
+            for node in self.serving:
+                await node.cluster.wait_until(partial(self._is_right, node))
+        for node in self.serving:
+            if isinstance(node.process, Gateway):
+                await node.process.pool.wait_until(partial(self._has_all, node.process.pool))
+
+    def _is_right(self, node: Node, _view: ClusterView) -> bool:
+        return self._wrong_at(node) is None
+
+    def _has_all(self, pool: ReplicaPool) -> bool:
+        return pool.statistics().routable >= len(self.replicas)
+
+    # -- asking -----------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def open_client(self, name: str = "c1", *, gateway: str = "g1") -> AsyncIterator[Caller]:
+        """A client on a host of its own, connected to ``gateway``; RpcError where nobody serves there."""
+        host = self.network.host(name)
+        self.hosts[name] = None
+        client = Caller(host, gateway, self.nodes[gateway].address("grpc"), self)
+        await self._home.start(client.run)
+        try:
+            yield client
+        finally:
+            await client.leave()
+
+    async def generate(self, prompt: str, *, gateway: str = "g1", **fields: Any) -> Answer:
+        """One call by a client that is there for it only."""
+        async with self.open_client(gateway=gateway) as client:
+            return await client.generate(prompt, **fields)
+
+    def view_changed(self, node: Node, before: ClusterView | None, view: ClusterView) -> None:
+        """For whoever looks: a node has published a view."""
+        now = trio.current_time()
+        for name, member in view.members.items():
+            if before is None or before.state_of(name) is not member.state:
+                self.sightings.append(Sighting(now, node.name, name, member.state))
+        self.tell("view_changed", node, before, view)
+
+    def asked(self, answer: Answer) -> None:
+        """For its clients: a call begins."""
+        self.answers.append(answer)
+        self.open_answers[answer] = None
+        self.tell("asked", answer)
+
+    def token(self, answer: Answer) -> None:
+        """For its clients: a token came."""
+        self.tell("token", answer)
+
+    def answered(self, answer: Answer) -> None:
+        """For its clients: a call has ended."""
+        del self.open_answers[answer]
+        self.tell("answered", answer)
+
+    # -- for open_cluster -------------------------------------------------------------------------------------------
+
+    def begin(self, nursery: trio.Nursery, checkers: Iterable[type[Checker]]) -> None:
+        """Live in ``nursery``, and let ``checkers`` look on."""
+        self._nursery = nursery
+        self.checkers.extend(checker(self) for checker in checkers)
+
+    def handle_failure(self, error: Exception) -> None:
+        """A promise was broken: end everything. Not raised where it is found, for that may be anywhere."""
+        self.failure = self.failure or error
+        self._home.cancel_scope.cancel()
+
+    @property
+    def _home(self) -> trio.Nursery:
+        assert self._nursery is not None, "it has not begun"
+        return self._nursery
+
+    async def start(self, gateways: int, replicas: int) -> None:
+        """Start that many, and wait until they know each other."""
+        for number in range(1, gateways + 1):
+            await self.start_gateway(f"g{number}")
+        for number in range(1, replicas + 1):
+            await self.start_replica(f"r{number}")
+        await self.converged()
+
+    async def settle(self) -> None:
+        """Mend everything, and give it the time that it may take to show."""
+        self.thaw_all()
+        self.repair()
+        with trio.move_on_after(self.healing_bound):
+            await self.converged()
+        await self._give_time(self._is_idle)
+        self.tell("settled")
+
+    def thaw_all(self) -> None:
+        """Nothing frozen can end."""
+        for name in sorted(self._frozen):
+            self.thaw(name)
+
+    async def shut_down(self) -> None:
+        """Stop the gateways, then the replicas, and look whether anything is left."""
+        for names in (self.gateways, self.replicas):
+            for name in names:
+                self.leave(name)
+            for name in names:
+                await self.nodes[name].ended.wait()
+        await self._give_time(lambda: not self.network.under_way())
+        self.tell("finished")
+
+    async def _give_time(self, predicate: Callable[[], bool]) -> None:
+        """Wait until ``predicate`` holds, but not for long: then it is for the checkers to say what is wrong."""
+        with trio.move_on_after(LAST_WORDS):
+            while not predicate():  # noqa: ASYNC110 - a packet and a lease set no event
+                await trio.sleep(LAST_WORDS / 100)
+
+    def _is_idle(self) -> bool:
+        """Whether no lease is held: a gateway hears of a client's leaving after that has left."""
+        processes = [node.process for node in self.serving]
+        return not any(process.pool.in_flight for process in processes if isinstance(process, Gateway))
+
+    def tell(self, what: str, *args: Any) -> None:
+        """Tell all checkers."""
+        for checker in self.checkers:
+            try:
+                getattr(checker, what)(*args)
+            except CheckFailed as error:
+                self.handle_failure(error)
+
+
+def _holds(names: Iterable[str], state: MemberState, view: ClusterView) -> bool:
+    return all(view.state_of(name) is state for name in names)

@@ -1,0 +1,35 @@
+# ruff: noqa: T201 - run as a program, it prints
+"""``python -m tests.simulation --seeds 1000 --start 0 --jobs 2``: run so many seeds, and say which fail."""
+
+import argparse
+import os
+import sys
+
+from .runner import CORPUS, Outcome, replay_line, run_seeds, summary
+
+
+def main() -> int:
+    """Exit status 1 where a seed failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=15, help="how many (default 15)")
+    parser.add_argument("--start", type=int, default=0, help="the first one: goes on where another run has ended")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    options = parser.parse_args()
+    seeds = range(options.start, options.start + options.seeds)
+    outcomes: list[Outcome] = []
+    for outcome in run_seeds(seeds, min(options.jobs, options.seeds)):
+        outcomes.append(outcome)
+        if outcome.error:
+            print(outcome.story if options.seeds == 1 else outcome.error)
+            print(f"seed {outcome.seed} failed; replay it: {replay_line(outcome.seed)}", flush=True)
+        elif options.seeds == 1:
+            print(f"seed {outcome.seed}: {outcome.report}, trace {outcome.digest}")
+    failed = [outcome.seed for outcome in outcomes if outcome.error]
+    print(summary(outcomes))
+    if failed:
+        print(f"{len(failed)} failed: {failed}. Once mended, they belong into {CORPUS.name}.")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

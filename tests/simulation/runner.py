@@ -1,0 +1,117 @@
+"""Runs seeds: one scenario each, in virtual time, with every checker looking on; sharded over processes.
+
+The rule: a seed is everything. What a run prints of a failure is the line that replays it, and a replay prints all of
+what is known: the schedule, the error and the end of the trace.
+"""
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from inferencegw.telemetry.log import configure_logging
+from inferencegw.testing import simulate
+from inferencegw.testing.scenario import Report, Scenario, Size, run_scenario
+
+__all__ = ["CORPUS", "Outcome", "corpus", "read_outcome", "replay_line", "run_seed", "run_seeds", "summary"]
+
+CORPUS: Final = Path(__file__).with_name("corpus.txt")
+
+TIME_LIMIT: Final = 900.0
+"""Virtual seconds until a run is given up: one that hangs fails."""
+
+
+@attrs.frozen
+class Outcome:
+    """One seed's."""
+
+    seed: int
+    seconds: float
+    """Of one core."""
+    report: Report | None = None
+    digest: str = ""
+    error: str = ""
+    """What was wrong, in one line; empty if nothing was."""
+    story: str = ""
+    """All of it."""
+
+
+def replay_line(seed: int) -> str:
+    """What to type to see it again."""
+    return f"python -m tests.simulation --start {seed} --seeds 1"
+
+
+def run_seed(seed: int, size: Size | None = None) -> Outcome:
+    """Run the scenario of ``seed``."""
+    configure_logging("critical")
+    scenario = Scenario.draw(seed, size or Size())
+    begin = time.process_time()
+    try:
+        done = simulate(partial(run_scenario, scenario), seed=seed, time_limit=TIME_LIMIT)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what this seed has found
+        story = f"{scenario}\n{''.join(traceback.format_exception(error))}"
+        return Outcome(seed, time.process_time() - begin, error=" | ".join(_leaves(error)), story=story)
+    return Outcome(seed, time.process_time() - begin, done.value, done.trace.digest())
+
+
+def _leaves(error: BaseException) -> Iterator[str]:
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _leaves(part)
+    else:
+        yield f"{type(error).__name__}: {error}"
+
+
+def run_seeds(seeds: Sequence[int], jobs: int) -> Iterator[Outcome]:
+    """Run them all in ``jobs`` processes; each outcome comes as soon as those before it are there."""
+    shards = [seeds[number::jobs] for number in range(jobs)]
+    with contextlib.ExitStack() as stack:
+        workers = []
+        for shard in shards:
+            command = [sys.executable, "-m", "tests.simulation.worker", *map(str, shard)]
+            workers.append(stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)))
+            stack.callback(workers[-1].kill)  # ends what an exception here would leave running
+        for number in range(len(seeds)):
+            output = workers[number % jobs].stdout
+            assert output is not None
+            yield read_outcome(output.readline())
+
+
+def read_outcome(line: str) -> Outcome:
+    """The outcome that a worker has written; RuntimeError where that has died."""
+    if not line:
+        raise RuntimeError("a worker has died; what it said is above")
+    fields = json.loads(line)
+    report = fields.pop("report")
+    return Outcome(**fields, report=None if report is None else Report(**report))
+
+
+def corpus() -> dict[int, str]:
+    """The seeds that once failed, each with what it found."""
+    lines = CORPUS.read_text(encoding="utf-8").splitlines()
+    entries = (line.partition(" ") for line in lines if line and not line.startswith("#"))
+    return {int(seed): found.strip() for seed, _, found in entries}
+
+
+def summary(outcomes: Iterable[Outcome]) -> str:
+    """What all of them were like, in a few lines: a run without faults, or without calls, proves nothing."""
+    good = [one for one in outcomes if one.report is not None]
+    reports = [one.report for one in good if one.report is not None]
+    ends: Counter[str] = sum((Counter(report.ends) for report in reports), Counter())
+    done: Counter[str] = sum((Counter(report.done) for report in reports), Counter())
+    seconds = sorted(one.seconds for one in good) or [0.0]
+    return "\n".join([
+        f"{len(good)} seeds passed; {sum(r.calls for r in reports)} calls, {sum(r.tokens for r in reports)} tokens",
+        f"seconds of one core for a seed: median {seconds[len(seconds) // 2]:.2f}, most {seconds[-1]:.2f}",
+        "ends: " + ", ".join(f"{how} {count}" for how, count in ends.most_common()),
+        "done: " + ", ".join(f"{what} {count}" for what, count in done.most_common()),
+    ])  # fmt: skip

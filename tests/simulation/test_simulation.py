@@ -1,0 +1,77 @@
+"""Whole clusters under faults that nobody chose: by seed, by hypothesis, and those that once found something."""
+
+import os
+import random
+import subprocess
+import sys
+from functools import partial
+from typing import Final
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inferencegw.replica.tokens import TokenSource
+from inferencegw.telemetry.log import configure_logging
+from inferencegw.testing import simulate
+from inferencegw.testing.faults import Fault
+from inferencegw.testing.scenario import Scenario, run_scenario
+
+from .digests import SMALL
+from .runner import TIME_LIMIT, corpus, replay_line, run_seed, run_seeds, summary
+from .strategies import schedules
+
+SEEDS: Final = 15 if os.environ.get("CI") else 4
+"""Seeds of the mixed schedule. The long session has a thousand: ``nox -s simulate -- --seeds 1000``."""
+
+SAME: Final = 20
+"""Seeds whose traces are compared over processes."""
+
+
+def test_seeds_of_the_mixed_schedule() -> None:
+    """A gateway, five replicas, thirty clients, eight faults in a minute: things go wrong, and no promise does."""
+    outcomes = list(run_seeds(range(SEEDS), jobs=min(os.cpu_count() or 1, SEEDS)))
+    failed = [f"{one.error}\n{replay_line(one.seed)}" for one in outcomes if one.error]
+    assert not failed, "\n".join(failed)
+    told = summary(outcomes)
+    assert all(word in told for word in ("UNAVAILABLE replica_lost", "crash", "freeze")), told
+
+
+def test_what_once_was_found_is_not_found_again() -> None:
+    """Each seed of the corpus passes."""
+    for seed, found in corpus().items():
+        outcome = run_seed(seed)
+        assert not outcome.error, f"{found}: {outcome.story}"
+
+
+@settings(max_examples=settings().max_examples // 4)
+@given(seed=st.integers(0, 2**16), faults=schedules(["r1", "r2", "r3"], ["g1"], SMALL.seconds - SMALL.calm))
+def test_no_schedule_breaks_a_promise(seed: int, faults: tuple[Fault, ...]) -> None:
+    """Whatever six faults are, and whenever; what fails is shrunk to the faults that it needs."""
+    configure_logging("critical")
+    scenario = attrs.evolve(Scenario.draw(0, SMALL), faults=faults)
+    simulate(partial(run_scenario, scenario), seed=seed, time_limit=TIME_LIMIT)
+
+
+def test_equal_seeds_give_equal_traces_in_every_process() -> None:
+    """Gateway, replicas, gossip, clients and faults: byte for byte, whatever hashes and addresses are like there."""
+    command = [sys.executable, "-m", "tests.simulation.digests", *map(str, range(SAME))]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONHASHSEED": seed})
+        for seed in ("0", "1", "2")
+    ]
+    told = {process.communicate()[0] for process in processes}
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert len(told) == 1
+    lines = told.pop().splitlines()
+    assert len({line.split()[1] for line in lines}) == SAME
+
+
+def test_a_failure_tells_how_to_replay_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error in one line; the schedule, the error and the end of the trace in many; and one line to see it again."""
+    monkeypatch.setattr(TokenSource, "text", lambda self, index: f"{index} {random.random()}")  # noqa: TID251 - planted
+    outcome = run_seed(17, SMALL)
+    assert outcome.error.startswith("CheckFailed: StreamsArePrefixes: at ")
+    assert all(part in outcome.story for part in (str(Scenario.draw(17, SMALL)), "the trace ends:", "Traceback"))
+    assert replay_line(17) == "python -m tests.simulation --start 17 --seeds 1"
