@@ -188,7 +188,11 @@ async def test_status_ok_after_half_a_message_is_an_error() -> None:
             framed(gzip.compress(bytes(200_000), mtime=0), compressed=True),
             StatusCode.RESOURCE_EXHAUSTED,
         ),
-        ([("grpc-encoding", "gzip")], framed(gzip.compress(bytes(9), mtime=0)[:-8], compressed=True), StatusCode.INTERNAL),
+        (
+            [("grpc-encoding", "gzip")],
+            framed(gzip.compress(bytes(9), mtime=0)[:-8], compressed=True),
+            StatusCode.INTERNAL,
+        ),
         ([("grpc-encoding", "snappy")], b"", StatusCode.INTERNAL),
         ([], b"\0" + (100_001).to_bytes(4, "big"), StatusCode.RESOURCE_EXHAUSTED),
         ([], framed(b"\xff"), StatusCode.INTERNAL),  # no message of the method's type

@@ -116,7 +116,11 @@ async def test_each_way_to_say_grpc_is_served(content_type: str) -> None:
         ([], b"\1" + A_REQUEST[1:], StatusCode.INTERNAL),  # compressed, by nobody knows what
         ([], b"\2" + A_REQUEST[1:], StatusCode.INTERNAL),  # no such flag
         ([("grpc-encoding", "gzip")], framed(b"not gzip", compressed=True), StatusCode.INTERNAL),
-        ([("grpc-encoding", "gzip")], framed(gzip.compress(A_REQUEST, mtime=0)[:-8], compressed=True), StatusCode.INTERNAL),
+        (
+            [("grpc-encoding", "gzip")],
+            framed(gzip.compress(A_REQUEST, mtime=0)[:-8], compressed=True),
+            StatusCode.INTERNAL,
+        ),
         (
             [("grpc-encoding", "gzip")],
             framed(gzip.compress(bytes(200_000), mtime=0), compressed=True),
