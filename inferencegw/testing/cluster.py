@@ -156,14 +156,17 @@ class TestCluster(Witness):
         await node.run(task_status=task_status)
         self.tell("node_ended", node)
 
-    def crash(self, name: str, *, silent: bool = False) -> None:
-        """As kill -9 of a node or a client; with ``silent`` as when the power fails: its kernel says nothing either."""
+    def crash(self, name: str, *, silent: bool = False, eof: bool = False) -> None:
+        """As kill -9 of a node or a client: its kernel resets its connections, or with ``eof`` closes them in order.
+
+        With ``silent`` as when the power fails: nor does its kernel say anything.
+        """
         self.disturb(Kind.POWER if silent else Kind.CRASH, {name})
         if name in self.nodes:
             self.nodes[name].crashed = trio.current_time()
         self._frozen.discard(name)
         self.history.end({Kind.FREEZE}, {name})
-        self.network.crash(name, silent=silent)
+        self.network.crash(name, silent=silent, eof=eof)
 
     def leave(self, name: str) -> None:
         """As SIGTERM; does not wait for what comes of it."""
@@ -431,12 +434,12 @@ class TestCluster(Witness):
             self.thaw(name)
 
     async def shut_down(self) -> None:
-        """Stop the gateways, then the replicas, and look whether anything is left."""
-        for names in (self.gateways, self.replicas):
-            for name in names:
-                self.leave(name)
-            for name in names:
-                await self.nodes[name].ended.wait()
+        """Stop everybody, and look whether anything is left."""
+        staying = self.serving
+        for node in staying:
+            self.leave(node.name)
+        for node in staying:
+            await node.ended.wait()
         await self._give_time(lambda: not self.network.under_way())
         self.tell("finished")
 

@@ -161,7 +161,7 @@ class Loopback:
         if self._hosts[host].state is _State.FROZEN:
             self._hosts[host].set_state(_State.UP)
 
-    def crash(self, host: str, /, *, silent: bool = False) -> None:
+    def crash(self, host: str, /, *, silent: bool = False, eof: bool = False) -> None:
         """As kill -9; with ``silent`` what the kernel says of it reaches nobody until the host is up again."""
         self._hosts[host].dark = silent
         self._hosts[host].crash()

@@ -39,4 +39,4 @@ class CallsGoOn(Checker):
         hosts = {answer.gateway, answer.client, *answer.replicas}
         if not answer.tokens:
             hosts |= self.cluster.nodes.keys()
-        return bool(self.cluster.history.touching(hosts, answer.progress, now, HOLDS_UP))
+        return bool(self.cluster.history.touching(hosts, now - PATIENCE, now, HOLDS_UP))
