@@ -196,7 +196,7 @@ class TestCluster(Witness):
     def partition(self, *sides: Iterable[str]) -> None:
         """Let nothing through between any two sides."""
         named = [tuple(side) for side in sides]
-        self.disturb(Kind.CUT, {name for side in named for name in side})
+        self.disturb(Kind.CUT, sides=named)
         self.network.partition(*named)
 
     def unite(self, *sides: Iterable[str]) -> None:
@@ -209,7 +209,7 @@ class TestCluster(Witness):
 
     def cut(self, sender: str, receiver: str) -> None:
         """Let nothing through that way; the other way is another cut."""
-        self.disturb(Kind.CUT, {sender, receiver})
+        self.disturb(Kind.CUT, sides=[[sender], [receiver]])
         self.network.cut(sender, receiver)
 
     def mend(self, sender: str, receiver: str) -> None:
@@ -219,7 +219,7 @@ class TestCluster(Witness):
 
     def hold(self, one: str, other: str) -> None:
         """Keep everything between these two waiting."""
-        self.disturb(Kind.HOLD, {one, other})
+        self.disturb(Kind.HOLD, sides=[[one], [other]])
         self.network.hold(one, other)
 
     def release(self, one: str, other: str) -> None:
@@ -231,14 +231,14 @@ class TestCluster(Witness):
         """Let everything to and from it take ``factor`` times as long; 1 is normal."""
         self.history.end({Kind.SLOW}, {name})
         if factor != 1:
-            self.disturb(Kind.SLOW, {name}, f"x{factor:g}")
+            self.disturb(Kind.SLOW, {name}, detail=f"x{factor:g}")
         self.network.slow(name, factor)
 
     def set_loss(self, share: float) -> None:
         """Lose this share of all datagrams."""
         self.history.end({Kind.LOSS})
         if share:
-            self.disturb(Kind.LOSS, (), f"{share:.0%}")
+            self.disturb(Kind.LOSS, detail=f"{share:.0%}")
         self.network.set_loss(share)
 
     def repair(self) -> None:
@@ -252,7 +252,7 @@ class TestCluster(Witness):
         Raises:
             RpcError: it cannot be told.
         """
-        self.disturb(Kind.FAULT, {name}, fault)
+        self.disturb(Kind.FAULT, {name}, detail=fault)
         await self._order(name, INJECT, replica_pb2.InjectFaultRequest(fault=Fault.parse(fault).to_proto()))
 
     async def clear_faults(self, name: str) -> None:
@@ -268,9 +268,11 @@ class TestCluster(Witness):
 
         await self.network.host(name).run(ask)
 
-    def disturb(self, kind: Kind, hosts: Iterable[str], detail: str = "") -> None:
-        """Write down what is about to be done to ``hosts``; for what is done with verbs of the network's own."""
-        self.tell("disturbed", self.history.begin(kind, hosts, detail))
+    def disturb(
+        self, kind: Kind, hosts: Iterable[str] = (), *, detail: str = "", sides: Iterable[Iterable[str]] = ()
+    ) -> None:
+        """Write down what is about to be done to ``hosts``, or between ``sides``; for verbs of the network's own."""
+        self.tell("disturbed", self.history.begin(kind, hosts, detail=detail, sides=sides))
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
