@@ -313,6 +313,7 @@ class TestCluster(Witness):
 
     async def all_see(self, state: MemberState, *names: str) -> None:
         """Wait until everybody else holds each of these for ``state``."""
+        await trio.lowlevel.checkpoint()
         for node in self.serving:
             others = [name for name in names if name != node.name]
             await node.cluster.wait_until(partial(_holds, others, state))
@@ -341,6 +342,7 @@ class TestCluster(Witness):
 
     async def converged(self) -> None:
         """Wait until there is no disagreement, and every gateway is connected to every replica."""
+        await trio.lowlevel.checkpoint()
         while self.disagreement() is not None:
             for node in self.serving:
                 await node.cluster.wait_until(partial(self._is_right, node))
@@ -366,7 +368,7 @@ class TestCluster(Witness):
         try:
             yield client
         finally:
-            await client.leave()
+            await client.leave()  # noqa: ASYNC102 - it shields itself
 
     async def generate(self, prompt: str, *, gateway: str = "g1", **fields: Any) -> Answer:
         """One call by a client that is there for it only."""
@@ -448,6 +450,7 @@ class TestCluster(Witness):
     async def _give_time(self, predicate: Callable[[], bool]) -> None:
         """Wait until ``predicate`` holds, but not for long: then it is for the checkers to say what is wrong."""
         with trio.move_on_after(LAST_WORDS):
+            await trio.lowlevel.checkpoint()
             while not predicate():  # noqa: ASYNC110 - a packet and a lease set no event
                 await trio.sleep(LAST_WORDS / 100)
 

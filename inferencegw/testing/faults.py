@@ -166,6 +166,7 @@ async def _lose(cluster: TestCluster, fault: Fault) -> None:
 
 
 async def _misbehave(cluster: TestCluster, fault: Fault) -> None:
+    await trio.lowlevel.checkpoint()
     name = fault.hosts[0]
     node = cluster.nodes[name]
     if not node.serves:
@@ -178,6 +179,7 @@ async def _misbehave(cluster: TestCluster, fault: Fault) -> None:
     except RpcError:
         pass  # it is busy with another fault; what it was told ends with it, or with the run
     if node.own_hand:
+        node.own_hand = False  # one restart is enough, however many told it to misbehave
         await cluster.restart(name)
 
 

@@ -29,12 +29,12 @@ class Kind(enum.Enum):
     CRASH = ("crash", 2.0)
     """The kernel says at once that the process is gone."""
     POWER = ("power loss", 2.0, False, 45.0)
-    """Nobody says anything. A call that only reads finds out by keepalive: 30 s of silence, then 10 without an answer."""
+    """Nobody says anything. Who only reads finds out by keepalive: 30 s of silence, then 10 without an answer."""
     STOP = ("stop", 2.0)
     """A drain; whoever is connected is told."""
     FREEZE = ("freeze", 2.0)
     CUT = ("cut", 2.0, True)
-    """TCP tries again after pauses that double: the longest may be as long as what came before it."""
+    """TCP tries again after pauses that double: the last one may be as long as all before it."""
     HOLD = ("hold", 2.0)
     SLOW = ("slow", 2.0)
     LOSS = ("loss", 15.0)

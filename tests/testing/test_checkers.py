@@ -47,8 +47,7 @@ async def crash_in_mid_stream(cluster: TestCluster) -> None:
     async with cluster.open_client() as client, client.stream("hello", max_tokens=100) as stream:
         await stream.read(3)
         cluster.crash(stream.answer.replicas[0])
-        async for _ in stream:
-            pass
+        await stream.finish()
 
 
 async def end_in_mid_stream(cluster: TestCluster) -> None:
@@ -56,8 +55,7 @@ async def end_in_mid_stream(cluster: TestCluster) -> None:
     async with cluster.open_client() as client, client.stream("hello", max_tokens=100) as stream:
         await stream.read(3)
         cluster.crash(stream.answer.replicas[0], eof=True)
-        async for _ in stream:
-            pass
+        await stream.finish()
 
 
 async def suspect(cluster: TestCluster) -> None:
@@ -121,8 +119,7 @@ async def crash_in_secret(cluster: TestCluster) -> None:
     async with cluster.open_client() as client, client.stream("hello", max_tokens=100) as stream:
         await stream.read(3)
         cluster.network.crash(stream.answer.replicas[0])
-        async for _ in stream:
-            pass
+        await stream.finish()
 
 
 @pytest.mark.parametrize(
