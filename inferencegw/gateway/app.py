@@ -95,13 +95,13 @@ class Gateway:
         That is the address of ``"grpc"`` and, where it gossips, the one of ``"gossip"`` for others to join.
         """
         config, pool, membership, health = self._config, self.pool, self.membership, self._health
-        told: dict[str, tuple[str, int]] = {}
+        gossip_address: dict[str, tuple[str, int]] = {}
         async with trio.open_nursery() as gossip:
             if membership is not None:
-                told["gossip"] = await gossip.start(membership.run)
+                gossip_address["gossip"] = await gossip.start(membership.run)
             async with trio.open_nursery() as upstreams:
-                for address in config.replicas:
-                    upstreams.start_soon(pool.replica_session, address)
+                for replica in config.replicas:
+                    upstreams.start_soon(pool.replica_session, replica)
                 if membership is not None:
                     upstreams.start_soon(pool.follow, membership.cluster, upstreams)
                 async with trio.open_nursery() as connections:
@@ -115,10 +115,10 @@ class Gateway:
                         upstreams.start_soon(_report_health, dispatcher, pool, health)
                         self._drain = partial(self._begin_drain, dispatcher, server, calls.cancel_scope)
                         listen = partial(server.listen, config.host, config.port, connections=connections)
-                        told["grpc"] = await calls.start(listen)
+                        address = await calls.start(listen)
                         if membership is not None:
-                            membership.join(grpc_port=told["grpc"][1])
-                        task_status.started(told)
+                            membership.join(grpc_port=address[1])
+                        task_status.started({"grpc": address, **gossip_address})
                     connections.cancel_scope.deadline = trio.current_time() + GOODBYE_TIMEOUT
                 upstreams.cancel_scope.cancel()
             if membership is not None:
