@@ -29,7 +29,7 @@ class Request:
     max_tokens: int = 16
     model: str = ""
     seed: int | None = None
-    stop: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    stop: tuple[str, ...] = ()
     resume_offset: int = 0
     resume_text: str = ""
     timeout: float = math.inf

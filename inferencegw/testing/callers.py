@@ -80,6 +80,7 @@ class Caller:
 
         async def read(generation: AsyncGeneration) -> None:
             if leave_after == 0:
+                await trio.lowlevel.checkpoint()
                 return
             async for token in generation:
                 self._note(answer, token)
@@ -139,6 +140,7 @@ class Caller:
                 ended.set()
 
         if self._calls is None or self._ended.is_set():
+            await trio.lowlevel.checkpoint()
             return
         self._context.run(self._calls.start_soon, task)
         try:
@@ -148,7 +150,9 @@ class Caller:
             with trio.CancelScope(shield=True):  # short: a cancelled call resets its stream
                 await ended.wait()
 
-    async def _call(self, answer: Answer, read: Callable[[AsyncGeneration], Any]) -> None:
+    async def _call(  # noqa: ASYNC910 - entering a generation waits
+        self, answer: Answer, read: Callable[[AsyncGeneration], Any]
+    ) -> None:
         fields = attrs.asdict(answer.request)
         assert self._client is not None
         generation = self._client.generate(fields.pop("prompt"), **fields)
@@ -187,3 +191,8 @@ class Stream:
         async for _ in self._receive:
             if len(self.answer.tokens) >= tokens:
                 return
+
+    async def finish(self) -> None:
+        """Return when it has ended, however it did."""
+        async for _ in self._receive:
+            pass

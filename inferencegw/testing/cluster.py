@@ -156,14 +156,17 @@ class TestCluster(Witness):
         await node.run(task_status=task_status)
         self.tell("node_ended", node)
 
-    def crash(self, name: str, *, silent: bool = False) -> None:
-        """As kill -9 of a node or a client; with ``silent`` as when the power fails: its kernel says nothing either."""
+    def crash(self, name: str, *, silent: bool = False, eof: bool = False) -> None:
+        """As kill -9 of a node or a client: its kernel resets its connections, or with ``eof`` closes them in order.
+
+        With ``silent`` as when the power fails: nor does its kernel say anything.
+        """
         self.disturb(Kind.POWER if silent else Kind.CRASH, {name})
         if name in self.nodes:
             self.nodes[name].crashed = trio.current_time()
         self._frozen.discard(name)
         self.history.end({Kind.FREEZE}, {name})
-        self.network.crash(name, silent=silent)
+        self.network.crash(name, silent=silent, eof=eof)
 
     def leave(self, name: str) -> None:
         """As SIGTERM; does not wait for what comes of it."""
@@ -193,7 +196,7 @@ class TestCluster(Witness):
     def partition(self, *sides: Iterable[str]) -> None:
         """Let nothing through between any two sides."""
         named = [tuple(side) for side in sides]
-        self.disturb(Kind.CUT, {name for side in named for name in side})
+        self.disturb(Kind.CUT, sides=named)
         self.network.partition(*named)
 
     def unite(self, *sides: Iterable[str]) -> None:
@@ -206,7 +209,7 @@ class TestCluster(Witness):
 
     def cut(self, sender: str, receiver: str) -> None:
         """Let nothing through that way; the other way is another cut."""
-        self.disturb(Kind.CUT, {sender, receiver})
+        self.disturb(Kind.CUT, sides=[[sender], [receiver]])
         self.network.cut(sender, receiver)
 
     def mend(self, sender: str, receiver: str) -> None:
@@ -216,7 +219,7 @@ class TestCluster(Witness):
 
     def hold(self, one: str, other: str) -> None:
         """Keep everything between these two waiting."""
-        self.disturb(Kind.HOLD, {one, other})
+        self.disturb(Kind.HOLD, sides=[[one], [other]])
         self.network.hold(one, other)
 
     def release(self, one: str, other: str) -> None:
@@ -228,14 +231,14 @@ class TestCluster(Witness):
         """Let everything to and from it take ``factor`` times as long; 1 is normal."""
         self.history.end({Kind.SLOW}, {name})
         if factor != 1:
-            self.disturb(Kind.SLOW, {name}, f"x{factor:g}")
+            self.disturb(Kind.SLOW, {name}, detail=f"x{factor:g}")
         self.network.slow(name, factor)
 
     def set_loss(self, share: float) -> None:
         """Lose this share of all datagrams."""
         self.history.end({Kind.LOSS})
         if share:
-            self.disturb(Kind.LOSS, (), f"{share:.0%}")
+            self.disturb(Kind.LOSS, detail=f"{share:.0%}")
         self.network.set_loss(share)
 
     def repair(self) -> None:
@@ -249,7 +252,7 @@ class TestCluster(Witness):
         Raises:
             RpcError: it cannot be told.
         """
-        self.disturb(Kind.FAULT, {name}, fault)
+        self.disturb(Kind.FAULT, {name}, detail=fault)
         await self._order(name, INJECT, replica_pb2.InjectFaultRequest(fault=Fault.parse(fault).to_proto()))
 
     async def clear_faults(self, name: str) -> None:
@@ -265,9 +268,11 @@ class TestCluster(Witness):
 
         await self.network.host(name).run(ask)
 
-    def disturb(self, kind: Kind, hosts: Iterable[str], detail: str = "") -> None:
-        """Write down what is about to be done to ``hosts``; for what is done with verbs of the network's own."""
-        self.tell("disturbed", self.history.begin(kind, hosts, detail))
+    def disturb(
+        self, kind: Kind, hosts: Iterable[str] = (), *, detail: str = "", sides: Iterable[Iterable[str]] = ()
+    ) -> None:
+        """Write down what is about to be done to ``hosts``, or between ``sides``; for verbs of the network's own."""
+        self.tell("disturbed", self.history.begin(kind, hosts, detail=detail, sides=sides))
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
@@ -308,6 +313,7 @@ class TestCluster(Witness):
 
     async def all_see(self, state: MemberState, *names: str) -> None:
         """Wait until everybody else holds each of these for ``state``."""
+        await trio.lowlevel.checkpoint()
         for node in self.serving:
             others = [name for name in names if name != node.name]
             await node.cluster.wait_until(partial(_holds, others, state))
@@ -336,6 +342,7 @@ class TestCluster(Witness):
 
     async def converged(self) -> None:
         """Wait until there is no disagreement, and every gateway is connected to every replica."""
+        await trio.lowlevel.checkpoint()
         while self.disagreement() is not None:
             for node in self.serving:
                 await node.cluster.wait_until(partial(self._is_right, node))
@@ -361,7 +368,7 @@ class TestCluster(Witness):
         try:
             yield client
         finally:
-            await client.leave()
+            await client.leave()  # noqa: ASYNC102 - it shields itself
 
     async def generate(self, prompt: str, *, gateway: str = "g1", **fields: Any) -> Answer:
         """One call by a client that is there for it only."""
@@ -431,18 +438,19 @@ class TestCluster(Witness):
             self.thaw(name)
 
     async def shut_down(self) -> None:
-        """Stop the gateways, then the replicas, and look whether anything is left."""
-        for names in (self.gateways, self.replicas):
-            for name in names:
-                self.leave(name)
-            for name in names:
-                await self.nodes[name].ended.wait()
+        """Stop everybody, and look whether anything is left."""
+        staying = self.serving
+        for node in staying:
+            self.leave(node.name)
+        for node in staying:
+            await node.ended.wait()
         await self._give_time(lambda: not self.network.under_way())
         self.tell("finished")
 
     async def _give_time(self, predicate: Callable[[], bool]) -> None:
         """Wait until ``predicate`` holds, but not for long: then it is for the checkers to say what is wrong."""
         with trio.move_on_after(LAST_WORDS):
+            await trio.lowlevel.checkpoint()
             while not predicate():  # noqa: ASYNC110 - a packet and a lease set no event
                 await trio.sleep(LAST_WORDS / 100)
 

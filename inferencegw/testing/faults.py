@@ -27,7 +27,7 @@ class FaultKind(enum.Enum):
     """What can be done; the value says so."""
 
     CRASH = "crash"
-    """kill -9, and a start some time later."""
+    """kill -9, and a start some time later; the detail is "eof" where its kernel closes in order."""
     POWER = "power loss"
     """Likewise, but nobody is told."""
     STOP = "stop"
@@ -89,7 +89,9 @@ def _draw(rng: random.Random, replicas: Sequence[str], gateways: Sequence[str], 
             return Fault(at, kind, (), lasts, rng.choice((0.1, 0.3)))
         case FaultKind.MISBEHAVE:
             return Fault(at, kind, (replica,), lasts, rng.choice(MISDEEDS).format(rng.randrange(20)))
-        case FaultKind.STOP | FaultKind.CRASH | FaultKind.FREEZE:
+        case FaultKind.CRASH:
+            return Fault(at, kind, (one,), lasts, rng.choice(("", "eof")))
+        case FaultKind.STOP | FaultKind.FREEZE:
             return Fault(at, kind, (one,), lasts)
         case FaultKind.POWER:
             return Fault(at, kind, (replica,), lasts)
@@ -114,7 +116,7 @@ async def _end_and_restart(cluster: TestCluster, fault: Fault) -> None:
     if fault.kind is FaultKind.STOP:
         cluster.leave(name)
     else:
-        cluster.crash(name, silent=fault.kind is FaultKind.POWER)
+        cluster.crash(name, silent=fault.kind is FaultKind.POWER, eof=fault.detail == "eof")
     await cluster.nodes[name].ended.wait()
     await trio.sleep_until(begin + fault.seconds)
     await cluster.restart(name)
@@ -164,6 +166,7 @@ async def _lose(cluster: TestCluster, fault: Fault) -> None:
 
 
 async def _misbehave(cluster: TestCluster, fault: Fault) -> None:
+    await trio.lowlevel.checkpoint()
     name = fault.hosts[0]
     node = cluster.nodes[name]
     if not node.serves:
@@ -176,6 +179,7 @@ async def _misbehave(cluster: TestCluster, fault: Fault) -> None:
     except RpcError:
         pass  # it is busy with another fault; what it was told ends with it, or with the run
     if node.own_hand:
+        node.own_hand = False  # one restart is enough, however many told it to misbehave
         await cluster.restart(name)
 
 

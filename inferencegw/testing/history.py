@@ -4,6 +4,8 @@ The rule: everything that a verb of :class:`~inferencegw.testing.TestCluster` br
 and what mends it is written down too. A call that ends badly, a member that is called DEAD: only an entry here that
 touches the hosts concerned, at that time, excuses it. So a run in which nothing was done must be perfect, and one in
 which r1 was killed must be perfect everywhere but on r1.
+
+How long something is felt is part of what it is: see :class:`Kind`.
 """
 
 import enum
@@ -18,44 +20,76 @@ __all__ = ["Disturbance", "History", "Kind"]
 
 
 class Kind(enum.Enum):
-    """What can be done to a cluster; the value is how long its consequences last after it has been mended."""
+    """What can be done to a cluster: its name, and until when it is felt.
+
+    ``after`` is seconds after it was mended, ``again`` whether as long again as it lasted comes on top, ``at_least`` is
+    seconds after it began.
+    """
 
     CRASH = ("crash", 2.0)
     """The kernel says at once that the process is gone."""
-    POWER = ("power loss", 45.0)
-    """As a crash, but nobody says anything."""
+    POWER = ("power loss", 2.0, False, 45.0)
+    """Nobody says anything. Who only reads finds out by keepalive: 30 s of silence, then 10 without an answer."""
     STOP = ("stop", 2.0)
     """A drain; whoever is connected is told."""
-    FREEZE = ("freeze", 45.0)
-    """Silence, which only a keepalive (30 s, then 10 s) tells from patience."""
-    CUT = ("cut", 45.0)
-    HOLD = ("hold", 45.0)
-    SLOW = ("slow", 10.0)
-    LOSS = ("loss", 10.0)
+    FREEZE = ("freeze", 2.0)
+    CUT = ("cut", 2.0, True)
+    """TCP tries again after pauses that double: the last one may be as long as all before it."""
+    HOLD = ("hold", 2.0)
+    SLOW = ("slow", 2.0)
+    LOSS = ("loss", 15.0)
+    """Of datagrams: a suspicion that it has caused may take that long to become a verdict."""
     RESET = ("reset", 2.0)
     """Connections of these hosts are torn, at both ends."""
     FAULT = ("fault", 2.0)
     """Something that a replica was told to do wrong."""
 
-    def __init__(self, word: str, lag: float) -> None:
+    def __init__(
+        self,
+        word: str,
+        after: float,
+        again: bool = False,  # noqa: FBT001, FBT002 - a table
+        at_least: float = 0.0,
+    ) -> None:
         self.word: Final = word
-        self.lag: Final = lag
+        self.after: Final = after
+        self.again: Final = again
+        self.at_least: Final = at_least
 
 
 @attrs.define(eq=False)
 class Disturbance:
-    """One entry. An empty set of hosts is all of them."""
+    """One entry.
+
+    Attributes:
+        kind: what was done.
+        hosts: to whom; an empty set is everybody.
+        since: when, on trio's clock.
+        detail: how much, for people.
+        sides: where it came between hosts: who was on which side.
+        until: when it was mended.
+    """
 
     kind: Kind
     hosts: frozenset[str]
     since: float
     detail: str = ""
+    sides: tuple[frozenset[str], ...] = ()
     until: float = math.inf
 
+    @property
+    def felt_until(self) -> float:
+        """When nothing more can come of it."""
+        lasted = self.until - self.since if self.kind.again else 0.0
+        return max(self.until + self.kind.after + lasted, self.since + self.kind.at_least)
+
     def touches(self, hosts: Collection[str], since: float, until: float) -> bool:
-        """Whether it, or what came of it, was felt by one of ``hosts`` in that time."""
-        overlaps = self.since <= until and self.until + self.kind.lag >= since
-        return overlaps and (not self.hosts or any(host in self.hosts for host in hosts))
+        """Whether it was felt in that time by one of ``hosts``, or between them where it came between hosts."""
+        if not (self.since <= until and self.felt_until >= since):
+            return False
+        if self.sides and len(hosts) > 1:
+            return sum(not side.isdisjoint(hosts) for side in self.sides) > 1
+        return not self.hosts or not self.hosts.isdisjoint(hosts)
 
     def __str__(self) -> str:
         over = "" if math.isinf(self.until) else f" until {self.until:.3f}"
@@ -68,9 +102,13 @@ class History:
     def __init__(self) -> None:
         self.entries: Final[list[Disturbance]] = []
 
-    def begin(self, kind: Kind, hosts: Iterable[str] = (), detail: str = "") -> Disturbance:
-        """Write down that something is being done to ``hosts``."""
-        entry = Disturbance(kind, frozenset(hosts), trio.current_time(), detail)
+    def begin(
+        self, kind: Kind, hosts: Iterable[str] = (), *, detail: str = "", sides: Iterable[Iterable[str]] = ()
+    ) -> Disturbance:
+        """Write down that something is being done to ``hosts``, or between ``sides``."""
+        parts = tuple(frozenset(side) for side in sides)
+        everybody = frozenset(hosts).union(*parts)
+        entry = Disturbance(kind, everybody, trio.current_time(), detail, parts)
         self.entries.append(entry)
         return entry
 
@@ -85,5 +123,5 @@ class History:
     def touching(
         self, hosts: Collection[str], since: float, until: float, kinds: Collection[Kind] = tuple(Kind)
     ) -> list[Disturbance]:
-        """What of ``kinds`` could be felt by one of ``hosts`` in that time."""
+        """What of ``kinds`` could be felt by one of ``hosts``, or between them, in that time."""
         return [entry for entry in self.entries if entry.kind in kinds and entry.touches(hosts, since, until)]

@@ -74,7 +74,7 @@ class LoopbackHost:
         finally:
             self._lives.discard(life)
             _current.reset(token)
-        return None
+        return None  # noqa: ASYNC910 - the body has waited, and was killed
 
     def open_sockets(self) -> Collection["LoopbackSocket"]:
         """Those not closed."""
@@ -103,10 +103,10 @@ class LoopbackHost:
         if self.delay:
             await trio.sleep(self.delay)
 
-    async def thawed(self) -> None:
+    async def thawed(self) -> None:  # noqa: ASYNC910 - mostly there is nothing to wait for
         """Wait while frozen. A stopped process notices nothing, neither cancellation nor deadlines."""
         if self.state is _State.FROZEN:
-            with trio.CancelScope(shield=True):
+            with trio.CancelScope(shield=True):  # noqa: ASYNC912 - it is frozen, so it parks
                 while self.state is _State.FROZEN:
                     await self._changed.park()
 
@@ -161,7 +161,7 @@ class Loopback:
         if self._hosts[host].state is _State.FROZEN:
             self._hosts[host].set_state(_State.UP)
 
-    def crash(self, host: str, /, *, silent: bool = False) -> None:
+    def crash(self, host: str, /, *, silent: bool = False, eof: bool = False) -> None:
         """As kill -9; with ``silent`` what the kernel says of it reaches nobody until the host is up again."""
         self._hosts[host].dark = silent
         self._hosts[host].crash()
@@ -228,7 +228,7 @@ class Loopback:
         host = self._ports.get((kind, address[1]))
         return "" if host is None else host.name
 
-    async def open_way(self, sender: str, receiver: str) -> None:
+    async def open_way(self, sender: str, receiver: str) -> None:  # noqa: ASYNC910 - likewise
         """Wait until something can pass."""
         while self._is_cut(sender, receiver) or (sender, receiver) in self._holds:
             await self._changed.park()
@@ -266,6 +266,7 @@ class LoopbackSocket(trio.socket.SocketType):
         self._trio = trio.socket.from_stdlib_socket(sock)
         self._network = network
         self._arrived: bytes | None = None
+        self._peer_address: Any = None
         self.host: Final = host
         host.sockets[self] = None
 
@@ -350,13 +351,16 @@ class LoopbackSocket(trio.socket.SocketType):
 
     async def recv(self, size: int, flags: int = 0, /) -> bytes:
         """What came, once it could have come: a FIN or a RST does not pass a cut link either."""
+        error: OSError | None = None
         if self._arrived is None:
             try:
                 self._arrived = await self._as_process(self._trio.recv, size, flags)
-            except OSError:
-                await self._network.open_way(self._peer(), self.host.name)
-                raise
+            except OSError as reset:
+                error = reset
         await self._network.open_way(self._peer(), self.host.name)
+        if self._arrived is None:
+            assert error is not None
+            raise error
         taken, rest = self._arrived[:size], self._arrived[size:]
         self._arrived = rest or None
         return taken
@@ -377,13 +381,15 @@ class LoopbackSocket(trio.socket.SocketType):
         try:
             return await operation(*args)
         finally:
-            await self.host.thawed()
+            await self.host.thawed()  # noqa: ASYNC102 - it shields itself
 
     def _peer(self) -> str:
-        try:
-            return self._network.owner(self.type, self._trio.getpeername())
-        except OSError:
-            return ""  # it has gone, and no cut holds up what the kernel says to that
+        if self._peer_address is None:
+            try:
+                self._peer_address = self._trio.getpeername()
+            except OSError:
+                return ""  # it has gone already, and no cut holds up what the kernel says to that
+        return self._network.owner(self.type, self._peer_address)
 
 
 def on_loopback(body: Callable[[Loopback], Awaitable[T]], *, seed: int = 0, time_limit: float = 60.0) -> T:

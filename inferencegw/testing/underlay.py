@@ -78,10 +78,12 @@ class Underlay(Protocol):
     def thaw(self, host: str, /) -> None:
         """As SIGCONT."""
 
-    def crash(self, host: str, /, *, silent: bool = False) -> None:
+    def crash(self, host: str, /, *, silent: bool = False, eof: bool = False) -> None:
         """As kill -9 of all its processes: they say no goodbye, and its kernel says that they are gone.
 
-        With ``silent`` as when the power fails: nobody says anything until the host is up again.
+        It resets their connections, or with ``eof`` ends them in order, as it does where all input had been read; a
+        real kernel chooses for itself. With ``silent`` as when the power fails: nobody says anything until the host is
+        up again.
         """
 
     def under_way(self) -> Collection[object]:

@@ -27,7 +27,7 @@ def schedules(replicas: Sequence[str], gateways: Sequence[str], seconds: float) 
 
     misdeeds = [deed.format(number) for deed in MISDEEDS for number in ((0, 3) if "{" in deed else (0,))]
     fault = st.one_of(
-        faults(FaultKind.CRASH, one),
+        faults(FaultKind.CRASH, one, "", "eof"),
         faults(FaultKind.POWER, replica),
         faults(FaultKind.STOP, one),
         faults(FaultKind.FREEZE, one),

@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 
+from inferencegw.testing.children import parse_ready_line
 from inferencegw.v1 import gateway_pb2, replica_pb2
 
 
@@ -22,9 +23,9 @@ class Process:
         self.popen = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.popen.stdout is not None
         ready = self.popen.stdout.readline()
-        match = re.fullmatch(r"ready grpc=(\S+)\n", ready)
-        assert match is not None, f"{command} said {ready!r}"
-        self.address = match[1]
+        addresses = parse_ready_line(ready)
+        assert addresses, f"{command} said {ready!r}"
+        self.address = addresses["grpc"]
 
     @property
     def resident_mib(self) -> float:

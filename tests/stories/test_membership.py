@@ -119,7 +119,6 @@ async def test_a_frozen_member_objects_when_it_thaws(cluster: TestCluster) -> No
             await cluster.view(other).wait_until(lambda it: it.state_of(frozen) is DEAD)
         cluster.thaw(frozen)
         await cluster.all_see(ALIVE, frozen)
-        async for _ in stream:
-            pass
+        await stream.finish()
     assert stream.answer.is_whole
     assert stream.answer.replicas == [frozen]

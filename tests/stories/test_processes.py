@@ -52,8 +52,7 @@ async def test_a_stream_whose_replica_is_killed_is_resumed_on_the_other() -> Non
             async with client.stream("tell me", max_tokens=20) as stream:
                 await stream.read(10)
                 cluster.crash(stream.answer.replicas[0])
-                async for _ in stream:
-                    pass
+                await stream.finish()
             first = stream.answer
             assert (first.code, first.reason) == (StatusCode.UNAVAILABLE, "replica_lost")
             said = "".join(first.texts)
@@ -75,8 +74,7 @@ async def test_a_replica_that_is_told_to_go_says_so_finishes_its_stream_and_has_
                 await cluster.until(lambda members: members[leaving].meta.cordoned)
                 for _ in range(5):
                     assert (await cluster.generate("hello", max_tokens=1)).replicas == [other]
-                async for _ in stream:
-                    pass
+                await stream.finish()
             assert stream.answer.is_whole
             assert stream.answer.replicas == [leaving]
             await cluster.sees(**{leaving: LEFT, other: ALIVE})

@@ -49,8 +49,7 @@ async def test_a_call_that_lost_its_replica_is_resumed_on_the_other(cluster: Tes
         async with client.stream("tell me", max_tokens=20) as stream:
             await stream.read(10)
             cluster.crash(stream.answer.replicas[0])
-            async for _ in stream:
-                pass
+            await stream.finish()
         first = stream.answer
         assert (first.code, first.reason) == (StatusCode.UNAVAILABLE, "replica_lost")
         said = "".join(first.texts)
@@ -88,8 +87,7 @@ async def test_a_crashed_gateway_is_found_again(cluster: TestCluster) -> None:
         async with client.stream("one", max_tokens=50) as stream:
             await stream.read(3)
             cluster.crash("g1")
-            async for _ in stream:
-                pass
+            await stream.finish()
         assert (stream.answer.code, stream.answer.reason) == (StatusCode.UNAVAILABLE, "")
         await cluster.restart("g1")
         await cluster.converged()
@@ -117,8 +115,7 @@ async def test_a_client_that_is_gone_frees_its_place(cluster: TestCluster) -> No
     async with cluster.open_client("c2") as client, client.stream("gone", max_tokens=50) as stream:
         await stream.read(2)
         cluster.crash("c2")
-        async for _ in stream:
-            pass
+        await stream.finish()
     assert stream.answer.left
     assert (await cluster.generate("next")).is_whole
 
@@ -132,8 +129,7 @@ async def test_a_partition_holds_up_a_stream_and_does_not_end_it(cluster: TestCl
         cluster.partition([source], ["g1"])
         await cluster.passes(0.5)
         cluster.repair()
-        async for _ in stream:
-            pass
+        await stream.finish()
     assert stream.answer.is_whole
     assert stream.answer.replicas == [source]
 

@@ -13,7 +13,6 @@ from inferencegw.replica.tokens import TokenSource
 from inferencegw.swim.member import MemberState
 from inferencegw.telemetry.log import configure_logging
 from inferencegw.testing import Checker, CheckFailed, SimNetwork, TestCluster, checkers, open_cluster, simulate
-from inferencegw.testing.history import Kind
 
 from ..simulation.plants import PLANTS
 
@@ -48,20 +47,15 @@ async def crash_in_mid_stream(cluster: TestCluster) -> None:
     async with cluster.open_client() as client, client.stream("hello", max_tokens=100) as stream:
         await stream.read(3)
         cluster.crash(stream.answer.replicas[0])
-        async for _ in stream:
-            pass
+        await stream.finish()
 
 
 async def end_in_mid_stream(cluster: TestCluster) -> None:
     """The replica's kernel closes the connection under a stream in order."""
     async with cluster.open_client() as client, client.stream("hello", max_tokens=100) as stream:
         await stream.read(3)
-        [name] = stream.answer.replicas
-        cluster.disturb(Kind.CRASH, {name})
-        assert isinstance(cluster.network, SimNetwork)
-        cluster.network.crash(name, eof=True)
-        async for _ in stream:
-            pass
+        cluster.crash(stream.answer.replicas[0], eof=True)
+        await stream.finish()
 
 
 async def suspect(cluster: TestCluster) -> None:
@@ -125,8 +119,7 @@ async def crash_in_secret(cluster: TestCluster) -> None:
     async with cluster.open_client() as client, client.stream("hello", max_tokens=100) as stream:
         await stream.read(3)
         cluster.network.crash(stream.answer.replicas[0])
-        async for _ in stream:
-            pass
+        await stream.finish()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ slow models are called stuck."""
 LOOK: Final = 0.25
 """Seconds between two looks."""
 
-HOLDS_UP: Final = (Kind.POWER, Kind.FREEZE, Kind.CUT, Kind.HOLD, Kind.SLOW, Kind.FAULT, Kind.LOSS)
+HOLDS_UP: Final = (Kind.POWER, Kind.FREEZE, Kind.CUT, Kind.HOLD, Kind.SLOW, Kind.FAULT)
 """What may silence a call without ending it. A crash and a stop are not among them: the kernel says at once that the
 process has gone, and whoever does not hear that is deaf."""
 
@@ -39,4 +39,4 @@ class CallsGoOn(Checker):
         hosts = {answer.gateway, answer.client, *answer.replicas}
         if not answer.tokens:
             hosts |= self.cluster.nodes.keys()
-        return bool(self.cluster.history.touching(hosts, answer.progress, now, HOLDS_UP))
+        return bool(self.cluster.history.touching(hosts, now - PATIENCE, now, HOLDS_UP))

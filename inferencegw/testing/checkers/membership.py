@@ -46,7 +46,7 @@ class NobodyDiesForNothing(Checker):
             if before is not None and before.state_of(name) is member.state:
                 continue
             if member.state is MemberState.DEAD:
-                done = self.cluster.history.touching({name}, 0.0, now)
+                done = self.cluster.history.touching({name}, now - self.cluster.detection_bound, now)
                 self.require(done, f"{node.name} calls {name} DEAD, to whom nothing was done")
             elif member.state is MemberState.LEFT:
                 told = self.cluster.history.touching({name}, 0.0, now, (Kind.STOP,))

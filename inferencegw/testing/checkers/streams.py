@@ -79,7 +79,7 @@ class HonestEnds(Checker):
         super().__init__(cluster)
         self._excuses: Final[Mapping[tuple[StatusCode, str], Callable[[Answer], object]]] = {
             (StatusCode.UNAVAILABLE, "replica_lost"): lambda answer: self._touched(
-                self._source(answer), answer, (*SILENT, Kind.FAULT)
+                self._source(answer) | {answer.gateway}, answer, (*SILENT, Kind.FAULT)
             ),
             (StatusCode.UNAVAILABLE, "replica_failed"): self._misbehaved,
             (StatusCode.UNAVAILABLE, "truncated"): self._misbehaved,
