@@ -142,6 +142,13 @@ def simulate(session: nox.Session) -> None:
 
 
 @nox.session
+def plants(session: nox.Session) -> None:
+    """Plant bugs in the product, and count the seeds of the mixed schedule until each is found."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.simulation.mutations", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Watch a cluster at work, as the README's first command does."""
     session.install("-e", ".")

@@ -6,7 +6,7 @@ lost packet makes a suspicion. ``nox -s bench -- swim`` measures both.
 """
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from inferencegw.swim.accusations import Accusations
@@ -20,6 +20,7 @@ from inferencegw.swim.tombstones import Tombstones
 from inferencegw.swim.transitions import TRANSITIONS, Reaction
 
 from .automaton import Edge, Line, Place, drawn
+from .tables import table
 
 __all__ = [
     "automaton",
@@ -93,7 +94,7 @@ def reactions() -> str:
             what = TRANSITIONS.get((before, after))
             cells.append("not taken in" if what is None else f"**{_done(what)}** ({_needed(before, after)[0]})")
         rows.append([_name(before), *cells])
-    return _table(rows)
+    return table(rows)
 
 
 def _member(config: SwimConfig, size: int) -> Node:
@@ -144,7 +145,7 @@ def timings() -> str:
                     f"{lifetime:.0f} s",
                 ]
             )
-    return _table(rows)
+    return table(rows)
 
 
 def confirmations() -> str:
@@ -155,7 +156,7 @@ def confirmations() -> str:
         expected, _ = members(config, size)
         bounds = config.suspicion_bounds(size)
         rows.append([name, *(f"{suspicion_timeout(*bounds, count, expected):.2f} s" for count in range(4))])
-    return _table(rows)
+    return table(rows)
 
 
 def helpless(loss: float, helpers: int) -> float:
@@ -171,12 +172,4 @@ def suspicions() -> str:
         [str(helpers), *(f"1 in {1 / helpless(loss, helpers):,.0f}" for loss in LOSSES)]
         for helpers in sorted({config.indirect_probes for config in PROFILES.values()})
     ]
-    return _table(rows)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first row is its heading."""
-    lines = [".. list-table::", "   :header-rows: 1", ""]
-    for row in rows:
-        lines += [f"   {'*' if not number else ' '} - {cell}" for number, cell in enumerate(row)]
-    return "\n".join([*lines, ""])
+    return table(rows)

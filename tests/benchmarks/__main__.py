@@ -7,7 +7,7 @@ smoke tests beside this file.
 import argparse
 import sys
 
-from . import relay, swim
+from . import relay, simulation, swim
 
 
 def main() -> int:
@@ -20,6 +20,9 @@ def main() -> int:
     swim_parser = benchmarks.add_parser("swim", help="the goals of membership: simulated, on sockets, in processes")
     swim.add_arguments(swim_parser)
     swim_parser.set_defaults(run=swim.run)
+    simulation_parser = benchmarks.add_parser("simulation", help="what a virtual minute costs, and where the time goes")
+    simulation.add_arguments(simulation_parser)
+    simulation_parser.set_defaults(run=simulation.run)
     options = parser.parse_args()
     return int(options.run(options))
 

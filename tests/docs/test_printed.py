@@ -13,6 +13,7 @@ import pytest
 from inferencegw.swim.config import FAST, GATEWAY, LAN, PROFILES, SEED
 from inferencegw.swim.member import MemberState, Record, Status, merge
 from inferencegw.swim.transitions import TRANSITIONS
+from inferencegw.testing import CHECKERS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -195,3 +196,12 @@ def test_loss_makes_as_many_suspicions_as_the_paper_says(loss: float, rate: floa
     """The same figures against which tests/swim measures."""
     assert swim.helpless(loss, 3) == pytest.approx(rate, rel=2e-3)
     assert [row[0] for row in cells(swim.suspicions())] == ["helpers", "2", "3"]
+
+
+def test_every_checker_is_printed_with_its_promise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registry's, in its order; none without a word."""
+    monkeypatch.syspath_prepend(DOCS)
+    heading, *rows = cells(import_module("printed.simulation").checkers())
+    assert heading == ["checker", "what holds"]
+    assert [name for name, _ in rows] == [f"``{checker.__name__}``" for checker in CHECKERS]
+    assert all(promise.endswith(".") for _, promise in rows)
