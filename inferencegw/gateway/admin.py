@@ -14,9 +14,12 @@ from inferencegw import __version__
 from inferencegw.config import GatewayConfig
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway.dispatcher import Dispatcher
-from inferencegw.gateway.pool import Replica, ReplicaPool
+from inferencegw.gateway.pool import ReplicaPool
+from inferencegw.gateway.record import Records
 from inferencegw.gateway.sighting import Sighting
+from inferencegw.gateway.slots import Replica, Slots
 from inferencegw.membership import ClusterView, Member, MembershipService
+from inferencegw.policy.breaker import BreakerState
 from inferencegw.rpc import ServerCall
 from inferencegw.rpc.trust import require_trusted
 from inferencegw.swim.meta import address_text
@@ -32,6 +35,13 @@ _STATES: Final = {
 }
 
 
+_BREAKERS: Final = {
+    BreakerState.CLOSED: admin_pb2.BREAKER_STATE_CLOSED,
+    BreakerState.OPEN: admin_pb2.BREAKER_STATE_OPEN,
+    BreakerState.HALF_OPEN: admin_pb2.BREAKER_STATE_HALF_OPEN,
+}
+
+
 @attrs.define(eq=False)
 class GatewayAdminServicer(admin_grpc.GatewayAdminServicer):
     """Answers for the gateway made of these parts; ``membership`` is None where it does not gossip."""
@@ -39,6 +49,8 @@ class GatewayAdminServicer(admin_grpc.GatewayAdminServicer):
     config: GatewayConfig
     dispatcher: Dispatcher
     pool: ReplicaPool
+    slots: Slots
+    records: Records
     membership: MembershipService | None
     started: float = attrs.field(factory=trio.current_time)
 
@@ -55,14 +67,14 @@ class GatewayAdminServicer(admin_grpc.GatewayAdminServicer):
         """The gateway and its replicas."""
         await trio.lowlevel.checkpoint()
         require_trusted(call.peer)
-        dispatcher, pool = self.dispatcher.statistics(), self.pool.statistics()
+        dispatcher = self.dispatcher.statistics()
         status = admin_pb2.GatewayStatus(
             gateway_id=self._gateway_id,
             version=__version__,
             uptime=trio.current_time() - self.started,
             draining=dispatcher.draining,
-            inflight=pool.in_flight,
-            queue_depth=max(0, dispatcher.running - pool.in_flight),
+            inflight=self.slots.in_flight,
+            queue_depth=dispatcher.waiting,
             replicas=self._replicas(),
         )
         return admin_pb2.GetStatusResponse(status=status)
@@ -77,6 +89,16 @@ class GatewayAdminServicer(admin_grpc.GatewayAdminServicer):
             )
         view, now = self.membership.refresh(), trio.current_time()
         return admin_pb2.ListMembersResponse(members=[_member(view.members[one], now) for one in sorted(view.members)])
+
+    async def Why(self, call: ServerCall) -> admin_pb2.WhyResponse:
+        """What was decided about one call, and why."""
+        await trio.lowlevel.checkpoint()
+        require_trusted(call.peer)
+        record = self.records.find(call.request.request_id)
+        if record is None:
+            name = call.request.request_id
+            raise RpcError(StatusCode.NOT_FOUND, f"no call {name!r} is remembered: it was long ago, or never came here")
+        return admin_pb2.WhyResponse(record=record.to_proto())
 
     @property
     def _gateway_id(self) -> str:
@@ -116,8 +138,10 @@ def _connected(replica: Replica, member: Member | None) -> admin_pb2.ReplicaStat
         connected=True,
         inflight=replica.leases,
         max_capacity=replica.max_capacity,
-        weight=1.0,
+        weight=replica.weight,
         draining=replica.draining,
+        breaker=_BREAKERS[replica.breaker.state],
+        model_version=replica.model_version,
     )
     if member is not None and member.epoch == replica.epoch:
         _add_gossip(status, member)

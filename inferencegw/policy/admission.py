@@ -93,9 +93,9 @@ class AdmissionQueue(Generic[T]):
         line = self._lines.get(ticket.model)
         return line is not None and (ticket.number in line.new or (ticket.number, ticket) in line.resuming)
 
-    def ticket(self, model: str, owner: T) -> Ticket[T]:
-        """The next number; it does not wait yet."""
-        return Ticket(next(self._numbers), model, owner)
+    def number(self) -> int:
+        """The next number for a ticket, from 1; it does not wait yet."""
+        return next(self._numbers)
 
     def enter(self, ticket: Ticket[T], serve: Callable[[Ticket[T]], Answer]) -> bool:
         """Let a new ticket wait behind all others; whether it was served at once, and so does not.

@@ -127,6 +127,15 @@ class Fleet(Generic[C]):
         candidate.max_capacity = max_capacity
         self._change(candidate, leases=candidate.leases)
 
+    def reweigh(self, candidate: C, weight: float) -> None:
+        """It has another share."""
+        if weight != candidate.weight:
+            there = candidate in self
+            self.discard(candidate)
+            candidate.weight = weight
+            if there:
+                self.add(candidate)
+
     def report(self, candidate: C, active: int, now: float) -> None:
         """It says that ``active`` generations run."""
         self._forget_reports(now)

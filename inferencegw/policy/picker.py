@@ -65,13 +65,19 @@ class Skip(enum.Enum):
     VERSION = "version"
 
 
+_FOR_ANYBODY: Final = {Skip.FULL, Skip.BUSY, Skip.BREAKER}
+"""Why a replica was passed over that has nothing to do with the call."""
+
+
 class Unpicked(enum.Enum):
     """Why no replica was taken."""
 
     NO_REPLICA = "no_replica"
     """Nothing routable serves the model."""
     FULL = "full"
-    """Something does, and none of it can take the call now: waiting may help."""
+    """Something does, and none of it can take any call now: waiting may help."""
+    UNSUITABLE = "unsuitable"
+    """Something has room, but not for this call; another one may take it."""
 
 
 @attrs.frozen
@@ -128,7 +134,7 @@ class Picker(Generic[C]):
             return Unpicked.FULL
         able, passed = self._consider(group, request, now)
         if not able:
-            return Unpicked.FULL
+            return Unpicked.FULL if set(passed.values()) <= _FOR_ANYBODY else Unpicked.UNSUITABLE
         best = min(rank for rank, _, _ in able)
         bounded_ones = [candidate for rank, candidate, bounded in able if rank == best and bounded]
         chosen = bounded_ones[0] if bounded_ones else self._least_loaded([one for r, one, _ in able if r == best], now)

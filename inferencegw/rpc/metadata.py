@@ -33,6 +33,9 @@ _UNITS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"
 _MAX_TIMEOUT_DIGITS: Final = 10**8
 _RESERVED: Final = frozenset({b"te", b"content-type", b"user-agent", b"content-length"})
 
+_OURS: Final = frozenset({"grpc-retry-pushback-ms"})
+"""gRPC's own names that are a handler's to give (gRPC A6: a server says when to try again)."""
+
 
 def encode_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> Fields:
     """Header fields for custom metadata.
@@ -42,7 +45,7 @@ def encode_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> Fields:
     """
     fields: Fields = []
     for name, value in metadata:
-        if not _NAME.fullmatch(name) or name.startswith("grpc-") or name.encode() in _RESERVED:
+        if not _NAME.fullmatch(name) or (name.startswith("grpc-") and name not in _OURS) or name.encode() in _RESERVED:
             raise ValueError(f"metadata name {name!r}: must match {_NAME.pattern} and not be reserved by gRPC")
         if name.endswith("-bin"):
             if not isinstance(value, bytes):

@@ -43,7 +43,7 @@ class Slots:
 
 def entered(queue: AdmissionQueue[Caller], slots: Slots, wants: str = "ab", model: str = "m") -> Ticket[Caller]:
     """A new ticket that has been let in."""
-    ticket = queue.ticket(model, Caller(frozenset(wants)))
+    ticket = Ticket(queue.number(), model, Caller(frozenset(wants)))
     queue.enter(ticket, slots.serve)
     return ticket
 
@@ -178,7 +178,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(wants=st.sampled_from(["a", "b", "ab"]))
     def arrive(self, wants: str) -> None:
         """A newcomer, served, let in or refused."""
-        ticket = self.queue.ticket("m", Caller(frozenset(wants)))
+        ticket = Ticket(self.queue.number(), "m", Caller(frozenset(wants)))
         entry = (True, ticket.number, ticket)
         self.waiting.append(entry)
         self.settle()
