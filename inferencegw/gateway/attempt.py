@@ -51,7 +51,7 @@ class Attempt:
     """See above. Moments are on trio's clock.
 
     Attributes:
-        number: in its call, from 1, as the client sees it.
+        number: in its call, from 1, as the client sees it; one that was refused leaves its number to the next.
         kind: why it is made.
         lease: the slot it holds, and at which replica.
         first_index: the first token that it is asked for.
@@ -100,10 +100,11 @@ class Attempt:
         """The replica's next token is waited for."""
         self.quiet_since = trio.current_time()
 
-    def heard(self) -> None:
-        """It has sent something: how long that took is what is usual of it."""
-        now = trio.current_time()
-        if self.delivered:
+    def heard(self, now: float) -> None:
+        """It has sent something: how long a later token took is what is usual of its replica."""
+        if self.first_token is None:
+            self.first_token = now
+        else:
             self.replica.gaps.record(now - self.quiet_since, now)
         self.quiet_since = math.inf
 

@@ -11,10 +11,8 @@ One loop is all of failover: get a slot, let an attempt (or two that race) deliv
 when to go on. A hedged call is the same loop; only a race may have two runners.
 """
 
-import math
 import random
 from functools import partial
-from typing import Final
 
 import attrs
 import structlog
@@ -25,7 +23,7 @@ from inferencegw.errors import ConnectionLost, RpcError, StatusCode
 from inferencegw.gateway.attempt import Attempt, AttemptKind, StallError, TruncatedError
 from inferencegw.gateway.call import Call
 from inferencegw.gateway.gate import Gate
-from inferencegw.gateway.hedging import Hedging
+from inferencegw.gateway.hedging import Hedging, HedgingStatistics
 from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.race import Race
 from inferencegw.gateway.relay import Relay
@@ -34,14 +32,10 @@ from inferencegw.gateway.slots import Lease, Replica, Slots
 from inferencegw.gateway.stall import StallLimits, StallWatch
 from inferencegw.policy.attempts import AttemptEnd, GiveUp
 from inferencegw.policy.ledger import TokenFault
-from inferencegw.policy.outcome import Outcome, reason_of
 from inferencegw.policy.picker import Request
 from inferencegw.policy.ring import PREFIX_CHARACTERS, affinity_key
 
 __all__ = ["Dispatcher", "DispatcherStatistics"]
-
-BUSY_BACKOFF: Final = 0.05
-"""Seconds that a replica is left alone after it has refused a call as busy. High: free slots stay so. Low: refusals."""
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +48,7 @@ class DispatcherStatistics:
     running: int
     waiting: int
     draining: bool
+    hedging: HedgingStatistics
 
 
 @attrs.define(eq=False)
@@ -115,7 +110,8 @@ class Dispatcher:
 
     def statistics(self) -> DispatcherStatistics:
         """Counts for metrics and tests."""
-        return DispatcherStatistics(self._accepted, len(self._runs), self._gate.waiting, self._draining)
+        hedging = self._hedging.statistics()
+        return DispatcherStatistics(self._accepted, len(self._runs), self._gate.waiting, self._draining, hedging)
 
     async def deliver(self, call: Call) -> None:
         """Run ``call`` until its final token was sent.
@@ -153,7 +149,7 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - the handler raises it
             run.error = error
         finally:
-            if self.stalls.forget(call):
+            if self.stalls.forget(call) and not call.ledger.complete:
                 run.error = _slow_client(self._config.client_stall_timeout)
             del self._runs[call]
             run.ended.set()
@@ -162,11 +158,11 @@ class Dispatcher:
 
     async def _complete(self, call: Call) -> None:
         """Attempts, until the final token was sent, or the plan gives up."""
-        relay = Relay(call, self._slots, self.stalls)
+        relay = Relay(call, self._pool, self._slots, self.stalls, self._hedging)
         while True:
             lease = await self._gate.acquire(call, self._request(call))
             first = self._begin(call, lease)
-            hedge = self._hedging.plan(call, partial(self._begin, call), partial(self._request, call))
+            hedge = self._hedging.plan(call, first, partial(self._begin, call), partial(self._request, call))
             attempts = await Race().run(first, relay.run, hedge)
             if call.ledger.complete:
                 return
@@ -174,13 +170,15 @@ class Dispatcher:
             if pause:
                 await trio.sleep(pause)
 
-    def _request(self, call: Call) -> Request[Replica]:
+    def _request(self, call: Call) -> Request:
         """What the next attempt asks for: another replica than those that failed or run it, and the same version."""
+        models = self._slots.fleet.models
+        model = call.model or (models[0] if len(models) == 1 else "")
         version = call.last_replica.model_version if call.last_replica is not None else ""
-        running = [attempt.replica for attempt in call.record.attempts if attempt.ended is None]
+        running = [attempt.replica.process for attempt in call.record.attempts if attempt.ended is None]
         return Request(
-            key=affinity_key(call.request.affinity_key or call.request.prompt[:PREFIX_CHARACTERS], call.request.model),
-            model=call.request.model,
+            key=affinity_key(call.request.affinity_key or call.request.prompt[:PREFIX_CHARACTERS], model),
+            model=model,
             avoided=call.plan.avoided,
             excluded=running,
             version=version,
@@ -189,11 +187,16 @@ class Dispatcher:
         )
 
     def _begin(self, call: Call, lease: Lease) -> Attempt:
-        running = any(attempt.ended is None for attempt in call.record.attempts)
-        kind = AttemptKind.HEDGE if running else AttemptKind.MIGRATE if call.ledger.delivered else AttemptKind.RETRY
+        number = call.plan.begin()
+        if any(attempt.ended is None for attempt in call.record.attempts):
+            kind = AttemptKind.HEDGE
+        elif call.ledger.delivered:
+            kind = AttemptKind.MIGRATE
+        else:
+            kind = AttemptKind.FIRST if number == 1 else AttemptKind.RETRY
         attempt = Attempt(
-            number=call.plan.begin(),
-            kind=kind if call.record.attempts else AttemptKind.FIRST,
+            number=number,
+            kind=kind,
             lease=lease,
             first_index=call.ledger.next_index,
             started=trio.current_time(),
@@ -201,21 +204,21 @@ class Dispatcher:
         call.record.attempts.append(attempt)
         return attempt
 
-    def _follow_up(self, call: Call, attempt: Attempt) -> float:
-        """Do what the failed end of ``attempt`` asks for; seconds until the next one, or RpcError if there is none."""
+    @staticmethod
+    def _follow_up(call: Call, attempt: Attempt) -> float:
+        """Seconds until the attempt after ``attempt``, which has failed, may begin.
+
+        Raises:
+            RpcError: there is none.
+        """
         replica, error, end = attempt.replica, attempt.error, attempt.end
         assert error is not None, "it has failed"
-        if attempt.outcome is Outcome.CLIENT and (refused := _callers_fault(error, replica, call)) is not None:
-            raise refused from error
         if end is AttemptEnd.REFUSED:
-            call.record.attempts.remove(attempt)
-            if isinstance(error, RpcError) and reason_of(error) == "draining":
-                self._pool.handle_draining(replica)  # it may be asked again when it says that it is over
-            else:
-                self._slots.note_busy(replica, trio.current_time() + BUSY_BACKOFF)
-        else:
-            log.info("attempt failed", request_id=call.request_id, replica=str(replica), reason=str(error))
-        answer = call.plan.handle_end(replica, end, delivered=attempt.delivered > 0)
+            return 0.0
+        log.info("attempt failed", request_id=call.request_id, replica=str(replica), reason=str(error))
+        if (refused := _callers_fault(error, replica, call)) is not None:
+            raise refused from error
+        answer = call.plan.handle_end(replica.process, end, delivered=attempt.delivered > 0)
         if isinstance(answer, GiveUp):
             raise _given_up(answer, error, replica, call) from error
         return answer
@@ -241,16 +244,16 @@ def _draining() -> RpcError:
 
 def _slow_client(seconds: float) -> RpcError:
     message = f"the client has taken nothing for {seconds:g} s of what was there for it"
-    return refusal(StatusCode.RESOURCE_EXHAUSTED, "slow_client", message)
+    return refusal(StatusCode.RESOURCE_EXHAUSTED, "slow_client", message, retry_after=None)
 
 
 def _callers_fault(error: Exception, replica: Replica, call: Call) -> RpcError | None:
     """What the client is told where it would go the same way at every replica; None where it would not."""
     if not isinstance(error, RpcError):
         return None
-    if error.code is StatusCode.INVALID_ARGUMENT:
+    if error.code is StatusCode.INVALID_ARGUMENT and not call.ledger.delivered:  # what has begun can be answered
         return refusal(error.code, "invalid_argument", f"replica {replica.replica_id}: {error.message}")
-    if error.code is StatusCode.DEADLINE_EXCEEDED and call.rpc.deadline < math.inf:
+    if error.code is StatusCode.DEADLINE_EXCEEDED and trio.current_time() >= call.rpc.deadline:
         return refusal(error.code, "deadline", "the deadline passed")
     return None
 
@@ -259,7 +262,8 @@ def _given_up(why: GiveUp, error: Exception, replica: Replica, call: Call) -> Rp
     """What the client is told where nothing can continue: how the last attempt went, and why there is no other."""
     last = f"replica {replica.replica_id}, after {call.ledger.delivered} tokens: {error}"
     if why is GiveUp.POISON:
-        return refusal(StatusCode.INTERNAL, "poison", f"too many replicas died of this call; the last: {last}")
+        message = f"too many replicas died of this call; the last: {last}"
+        return refusal(StatusCode.INTERNAL, "poison", message, retry_after=None)
     match error:
         case ConnectionLost():
             reason = "replica_lost"
@@ -271,4 +275,7 @@ def _given_up(why: GiveUp, error: Exception, replica: Replica, call: Call) -> Rp
             reason = "stalled"
         case _:
             reason = "replica_failed"
-    return refusal(StatusCode.UNAVAILABLE, reason, f"{call.plan.failed} attempts failed; the last: {last}")
+    message = f"{call.plan.failed} attempts failed; the last: {last}"
+    if call.ledger.delivered:  # it can be resumed, but not made again as it stands
+        return refusal(StatusCode.UNAVAILABLE, reason, message, retry_after=None)
+    return refusal(StatusCode.UNAVAILABLE, reason, message)

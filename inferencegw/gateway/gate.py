@@ -8,6 +8,8 @@ back, which asks the next ticket.
 Whoever waits, waits for one of two things: for a slot, up to ``queue_timeout``; or, where nothing routable serves its
 model at all, for a replica to appear, up to ``no_replica_grace``. A call that lost its replica, or that a replica
 refused, keeps its number and waits before all that are new.
+
+A drain refuses those that wait for their first slot. A call that has begun goes on as long as the drain lets it.
 """
 
 import random
@@ -19,9 +21,9 @@ import trio
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway.call import Call
 from inferencegw.gateway.request import refusal
-from inferencegw.gateway.slots import Lease, Replica, Slots
+from inferencegw.gateway.slots import Lease, Slots
 from inferencegw.policy.admission import AdmissionQueue, Answer, QueueFull, Ticket
-from inferencegw.policy.picker import Pick, Picker, Request, Unpicked
+from inferencegw.policy.picker import Picker, Request, Unpicked
 from inferencegw.policy.rate import ServiceRate
 
 __all__ = ["Gate"]
@@ -32,7 +34,7 @@ class _Waiter:
     """Whom a ticket is for."""
 
     call: Call
-    request: Request[Replica]
+    request: Request
     lease: Lease | None = None
     woken: trio.Event = attrs.field(factory=trio.Event)
 
@@ -79,39 +81,45 @@ class Gate:
         for waiter in self._waiters:
             waiter.woken.set()
 
-    async def acquire(self, call: Call, request: Request[Replica]) -> Lease:
-        """A slot for the next attempt of ``call``, to be released; no checkpoint lies between its grant and the return.
+    async def acquire(self, call: Call, request: Request) -> Lease:
+        """A slot for the next attempt of ``call``, to be released. A call that was cancelled meanwhile gets none.
 
         Raises:
             RpcError: none is to be had in time, or the model cannot be served, or the gateway drains.
         """
-        self._check(request.model)
         waiter = _Waiter(call, request)
         resumes = call.ticket is not None
+        if not resumes:
+            self._check(request.model)
         call.ticket = call.ticket or self._queue.number()
         ticket = Ticket(call.ticket, request.model, waiter)
         try:
             served = self._queue.resume(ticket, self._serve) if resumes else self._queue.enter(ticket, self._serve)
             if not served:
-                call.begin_waiting()
+                self._tell_position(ticket)
                 await self._wait(ticket)
+            await trio.lowlevel.checkpoint_if_cancelled()  # nobody generates for a client that has left
         except QueueFull as error:
-            raise self._refused(StatusCode.RESOURCE_EXHAUSTED, "queue_full", str(error)) from error
+            raise self._refused(call, StatusCode.RESOURCE_EXHAUSTED, "queue_full", str(error)) from error
         except BaseException:
             self._queue.leave(ticket)
             if waiter.lease is not None:
                 self._slots.release(waiter.lease)
             raise
         assert waiter.lease is not None, "whoever does not wait any more was served"
-        call.lease_granted()
+        call.lease_granted(waiter.lease.replica)
         return waiter.lease  # noqa: ASYNC910 - a cancelled caller would have to give it back
 
-    def try_acquire(self, request: Request[Replica]) -> Lease | None:
-        """A slot for a hedge: only one that is free, and that nobody waits for."""
-        if len(self._queue):
+    def try_acquire(self, call: Call, request: Request, affords: Callable[[], bool]) -> Lease | None:
+        """A slot for a hedge: only one that is free, that nobody waits for, and that ``affords`` agrees to."""
+        if self._queue.waiting_for(request.model):
             return None
-        pick = self._picker.pick(request, trio.current_time())
-        return self._slots.grant(pick.replica, raced=request.raced) if isinstance(pick, Pick) else None
+        now = trio.current_time()
+        pick = self._picker.pick(request, now)
+        call.record.note_pick(pick, now)
+        if isinstance(pick, Unpicked) or not affords():
+            return None
+        return self._slots.grant(pick.replica, raced=True)
 
     def _serve_all(self) -> None:
         self._queue.serve(None, self._serve)
@@ -130,48 +138,63 @@ class Gate:
 
     async def _wait(self, ticket: Ticket[_Waiter]) -> None:
         """Until it was served."""
-        waiter, model = ticket.owner, ticket.model
-        call = waiter.call
+        waiter, call = ticket.owner, ticket.owner.call
         self._waiters[waiter] = None
+        call.begin_waiting(ticket.number)
         try:
             while waiter.lease is None:
-                self._check(model)
+                if not call.has_begun:
+                    self._check(ticket.model)
                 waiter.woken = trio.Event()
-                until, refuse = self._patience(call, model)
+                until, refuse = self._patience(call, waiter.request)
                 with trio.move_on_at(until) as patience:
                     await waiter.woken.wait()
                 if patience.cancelled_caught and waiter.lease is None:
                     raise refuse(call)
         finally:
+            call.end_waiting()
             del self._waiters[waiter]
 
-    def _patience(self, call: Call, model: str) -> tuple[float, Callable[[Call], RpcError]]:
+    def _tell_position(self, ticket: Ticket[_Waiter]) -> None:
+        """Tell a client that has asked for it where in the queue its call is, from 1, and how long that may take."""
+        call = ticket.owner.call
+        if call.wants_position:
+            position = self._queue.position(ticket) + 1
+            call.tell_position(position, self._rate.pause(position, trio.current_time()))
+
+    def _patience(self, call: Call, request: Request) -> tuple[float, Callable[[Call], RpcError]]:
         """How long ``call`` waits as things are, and what it is told then."""
         now = trio.current_time()
         assert call.waiting_since is not None, "it waits"
         slot_by = call.waiting_since + self._queue_timeout
-        if self._slots.fleet.group(model, now) is not None:
+        if self._is_served(request, now):
+            call.alone_since = None
             return slot_by, self._timed_out
         if call.alone_since is None:
             call.alone_since = now
         replica_by = call.alone_since + self._grace
         return (replica_by, self._no_replica) if replica_by <= slot_by else (slot_by, self._timed_out)
 
+    def _is_served(self, request: Request, now: float) -> bool:
+        """Whether a routable replica, busy or not, could take the attempt once it has a slot."""
+        group = self._slots.fleet.group(request.model, now)
+        if group is None or not (request.same_version and request.version):
+            return group is not None
+        return any(replica.model_version == request.version for replica in group.members.values())
+
     # -- refusals ----------------------------------------------------------------------------------------------------
 
-    def _no_replica(self, _call: Call) -> RpcError:
+    def _no_replica(self, call: Call) -> RpcError:
         message = f"no replica was there for {self._grace:g} s to serve the model"
-        return self._refused(StatusCode.UNAVAILABLE, "no_replica", message)
+        return self._refused(call, StatusCode.UNAVAILABLE, "no_replica", message)
 
     def _timed_out(self, call: Call) -> RpcError:
         # A call that has begun cannot be made again without saying where: that is for UNAVAILABLE.
         code = StatusCode.UNAVAILABLE if call.ledger.delivered else StatusCode.RESOURCE_EXHAUSTED
-        return self._refused(code, "queue_timeout", f"no slot was free for {self._queue_timeout:g} s")
+        return self._refused(call, code, "queue_timeout", f"no slot was free for {self._queue_timeout:g} s")
 
-    def _refused(self, code: StatusCode, reason: str, message: str) -> RpcError:
-        """With the time after which another try is worth while (gRPC A6)."""
-        pause = self._rate.pause(len(self._queue), trio.current_time())
-        error = refusal(code, reason, message)
-        return RpcError(
-            code, error.message, metadata=(*error.metadata, ("grpc-retry-pushback-ms", str(round(1000 * pause))))
-        )
+    def _refused(self, call: Call, code: StatusCode, reason: str, message: str) -> RpcError:
+        """With the time after which another try is worth while; never, as it stands, for a call that has begun."""
+        if call.ledger.delivered:
+            return refusal(code, reason, message, retry_after=None)
+        return refusal(code, reason, message, retry_after=self._rate.pause(len(self._queue), trio.current_time()))

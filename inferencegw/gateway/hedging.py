@@ -10,21 +10,23 @@ cluster is not made slower by everybody asking twice.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
+import attrs
 import trio
 
-from inferencegw.gateway.attempt import Attempt
+from inferencegw.gateway.attempt import Attempt, AttemptKind
 from inferencegw.gateway.call import Call
 from inferencegw.gateway.gate import Gate
 from inferencegw.gateway.race import Hedge
-from inferencegw.gateway.slots import Lease, Replica
+from inferencegw.gateway.slots import Lease
 from inferencegw.policy.budget import Budget
 from inferencegw.policy.latency import LatencyWindow
 from inferencegw.policy.picker import Request
 from inferencegw.v1 import gateway_pb2
 
-__all__ = ["Hedging", "prompt_tokens"]
+__all__ = ["Hedging", "HedgingStatistics", "prompt_tokens"]
 
 PERCENT: Final = 95
 SHORTEST: Final = 0.05
@@ -48,53 +50,100 @@ def prompt_tokens(text: str) -> int:
     return -(-len(text.encode()) // 4)
 
 
-class Hedging:
-    """Decides about the hedges of one gateway.
+@attrs.frozen
+class HedgingStatistics:
+    """Hedges so far, and what the budget of the gateway's own was asked for.
 
     Attributes:
-        first_tokens: seconds from an attempt's begin to its first token, of late.
-        budget: what ADAPTIVE hedges are paid from.
+        begun: second attempts.
+        won: those of them that delivered.
+        granted: how often the budget allowed one.
+        denied: how often it did not.
     """
+
+    begun: int
+    won: int
+    granted: int
+    denied: int
+
+
+class Hedging:
+    """Decides about the hedges of one gateway; relays report what it decides by."""
 
     def __init__(self, gate: Gate, default: str) -> None:
         self._gate = gate
         self._default = _BY_NAME[default]
-        self.first_tokens = LatencyWindow()
-        self.budget = Budget()
+        self._first_tokens = LatencyWindow()
+        self._budget = Budget()
+        self._begun = 0
+        self._won = 0
+
+    def statistics(self) -> HedgingStatistics:
+        """Counts for metrics and tests."""
+        return HedgingStatistics(self._begun, self._won, self._budget.granted, self._budget.denied)
+
+    # -- what becomes known ------------------------------------------------------------------------------------------
+
+    def note_first_token(self, attempt: Attempt, now: float) -> None:
+        """``attempt`` delivers: how long it took is what is usual."""
+        self._first_tokens.record(now - attempt.started, now)
+        self._won += attempt.kind is AttemptKind.HEDGE
+
+    def note_delivered(self, tokens: int, now: float) -> None:
+        """So many tokens were delivered: a share of them may be spent."""
+        self._budget.deposit(tokens, now)
+
+    def note_wasted(self, call: Call, tokens: int, now: float) -> None:
+        """An attempt of ``call`` that lost had generated so many tokens."""
+        if self._wish(call) == gateway_pb2.HEDGE_ADAPTIVE:
+            self._budget.charge(tokens, now)
+
+    # -- what is decided ---------------------------------------------------------------------------------------------
 
     def delay(self, now: float) -> float:
         """Seconds of silence after which ADAPTIVE begins a second attempt."""
-        if self.first_tokens.count(now) < SAMPLES:
+        if self._first_tokens.count(now) < SAMPLES:
             return UNKNOWN
-        usual = self.first_tokens.percentile(PERCENT, now)
+        usual = self._first_tokens.percentile(PERCENT, now)
         assert usual is not None, "there are samples"
         return min(max(usual, SHORTEST), LONGEST)
 
     def plan(
         self,
         call: Call,
+        first: Attempt,
         begin: Callable[[Lease], Attempt],
-        request: Callable[[], Request[Replica]],
+        request: Callable[[], Request],
     ) -> Hedge | None:
-        """How a second attempt of ``call`` is to come about; None where there is to be none."""
-        wanted = call.request.hedge or self._default
-        if wanted == gateway_pb2.HEDGE_RACE:
-            delay = 0.0
-        elif wanted == gateway_pb2.HEDGE_ADAPTIVE:
-            delay = self.delay(trio.current_time())
-        else:
+        """How a second attempt of ``call`` is to come about beside ``first``; None where there is to be none."""
+        wish = self._wish(call)
+        # Losing a race would say nothing, and a breaker that is half open waits for a word.
+        if wish == gateway_pb2.HEDGE_NEVER or first.lease.permit.probe:
             return None
+        is_ours = wish == gateway_pb2.HEDGE_ADAPTIVE
+        delay = self.delay(trio.current_time()) if is_ours else 0.0
 
         async def hedge() -> Attempt | None:
             await trio.sleep(delay)
-            if delay and not self._affords(call):
-                return None
+            # It may have been decided in the very pass in which this task was woken.
+            await trio.lowlevel.checkpoint_if_cancelled()
             # No checkpoint from here on: a lease in the hand of a cancelled task would be lost.
-            lease = self._gate.try_acquire(request())
-            return None if lease is None else begin(lease)
+            lease = self._gate.try_acquire(call, request(), partial(self._affords, call) if is_ours else _is_free)
+            if lease is None:
+                return None
+            self._begun += 1
+            return begin(lease)
 
         return hedge
 
+    def _wish(self, call: Call) -> int:
+        return call.request.hedge or self._default
+
     def _affords(self, call: Call) -> bool:
         cost = prompt_tokens(call.request.prompt) + call.ledger.next_index
-        return self.budget.try_withdraw(cost, trio.current_time())
+        return self._budget.try_withdraw(cost, trio.current_time())
+
+
+def _is_free() -> bool:
+    """What the client has asked for is paid by the client."""
+    return True

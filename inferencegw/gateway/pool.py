@@ -67,6 +67,7 @@ class ReplicaPool:
         self._sessions: trio.Nursery | None = None
         self._seen: Mapping[str, Sighting] = {}
         self._loads: WeakKeyDictionary[Replica, int] = WeakKeyDictionary()
+        self._latest: dict[str, Replica] = {}
         self._wanted: dict[Target, None] = {}
         self._followed: set[Target] = set()
 
@@ -186,6 +187,7 @@ class ReplicaPool:
             if target is not None:
                 self._followed.remove(target)
                 self._limits.pop(address, None)
+                self._latest.pop(address, None)
 
     async def _pause(self, seconds: float, address: str, target: Target | None) -> None:
         """Wait, but not for one that is news: a new process at ``address``, or that ``target`` is wanted no more."""
@@ -236,7 +238,7 @@ class ReplicaPool:
         if target is not None and (info.replica_id, info.epoch) != (target.replica_id, target.epoch):
             there, expected = (f"{one.replica_id} of epoch {one.epoch}" for one in (info, target))
             raise RpcError(StatusCode.FAILED_PRECONDITION, f"{there} is there, and not {expected}")
-        return Replica(
+        replica = Replica(
             address=address,
             channel=channel,
             replica_id=info.replica_id,
@@ -248,6 +250,11 @@ class ReplicaPool:
             draining=info.draining,
             target=target,
         )
+        before = self._latest.get(address)
+        if before is not None and before.process == replica.process:
+            replica.succeed(before)
+        self._latest[address] = replica
+        return replica
 
     async def _offer(self, replica: Replica) -> None:
         """Offer ``replica`` to the routing until its channel takes no more calls, or it is neither wanted nor used."""

@@ -65,13 +65,11 @@ class Race:
             attempt = await hedge()
         if attempt is not None:
             self.attempts.append(attempt)
-            if self.winner is not None:
-                attempt.scope.cancel()  # it was begun in the very pass in which the first one's token came
             await runner(attempt, self)
 
 
 Hedge: TypeAlias = Callable[[], Awaitable[Attempt | None]]
-"""Waits until it is time, and begins a second attempt; None if there is to be none."""
+"""Waits until it is time, and begins a second attempt, without a checkpoint after that; None if there is to be none."""
 
 Runner: TypeAlias = Callable[[Attempt, Race], Awaitable[None]]
 """Runs an attempt to its end."""

@@ -1,13 +1,15 @@
 """What was decided about each call, and why: kept for a while, for ``trio-gw why REQUEST_ID``.
 
-The rule: a note where a decision is made, nothing per token, and a bound. A record holds what the parts already made
-(picks, attempts), and is put into words only when somebody asks.
+The rule: a note where a decision is made, nothing per token, and a bound. While a call runs, its record holds what the
+parts have made anyway (picks, attempts). When it ends, that is put into words, so that a call that is remembered keeps
+neither its prompt nor the connections of its replicas alive.
 """
 
 from collections import OrderedDict
 from typing import Final
 
 import attrs
+import trio
 
 from inferencegw.gateway.attempt import Attempt
 from inferencegw.gateway.slots import Replica
@@ -43,9 +45,10 @@ class CallRecord:
         request_id: its name.
         arrived: when it came.
         arrived_at_ms: the same, in milliseconds since 1970 UTC.
-        ticket: its number in the queue; None if it never asked for a slot.
-        waiting_since: when it last began to wait; None if it never did.
-        waited: seconds that it has waited in all.
+        ticket: its number in the queue; None if it never waited there.
+        first_wait: when it first began to wait; None if it never did.
+        waited: seconds of its waits that are over.
+        waits_since: when the wait that it is in began; None while it does not wait.
         attempts: in order.
         splices: in order.
         delivered: tokens sent to the client.
@@ -57,22 +60,44 @@ class CallRecord:
     arrived: float
     arrived_at_ms: int
     ticket: int | None = None
-    waiting_since: float | None = None
+    first_wait: float | None = None
     waited: float = 0.0
+    waits_since: float | None = None
     attempts: list[Attempt] = attrs.field(factory=list)
     splices: list[Splice] = attrs.field(factory=list)
     delivered: int = 0
     status: int | None = None
     reason: str = ""
     _picks: list[tuple[float, "Pick[Replica] | Unpicked"]] = attrs.field(factory=list)
+    _words: admin_pb2.RequestRecord | None = None
 
     def note_pick(self, pick: "Pick[Replica] | Unpicked", now: float) -> None:
         """A choice; that there was still none is no news."""
         if not (self._picks and self._picks[-1][1] is pick) and len(self._picks) < MAX_PICKS:
             self._picks.append((now, pick))
 
+    def begin_wait(self, ticket: int, now: float) -> None:
+        """It waits in the queue from now on."""
+        self.ticket, self.waits_since = ticket, now
+        if self.first_wait is None:
+            self.first_wait = now
+
+    def end_wait(self, now: float) -> None:
+        """It has a slot, or waits no more for one."""
+        assert self.waits_since is not None, "it waits"
+        self.waited += now - self.waits_since
+        self.waits_since = None
+
+    def close(self, status: int, reason: str, delivered: int) -> None:
+        """The call has ended so: what is kept are the words."""
+        self.status, self.reason, self.delivered = status, reason, delivered
+        self._words = self.to_proto()
+        self.attempts, self.splices, self._picks = [], [], []
+
     def to_proto(self) -> admin_pb2.RequestRecord:
         """For the wire: times are seconds since it arrived."""
+        if self._words is not None:
+            return self._words
         record = admin_pb2.RequestRecord(
             request_id=self.request_id,
             arrived_at_ms=self.arrived_at_ms,
@@ -83,10 +108,11 @@ class CallRecord:
             status_code=self.status,
             reason=self.reason,
         )
-        if self.ticket is not None and self.waiting_since is not None:
+        if self.ticket is not None and self.first_wait is not None:
             record.ticket.number = self.ticket
-            record.ticket.at = self.waiting_since - self.arrived
-            record.ticket.waited = self.waited
+            record.ticket.at = self.first_wait - self.arrived
+            waits = 0.0 if self.waits_since is None else trio.current_time() - self.waits_since
+            record.ticket.waited = self.waited + waits
         return record
 
     def _pick(self, when: float, pick: "Pick[Replica] | Unpicked") -> admin_pb2.PickRecord:

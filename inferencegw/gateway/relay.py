@@ -5,11 +5,10 @@ decides whether it goes out, and its message is made. No task, timer or log line
 
 What the client's window does not take, :meth:`~inferencegw.rpc.ServerCall.send_many` waits for; meanwhile nothing is
 read from the replica's stream, whose window closes in turn. So a slow client slows its replica and costs no memory; and
-its replica's clock (``Attempt.quiet_since``) stands still, while the client's (``Call.stuck_since``) runs.
+its replica's clock (``Attempt.quiet_since``) stands still, while the client's (``ServerCall.blocked_since``) runs.
 """
 
 import contextlib
-import math
 from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
@@ -18,18 +17,25 @@ import trio
 from inferencegw.errors import InferenceGatewayError, RpcError
 from inferencegw.gateway.attempt import Attempt, TruncatedError
 from inferencegw.gateway.call import Call
+from inferencegw.gateway.hedging import Hedging
+from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.race import Race
 from inferencegw.gateway.slots import Slots
 from inferencegw.gateway.stall import StallWatch
+from inferencegw.policy.attempts import AttemptEnd
 from inferencegw.policy.ledger import TokenFault, TokenLedger
+from inferencegw.policy.outcome import reason_of
 from inferencegw.rpc import ClientStream, Method
 from inferencegw.v1 import replica_pb2
 from inferencegw.v1.gateway_pb2 import InferResponse
 from inferencegw.v1.replica_pb2 import GenerateResponse
 
-__all__ = ["END_GRACE", "Relay"]
+__all__ = ["BUSY_BACKOFF", "END_GRACE", "Relay"]
 
 GENERATE: Final = Method.of(replica_pb2.DESCRIPTOR.services_by_name["LLMReplica"], "Generate")
+
+BUSY_BACKOFF: Final = 0.05
+"""Seconds that a replica is left alone after it has refused a call as busy. High: free slots stay so. Low: refusals."""
 
 END_GRACE: Final = 1.0
 """How long a replica may take to end its stream after the final token. High: a careless replica keeps its slot and the
@@ -41,12 +47,22 @@ class ClientGoneError(InferenceGatewayError):
 
 
 class Relay:
-    """Runs attempts of ``call``."""
+    """Runs attempts of ``call``.
 
-    def __init__(self, call: Call, slots: Slots, stalls: StallWatch) -> None:
+    Args:
+        call: whose client gets the tokens.
+        pool: is told of replicas that take no more calls.
+        slots: where attempts' slots go back to, and is told how replicas do.
+        stalls: watches the attempts.
+        hedging: is told what there is to decide hedges by.
+    """
+
+    def __init__(self, call: Call, pool: ReplicaPool, slots: Slots, stalls: StallWatch, hedging: Hedging) -> None:
         self._call = call
+        self._pool = pool
         self._slots = slots
         self._stalls = stalls
+        self._hedging = hedging
 
     async def run(self, attempt: Attempt, race: Race) -> None:
         """Let the replica generate what the call still needs, and deliver it, if it is the first with a token.
@@ -65,6 +81,8 @@ class Relay:
         finally:
             attempt.close(failure, finished=finished)
             assert attempt.outcome is not None, "it is closed"
+            # Before the slot is free, or the next in the queue would be sent where this one was refused.
+            self._heed(attempt)
             self._slots.release(attempt.lease, attempt.outcome)
 
     async def _relay(self, attempt: Attempt, race: Race) -> None:
@@ -84,17 +102,22 @@ class Relay:
 
     async def _deliver(self, batches: AsyncIterator[list[GenerateResponse]], attempt: Attempt, race: Race) -> bool:
         """Whether the final token was sent; False where another attempt delivers."""
-        call, ledger = self._call, self._call.ledger
+        ledger = self._call.ledger
         async for batch in batches:
+            now = trio.current_time()
             if race.winner is not None and race.winner is not attempt:
+                self._hedging.note_wasted(self._call, len(batch), now)
                 return False
-            attempt.heard()
+            attempt.heard(now)
             fresh, fault = _admit(ledger, batch)
             if fresh:
                 if race.winner is None:
                     race.commit(attempt)
-                    call.note_first_token(attempt)
+                    self._call.note_first_token(attempt)
+                    self._hedging.note_first_token(attempt, now)
                 await self._send(fresh, attempt)
+                self._hedging.note_delivered(len(fresh), now)
+                self._slots.note_progress(attempt.lease, attempt.delivered)
             if ledger.finished:
                 return True  # whatever came behind the final token, the client has what it asked for
             if fault is not None:
@@ -105,18 +128,15 @@ class Relay:
     async def _send(self, fresh: list[GenerateResponse], attempt: Attempt) -> None:
         call, replica_id = self._call, attempt.replica.replica_id
         before = call.rpc.messages_sent
-        call.stuck_since = trio.current_time()
         try:
             await call.rpc.send_many([_response(token, replica_id, attempt.number) for token in fresh])
         except RpcError as error:
             raise ClientGoneError("the client's call has ended") from error  # which is no replica's fault
         finally:
-            call.stuck_since = math.inf
             # Cut short by a deadline, the account is of what went out whole.
             for token in fresh[: call.rpc.messages_sent - before]:
                 call.deliver(token.text)
                 attempt.delivered += 1
-        self._slots.note_progress(attempt.lease, attempt.delivered)
 
     def _note_load(self, attempt: Attempt, stream: ClientStream) -> None:
         """What the replica's trailers say of its load, if they came: fresher than gossip."""
@@ -124,6 +144,18 @@ class Relay:
             active = str(value).partition("/")[0]
             if name == "gw-load" and active.isdecimal() and len(active) < 9:
                 self._slots.note_report(attempt.replica, int(active))
+
+    def _heed(self, attempt: Attempt) -> None:
+        """What the end of ``attempt`` says of where its replica's next calls are to go."""
+        if attempt.error is None:
+            return
+        refused = attempt.end is AttemptEnd.REFUSED
+        if refused:
+            self._call.refuse(attempt)
+        if isinstance(attempt.error, RpcError) and reason_of(attempt.error) in {"draining", "handover"}:
+            self._pool.handle_draining(attempt.replica)  # it may be asked again when it says that it is over
+        elif refused:
+            self._slots.note_busy(attempt.replica, trio.current_time() + BUSY_BACKOFF)
 
 
 def _admit(ledger: TokenLedger, batch: Iterable[GenerateResponse]) -> tuple[list[GenerateResponse], TokenFault | None]:

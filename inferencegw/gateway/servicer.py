@@ -14,8 +14,8 @@ from inferencegw.gateway.call import Call
 from inferencegw.gateway.dispatcher import Dispatcher
 from inferencegw.gateway.record import Records
 from inferencegw.gateway.request import check
-from inferencegw.gateway.slots import Replica
 from inferencegw.policy.attempts import AttemptPlan
+from inferencegw.policy.candidate import Process
 from inferencegw.rpc import ServerCall
 from inferencegw.v1 import gateway_grpc
 
@@ -49,7 +49,7 @@ class GatewayServicer(gateway_grpc.InferenceGatewayServicer):
 
     async def Infer(self, rpc: ServerCall) -> None:
         """Deliver one generation."""
-        plan: AttemptPlan[Replica] = AttemptPlan(self._limits, self._rng)
+        plan: AttemptPlan[Process] = AttemptPlan(self._limits, self._rng)
         spare_id = f"{self._rng.getrandbits(128):032x}"
         call = Call.of(rpc, plan, spare_id=spare_id, wall_ms=int(self._wall_clock() * 1000))
         self._records.add(call.record)

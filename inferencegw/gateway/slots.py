@@ -4,8 +4,9 @@ The rule: a slot is a lease, a lease belongs to one attempt, and ``granted - rel
 changes what a call might be waiting for (a lease, a breaker, a view, a load report, the passing of time) ends in
 :meth:`Slots.recheck`, which asks everybody who waits again.
 
-A :class:`Replica` is one process as seen over one connection. One that comes back is a new object, so nothing that was
-held against the old one (leases of calls being wound up, its breaker, a draining mark) is held against the new.
+A :class:`Replica` is one process as seen over one connection. Connected anew it is a new object: leases of calls being
+wound up and a draining mark belong to the old one. What belongs to the process (its breaker, how fast it is, whether it
+is warm) it keeps; a process that was started again begins with nothing, neither against it nor in its favour.
 """
 
 import heapq
@@ -43,6 +44,7 @@ class Replica(Candidate):
         target: what the gossip calls it; None where its address is configured.
         standing: what the gossip says of it, if it does.
         gaps: seconds between its tokens.
+        returns: whether the process took calls before, over an earlier connection.
     """
 
     address: str
@@ -51,12 +53,18 @@ class Replica(Candidate):
     target: Target | None = None
     standing: Standing = Standing.ALIVE
     gaps: LatencyWindow = attrs.field(factory=LatencyWindow)
+    returns: bool = False
 
     @property
     def routable(self) -> bool:
         """Whether it takes new calls; a full one does."""
         welcome = self.standing in {Standing.ALIVE, Standing.SUSPECT}
         return welcome and not self.draining and self.channel.accepts_calls
+
+    def succeed(self, before: "Replica") -> None:
+        """Take over what belongs to the process from ``before``, the same one over an earlier connection."""
+        self.breaker, self.gaps = before.breaker, before.gaps
+        self.warm_from, self.warm_at, self.returns = before.warm_from, before.warm_at, True
 
     def __str__(self) -> str:
         return f"replica {self.replica_id} at {self.address}"
@@ -92,7 +100,7 @@ class Slots:
         self._slow_start = slow_start
         self._established = math.inf
         self._leases: set[Lease] = set()
-        self._changed = trio.lowlevel.ParkingLot()
+        self._waiting: dict[trio.Event, Callable[[], bool]] = {}
         self._on_change: list[Callable[[], None]] = []
         self._on_offer: list[Callable[[], None]] = []
         self._alarms: list[tuple[float, int, Replica]] = []
@@ -107,16 +115,23 @@ class Slots:
     # -- waiting -----------------------------------------------------------------------------------------------------
 
     async def wait_until(self, predicate: Callable[[], bool]) -> None:
-        """Return once ``predicate`` holds; it is asked again on each :meth:`recheck`."""
+        """Return once ``predicate`` holds; it is asked again, without waking anybody, on each :meth:`recheck`."""
         await trio.lowlevel.checkpoint()
         while not predicate():
-            await self._changed.park()
+            holds = trio.Event()
+            self._waiting[holds] = predicate
+            try:
+                await holds.wait()
+            finally:
+                del self._waiting[holds]
 
     def recheck(self) -> None:
         """Something has changed: whoever waits is asked again, those in the queue first."""
         for note in self._on_change:
             note()
-        self._changed.unpark_all()
+        for holds, predicate in self._waiting.items():
+            if predicate():
+                holds.set()
 
     def watch(self, *, change: Callable[[], None], offer: Callable[[], None]) -> None:
         """Call ``change`` on each :meth:`recheck`, and ``offer`` when who is there may have changed."""
@@ -148,7 +163,8 @@ class Slots:
         """A newcomer beside others begins slowly: its caches are cold, and all it is given may fail at once."""
         now = trio.current_time()
         self._established = min(self._established, now + self._slow_start)
-        if replica.warm_at == -math.inf and now >= self._established and self.fleet.group(replica.model, now):
+        is_new = not replica.returns and replica.warm_at == -math.inf
+        if is_new and now >= self._established and self.fleet.group(replica.model, now):
             replica.warm_from, replica.warm_at = now, now + self._slow_start
 
     # -- leases ------------------------------------------------------------------------------------------------------
@@ -178,7 +194,9 @@ class Slots:
         """An attempt has delivered so many tokens: that may be proof enough for its breaker."""
         if lease.permit.probe:
             with self._breaker_of(lease.replica) as breaker:
-                breaker.progress(lease.permit, tokens, trio.current_time())
+                passed = breaker.progress(lease.permit, tokens, trio.current_time())
+            if passed:
+                self.recheck()
 
     def note_report(self, replica: Replica, active: int) -> None:
         """``replica`` says how many generations run there."""
@@ -191,7 +209,6 @@ class Slots:
         """``replica`` has refused a call for want of a slot: it is left alone for a moment."""
         replica.busy_until = until
         self._set_alarm(until, replica)
-        self.recheck()
 
     # -- time --------------------------------------------------------------------------------------------------------
 

@@ -1,11 +1,11 @@
 """Who has fallen silent: replicas that send nothing although they are waited for, clients that take nothing.
 
-The rule: one sweep for all calls, and no timer per token: the relay stamps when it begins to wait, this task looks at
-the stamps. Gossip cannot see a replica that answers probes and generates nothing; the sweep can.
+The rule: one sweep for all calls, and no timer per token: who waits leaves a stamp, this task looks at the stamps.
+Gossip cannot see a replica that answers probes and generates nothing; the sweep can.
 
 It must not blame others for being slow itself. A sweep that comes late proves nothing about anybody, and silence of
 more than half of the streams of several replicas at once is more likely our network than theirs: then the clocks are
-started again, once, and nobody is blamed.
+started again, once for each silence, and nobody is blamed.
 """
 
 import math
@@ -52,6 +52,20 @@ class StallLimits:
     inter_token: float
     client: float
 
+    @property
+    def shortest(self) -> float:
+        """Less than this is nothing to look at."""
+        return min(LEAST, self.first_token, self.inter_token)
+
+
+@attrs.define(eq=False)
+class _Watched:
+    """A running call. Its client's silence counts from ``blocked_since`` of the call, or from ``excused_at``."""
+
+    scope: trio.CancelScope
+    excused_at: float = -math.inf
+    gave_up: bool = False
+
 
 class StallWatch:
     """Looks at the running calls.
@@ -63,22 +77,18 @@ class StallWatch:
     def __init__(self, limits: StallLimits) -> None:
         self._limits = limits
         self._attempts: dict[Attempt, None] = {}
-        self._calls: dict[Call, trio.CancelScope] = {}
-        self._slow: set[Call] = set()
-        self._excused: set[Attempt] = set()
+        self._calls: dict[Call, _Watched] = {}
+        self._excused: dict[Attempt, float] = {}
         self._busy = trio.Event()
 
     def watch(self, call: Call, scope: trio.CancelScope) -> None:
         """``call`` runs in ``scope``, which is cancelled if its client takes nothing."""
-        self._calls[call] = scope
+        self._calls[call] = _Watched(scope)
         self._busy.set()
 
     def forget(self, call: Call) -> bool:
         """``call`` has ended; whether that was because its client took nothing."""
-        del self._calls[call]
-        was_slow = call in self._slow
-        self._slow.discard(call)
-        return was_slow
+        return self._calls.pop(call).gave_up
 
     @contextmanager
     def watching(self, attempt: Attempt) -> Iterator[None]:
@@ -88,7 +98,7 @@ class StallWatch:
             yield
         finally:
             del self._attempts[attempt]
-            self._excused.discard(attempt)
+            self._excused.pop(attempt, None)
 
     async def run(self) -> NoReturn:
         """Look, again and again, while there are calls."""
@@ -98,23 +108,30 @@ class StallWatch:
                 await self._busy.wait()
             due = trio.current_time() + SWEEP
             await trio.sleep_until(due)
-            self._sweep(late=trio.current_time() - due > LATE)
+            now = trio.current_time()
+            self._sweep_clients(now, late=now - due > LATE)
+            self._sweep_replicas(now, late=now - due > LATE)
 
-    def _sweep(self, *, late: bool) -> None:
-        now = trio.current_time()
-        for call, scope in self._calls.items():
-            if now - call.stuck_since > self._limits.client:
-                self._slow.add(call)
-                scope.cancel()
-        stalled = [attempt for attempt in self._attempts if now - attempt.quiet_since > self._patience(attempt, now)]
-        if not stalled:
-            return
+    # -- clients -----------------------------------------------------------------------------------------------------
+
+    def _sweep_clients(self, now: float, *, late: bool) -> None:
+        for call, watched in self._calls.items():
+            if now - max(call.rpc.blocked_since, watched.excused_at) <= self._limits.client:
+                continue
+            if late:
+                watched.excused_at = now
+            else:
+                watched.gave_up = True
+                watched.scope.cancel()
+
+    # -- replicas ----------------------------------------------------------------------------------------------------
+
+    def _sweep_replicas(self, now: float, *, late: bool) -> None:
+        shortest = self._limits.shortest
+        quiet = [attempt for attempt in self._attempts if now - attempt.quiet_since > shortest]
+        stalled = [attempt for attempt in quiet if now - attempt.quiet_since > self._patience(attempt, now)]
         if late or self._is_our_fault(stalled):
-            fresh = [attempt for attempt in stalled if attempt not in self._excused]
-            for attempt in fresh:
-                attempt.quiet_since = now
-            self._excused.update(fresh)
-            stalled = [attempt for attempt in stalled if attempt not in fresh]
+            stalled = [attempt for attempt in stalled if not self._excuse(attempt, now)]
         for attempt in stalled:
             self._give_up(attempt, now)
 
@@ -129,11 +146,21 @@ class StallWatch:
 
     def _is_our_fault(self, stalled: list[Attempt]) -> bool:
         """Whether more than half of the streams of several replicas have stalled."""
+        if len(stalled) < 2:
+            return False
         running = Counter(attempt.replica for attempt in self._attempts)
         silent = Counter(attempt.replica for attempt in stalled)
         return sum(2 * silent[replica] > running[replica] for replica in silent) > 1
 
-    def _give_up(self, attempt: Attempt, now: float) -> None:
+    def _excuse(self, attempt: Attempt, now: float) -> bool:
+        """Start its clock again, unless that was done in this very silence."""
+        if self._excused.get(attempt) == attempt.quiet_since:
+            return False
+        attempt.quiet_since = self._excused[attempt] = now
+        return True
+
+    @staticmethod
+    def _give_up(attempt: Attempt, now: float) -> None:
         waited = now - attempt.quiet_since
         what = (
             "no first token"

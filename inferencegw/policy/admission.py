@@ -9,9 +9,12 @@ A call that has begun and lost its replica waits in a lane before all new ticket
 It is not counted in the queue's bound: it was admitted once, and refusing it now would throw away what was generated.
 
 A ticket is for one model. Where nothing at all is free for a model, its other tickets need not be asked.
+
+A caller may leave the model open while no replica is there to tell which it is, so the order holds over all lines.
 """
 
 import enum
+import heapq
 import itertools
 from bisect import insort
 from collections import OrderedDict
@@ -67,9 +70,12 @@ class _Line(Generic[T]):
         self.resuming: list[tuple[int, Ticket[T]]] = []
         self.new: OrderedDict[int, Ticket[T]] = OrderedDict()
 
-    def __iter__(self) -> Iterator[Ticket[T]]:
-        yield from [ticket for _, ticket in self.resuming]
-        yield from list(self.new.values())
+    def in_order(self) -> Iterator[tuple[bool, int, Ticket[T]]]:
+        """Its tickets as they are now, each with what it is ordered by."""
+        for number, ticket in list(self.resuming):
+            yield False, number, ticket
+        for number, ticket in list(self.new.items()):
+            yield True, number, ticket
 
 
 class AdmissionQueue(Generic[T]):
@@ -88,6 +94,11 @@ class AdmissionQueue(Generic[T]):
     def __len__(self) -> int:
         """How many wait."""
         return sum(len(line.resuming) + len(line.new) for line in self._lines.values())
+
+    def waiting_for(self, model: str) -> int:
+        """How many wait for ``model``."""
+        line = self._lines.get(model)
+        return 0 if line is None else len(line.resuming) + len(line.new)
 
     def __contains__(self, ticket: Ticket[T]) -> bool:
         line = self._lines.get(ticket.model)
@@ -139,19 +150,23 @@ class AdmissionQueue(Generic[T]):
 
         What is ``SERVED`` leaves the queue before the next is asked. ``serve`` must not call back into the queue.
         """
-        for name in [model] if model is not None else list(self._lines):
-            line = self._lines.get(name)
-            for ticket in line or ():
-                answer = serve(ticket)
-                if answer is Answer.SERVED:
-                    self.leave(ticket)
-                elif answer is Answer.NOTHING:
-                    break
+        lines = [self._lines[name] for name in ([model] if model is not None else self._lines) if name in self._lines]
+        exhausted: set[str] = set()
+        for _, _, ticket in heapq.merge(*(line.in_order() for line in lines)):
+            if ticket.model in exhausted:
+                continue
+            answer = serve(ticket)
+            if answer is Answer.SERVED:
+                self.leave(ticket)
+            elif answer is Answer.NOTHING:
+                exhausted.add(ticket.model)
+                if len(exhausted) == len(lines):
+                    return
 
     def position(self, ticket: Ticket[T]) -> int:
         """How many of its line are before it; the next to be served is at 0."""
-        line = self._lines[ticket.model]
-        return next(place for place, other in enumerate(line) if other is ticket)
+        line = self._lines[ticket.model].in_order()
+        return next(place for place, (_, _, other) in enumerate(line) if other is ticket)
 
     def _line(self, model: str) -> _Line[T]:
         return self._lines.setdefault(model, _Line())

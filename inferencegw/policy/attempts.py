@@ -45,7 +45,7 @@ class AttemptEnd(enum.Enum):
 
 
 class GiveUp(enum.Enum):
-    """Why a call does not go on; the value is its ``gw-reason``."""
+    """Why a call does not go on."""
 
     ATTEMPTS = "attempts"
     """So many attempts in a row delivered nothing."""

@@ -78,6 +78,7 @@ class _Window:
             number, before = self._slices.pop()
             self._slices.append((number, before + count))
         else:
+            self.total(now)  # or what nobody asks for would grow for ever
             self._slices.append((number, count))
         self._total += count
 

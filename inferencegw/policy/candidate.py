@@ -10,13 +10,16 @@ refusal is the authority: after one it is left alone for a moment, or until it r
 """
 
 import math
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
 
 from inferencegw.policy.breaker import BreakerLimits, CircuitBreaker
 
-__all__ = ["REPORT_LIFETIME", "Candidate"]
+__all__ = ["REPORT_LIFETIME", "Candidate", "Process"]
+
+Process: TypeAlias = tuple[str, int]
+"""Replica id and epoch, which stay what they are when a connection to it is lost and made again."""
 
 REPORT_LIFETIME: Final = 2.0
 """Seconds that a load report counts. High: finished calls of others repel. Low: their calls are not seen."""
@@ -58,6 +61,11 @@ class Candidate:
     busy_until: float = -math.inf
     _reported: int = 0
     _reported_at: float = -math.inf
+
+    @property
+    def process(self) -> Process:
+        """Which process it is, over whatever connection."""
+        return self.replica_id, self.epoch
 
     @property
     def has_room(self) -> bool:

@@ -145,15 +145,16 @@ class Fleet(Generic[C]):
         self._add_load(candidate, candidate.load - before)
 
     def note_breaker(self, candidate: C) -> None:
-        """Its breaker may have changed."""
+        """Its breaker may have changed, which is also that of the same process over a later connection."""
         group = self._groups.get(candidate.model)
-        if group is None or candidate not in self:
+        there = None if group is None else group.members.get(candidate.replica_id)
+        if group is None or there is None or there.breaker is not candidate.breaker:
             return
-        was, now = candidate in self._unsound, candidate.breaker.state is not BreakerState.CLOSED
+        was, now = there in self._unsound, there.breaker.state is not BreakerState.CLOSED
         if now and not was:
-            self._unsound.add(candidate)
+            self._unsound.add(there)
         elif was and not now:
-            self._unsound.remove(candidate)
+            self._unsound.remove(there)
         group.unsound += now - was
 
     def _change(self, candidate: C, *, leases: int) -> None:

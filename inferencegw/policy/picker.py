@@ -25,10 +25,10 @@ from typing import Final, Generic, TypeAlias, TypeVar
 
 import attrs
 
-from inferencegw.policy.candidate import Candidate
+from inferencegw.policy.candidate import Candidate, Process
 from inferencegw.policy.fleet import Fleet, Group
 
-__all__ = ["BOUND", "Pick", "PickReason", "Picker", "Request", "Skip", "Unpicked"]
+__all__ = ["BOUND", "Look", "Pick", "PickReason", "Picker", "Request", "Skip", "Unpicked"]
 
 BOUND: Final = 1.25
 """Load above the mean that affinity may cause. High: hot prefixes crowd one replica. Low: affinity is lost early."""
@@ -95,15 +95,30 @@ class Pick(Generic[C]):
     passed: tuple[tuple[str, Skip], ...] = ()
 
 
+@attrs.frozen
+class Look(Generic[C]):
+    """A replica on its own, for one request.
+
+    Attributes:
+        replica: the one.
+        skip: why it would not take the attempt, or only if nobody better could; None if it would, coming first.
+        bound: generations that it may have, the arriving one included, before affinity gives way.
+    """
+
+    replica: C
+    skip: Skip | None
+    bound: int
+
+
 @attrs.frozen(kw_only=True)
-class Request(Generic[C]):
+class Request:
     """What an attempt asks for.
 
     Attributes:
         key: its place on the ring.
         model: "" is the only one there is.
-        avoided: replicas that failed this call: last resorts.
-        excluded: replicas that must not be asked: one of them runs this call.
+        avoided: processes that failed this call: last resorts.
+        excluded: processes that must not be asked: one of them runs this call.
         version: of the model, that began this generation; "" if none has.
         same_version: whether no other version will do.
         raced: whether it runs against another attempt.
@@ -111,8 +126,8 @@ class Request(Generic[C]):
 
     key: int
     model: str = ""
-    avoided: Collection[C] = ()
-    excluded: Collection[C] = ()
+    avoided: Collection[Process] = ()
+    excluded: Collection[Process] = ()
     version: str = ""
     same_version: bool = False
     raced: bool = False
@@ -125,7 +140,7 @@ class Picker(Generic[C]):
     fleet: Fleet[C]
     rng: random.Random
 
-    def pick(self, request: Request[C], now: float) -> Pick[C] | Unpicked:
+    def pick(self, request: Request, now: float) -> Pick[C] | Unpicked:
         """The replica for an attempt that begins now."""
         group = self.fleet.group(request.model, now)
         if group is None:
@@ -148,8 +163,24 @@ class Picker(Generic[C]):
             reason = PickReason.AFFINITY
         return Pick(chosen, reason, tuple(passed.items()))
 
+    def survey(self, request: Request, now: float) -> list[Look[C]]:
+        """Every replica of the model as :meth:`pick` would see it, in the order of the ring; for people who ask."""
+        group = self.fleet.group(request.model, now)
+        if group is None:
+            return []
+        walk = (group.members[replica_id] for replica_id in group.ring.walk(request.key))
+        return [self._look(candidate, group, request, now) for candidate in walk]
+
+    def _look(self, candidate: C, group: Group[C], request: Request, now: float) -> Look[C]:
+        skip, rank = self._cannot(candidate, group, request, now), _rank(candidate, request)
+        if skip is None and any(rank):
+            skip = _why(rank)
+        if skip is None and not _is_bounded(candidate, group, now):
+            skip = Skip.LOADED
+        return Look(candidate, skip, _bound(candidate, group, now))
+
     def _consider(
-        self, group: Group[C], request: Request[C], now: float
+        self, group: Group[C], request: Request, now: float
     ) -> tuple[list[tuple[Rank, C, bool]], dict[str, Skip]]:
         """Who can take the attempt, with rank and whether under the bound, as far as need be looked; and who cannot."""
         passed: dict[str, Skip] = {}
@@ -173,11 +204,11 @@ class Picker(Generic[C]):
         return (members[replica_id] for replica_id in group.ring.walk(key))
 
     @staticmethod
-    def _cannot(candidate: C, group: Group[C], request: Request[C], now: float) -> Skip | None:
+    def _cannot(candidate: C, group: Group[C], request: Request, now: float) -> Skip | None:
         """Why ``candidate`` cannot take the attempt now; None if it can."""
         if not candidate.has_room:
             return Skip.FULL
-        if candidate in request.excluded:
+        if request.excluded and candidate.process in request.excluded:
             return Skip.EXCLUDED
         if candidate.busy_until > now:
             return Skip.BUSY
@@ -193,16 +224,21 @@ class Picker(Generic[C]):
         return self.rng.choice([candidate for candidate, share in zip(among, shares, strict=True) if share == least])
 
 
-def _rank(candidate: C, request: Request[C]) -> Rank:
+def _rank(candidate: C, request: Request) -> Rank:
     """How much of a last resort it is; the lowest is looked at first."""
     other_version = request.version not in {"", candidate.model_version}
-    return (candidate in request.avoided, candidate.suspect, other_version)
+    failed_before = bool(request.avoided) and candidate.process in request.avoided
+    return (failed_before, candidate.suspect, other_version)
 
 
 def _why(rank: Rank) -> Skip:
     return (Skip.FAILED_BEFORE, Skip.SUSPECT, Skip.VERSION)[rank.index(True)]
 
 
+def _bound(candidate: Candidate, group: Group[C], now: float) -> int:
+    """How many generations it may have, the arriving one included."""
+    return math.ceil(BOUND * (group.load + 1) * candidate.weight / group.weight * candidate.warmth(now))
+
+
 def _is_bounded(candidate: Candidate, group: Group[C], now: float) -> bool:
-    fair = BOUND * (group.load + 1) * candidate.weight / group.weight * candidate.warmth(now)
-    return candidate.load + 1 <= math.ceil(fair)
+    return candidate.load + 1 <= _bound(candidate, group, now)

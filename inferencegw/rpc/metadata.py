@@ -34,7 +34,7 @@ _MAX_TIMEOUT_DIGITS: Final = 10**8
 _RESERVED: Final = frozenset({b"te", b"content-type", b"user-agent", b"content-length"})
 
 _OURS: Final = frozenset({"grpc-retry-pushback-ms"})
-"""gRPC's own names that are a handler's to give (gRPC A6: a server says when to try again)."""
+"""gRPC's own names that are a handler's to give, and a caller's to heed (gRPC A6: when to try again)."""
 
 
 def encode_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> Fields:
@@ -63,7 +63,7 @@ def decode_metadata(fields: Fields) -> Metadata:
     """The custom metadata among ``fields``: all but pseudo-headers and what HTTP/2 and gRPC use themselves."""
     out: list[tuple[str, str | bytes]] = []
     for name, value in fields:
-        if name[:1] == b":" or name[:5] == b"grpc-" or name in _RESERVED:
+        if name[:1] == b":" or name in _RESERVED or (name[:5] == b"grpc-" and name.decode("latin-1") not in _OURS):
             continue
         if name.endswith(b"-bin"):
             out += [(name.decode("ascii"), plain) for part in value.split(b",") for plain in _decode_binary(part)]

@@ -97,7 +97,7 @@ def test_the_bound_counts_what_other_gateways_have_there() -> None:
     picker = picker_of(*trio_of())
     b = next(one for one in picker.fleet if one.replica_id == "b")
     picker.fleet.report(b, 3, now=10.0)
-    request: Request[Candidate] = Request(key=KEY, model="m")
+    request: Request = Request(key=KEY, model="m")
     for now, expected in ((10.0, "a"), (11.9, "a"), (12.0, "b")):
         answer = picker.pick(request, now)
         assert isinstance(answer, Pick)
@@ -154,7 +154,7 @@ def test_a_call_that_has_a_history_chooses_by_it(
     by_name = {one.replica_id: one for one in three}
     for which in ("avoided", "excluded"):
         if which in asked:
-            asked = {**asked, which: [by_name[name] for name in asked[which]]}
+            asked = {**asked, which: [by_name[name].process for name in asked[which]]}
     assert pick(*three, **asked) == expected
 
 
@@ -214,7 +214,8 @@ def test_a_pick_agrees_with_the_rule_read_out_naively(
 ) -> None:
     """However few have room (the two ways to walk differ): sums and sorts over everybody give the same replica."""
     avoided = [one for one in candidates if data.draw(st.booleans())]
-    answer = picker_of(*candidates).pick(Request(key=key, model="m", avoided=avoided, version="v1"), 0.0)
+    request: Request = Request(key=key, model="m", avoided=[one.process for one in avoided], version="v1")
+    answer = picker_of(*candidates).pick(request, 0.0)
     if not candidates:
         assert answer is Unpicked.NO_REPLICA
         return
