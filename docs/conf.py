@@ -1,12 +1,19 @@
 """Sphinx: built with ``-n -W``, so that a name of ours that leads nowhere fails the build."""
 
+import importlib
+import pathlib
+import sys
+
 import attrs
-from docutils.nodes import Element, TextElement
+from docutils.nodes import Element, Node, TextElement
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.util.docutils import SphinxDirective
 
 from inferencegw import __version__
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))  # for the package ``printed``
 
 project = "inferencegw"
 author = "the inferencegw authors"
@@ -57,7 +64,21 @@ def list_options(_app: Sphinx, what: str, name: str, documented: type, _options:
             lines += ["", f"``{field.name}`` = ``{default}`` ({unit})", f"   {cost.replace('`', '``')}"]
 
 
+class Printed(SphinxDirective):
+    """``.. printed:: swim.timings``: what that function in the package ``printed`` returns at each build."""
+
+    required_arguments = 1
+
+    def run(self) -> list[Node]:
+        """Called by docutils where the directive stands."""
+        module, _, function = self.arguments[0].rpartition(".")
+        self.env.note_reread()  # the code may have changed where the chapter has not
+        text = getattr(importlib.import_module(f"printed.{module}"), function)()
+        return self.parse_text_to_nodes(text)
+
+
 def setup(app: Sphinx) -> None:
     """What Sphinx calls first."""
+    app.add_directive("printed", Printed)
     app.connect("autodoc-process-docstring", list_options)
     app.connect("missing-reference", link_to_public_name)

@@ -123,7 +123,7 @@ class Gateway:
                         upstreams.start_soon(_report_health, dispatcher, slots, health)
                         self._drain = partial(self._begin_drain, dispatcher, server, calls.cancel_scope)
                         listen = partial(server.listen, config.host, config.port, connections=connections)
-                        told["grpc"] = await calls.start(listen)
+                        told = {"grpc": await calls.start(listen), **told}  # in the order of the ready line
                         if membership is not None:
                             membership.join(grpc_port=told["grpc"][1])
                         task_status.started(told)

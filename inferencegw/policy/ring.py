@@ -92,6 +92,17 @@ class HashRing:
         """``among``, all of them on the ring, in the order of :meth:`walk`."""
         return sorted(among, key=lambda replica_id: (self._distance(key, replica_id), replica_id))
 
+    def shares(self) -> dict[str, float]:
+        """The part of all keys that belongs to each replica, by id. It looks at every point: not for each call."""
+        arcs = dict.fromkeys(sorted(self._points), 0)
+        before = self._places[-1][0] if self._places else 0
+        for point, replica_id in self._places:
+            arcs[replica_id] += point - before & _MASK
+            before = point
+        if len(self._places) == 1:  # from itself all the way round to itself
+            arcs = dict.fromkeys(arcs, _CIRCLE)
+        return {replica_id: arc / _CIRCLE for replica_id, arc in arcs.items()}
+
     def _distance(self, key: int, replica_id: str) -> int:
         points = self._points[replica_id]
         return points[bisect_left(points, key) % len(points)] - key & _MASK

@@ -119,3 +119,22 @@ def test_an_empty_ring_leads_nowhere() -> None:
     ring.discard("r1")
     ring.discard("r1")
     assert ("r1" in ring, list(ring.walk(7)), len(ring)) == (False, [], 0)
+
+
+@given(ids)
+def test_the_shares_are_the_whole_circle(replica_ids: list[str]) -> None:
+    """By name, and one alone has all of it, however few its places."""
+    shares = ring_of(*replica_ids).shares()
+    assert list(shares) == sorted(replica_ids)
+    assert abs(sum(shares.values()) - 1.0) < 1e-9
+    assert ring_of("alone", alone=0.001).shares() == {"alone": 1.0}
+    assert HashRing().shares() == {}
+
+
+def test_a_share_is_the_part_of_the_keys_that_belong_to_a_replica() -> None:
+    """Counted over keys that lie evenly on the circle."""
+    ring = ring_of("a", "b", "c", c=2.0)
+    places = [number * 2**64 // 20_000 for number in range(20_000)]
+    counted = Counter(owner(ring, place) for place in places)
+    for replica_id, share in ring.shares().items():
+        assert abs(counted[replica_id] / len(places) - share) < 0.01
