@@ -6,8 +6,8 @@ cannot steer a terminal, and that nothing is cut off in a file or a pipe, is her
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated, Any, Final, TypeAlias
 
 import trio
@@ -18,8 +18,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from inferencegw.cli._exit import CommandError
 from inferencegw.config import split_address
-from inferencegw.rpc import Method, open_channel
+from inferencegw.rpc import Channel, Method, open_channel
 from inferencegw.v1 import admin_pb2
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "picture",
     "plain",
     "print_json",
+    "reach",
     "show",
     "table",
 ]
@@ -52,18 +54,33 @@ def admin_method(name: str) -> Method:
     return Method.of(admin_pb2.DESCRIPTOR.services_by_name["GatewayAdmin"], name)
 
 
+@asynccontextmanager
+async def reach(gateway: str) -> AsyncIterator[tuple[Channel, trio.CancelScope]]:
+    """A channel to ``gateway``, and the scope of the block, whose deadline is for the caller to move on each answer.
+
+    Raises:
+        ConfigError: ``gateway`` is no address.
+        RpcError: it cannot be connected to.
+        CommandError: the deadline has passed; at first it is PATIENCE away.
+    """
+    host, port = split_address(gateway)
+    with trio.move_on_after(PATIENCE) as patience:
+        async with open_channel(host, port) as channel:
+            yield channel, patience
+    if patience.cancelled_caught:
+        raise CommandError(f"{gateway} has not answered for {PATIENCE:g} s: see whether that is a gateway, and runs")
+
+
 def ask(gateway: str, name: str, request: Message) -> Any:
     """What ``gateway`` answers to the method ``name``.
 
     Raises:
-        ConfigError: ``gateway`` is no address.
-        RpcError: it does not answer, or refuses.
+        ConfigError, RpcError, CommandError: as :func:`reach`; RpcError also where it refuses.
     """
-    host, port = split_address(gateway)
 
     async def call() -> Any:
-        async with open_channel(host, port) as channel:
-            return await channel.unary(admin_method(name), request, deadline=trio.current_time() + PATIENCE)
+        async with reach(gateway) as (channel, _):
+            return await channel.unary(admin_method(name), request)
 
     return trio.run(call)
 
@@ -90,13 +107,15 @@ def print_json(document: object, *, one_line: bool = False) -> None:
     print(json.dumps(document, indent=None if one_line else 2), flush=True)
 
 
-def table(*left: str, right: tuple[str, ...] = ()) -> Table:
-    """A table with these headings: columns of text, then columns of numbers."""
+def table(*left: str, right: tuple[str, ...] = (), wrapped: tuple[str, ...] = ()) -> Table:
+    """A table with these headings: columns of text, of numbers, and of text that a narrow terminal may break."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for heading in left:
         made.add_column(heading, no_wrap=True)
     for heading in right:
         made.add_column(heading, no_wrap=True, justify="right")
+    for heading in wrapped:
+        made.add_column(heading, overflow="fold")
     return made
 
 

@@ -13,10 +13,8 @@ import trio
 from cyclopts import Parameter
 from rich.table import Table
 
-from inferencegw.cli._admin import PATIENCE, Gateway, admin_method, name_of, picture, plain, show, table
+from inferencegw.cli._admin import PATIENCE, Gateway, admin_method, name_of, picture, plain, reach, show, table
 from inferencegw.cli.generate import DEFAULT_GATEWAY
-from inferencegw.config import split_address
-from inferencegw.rpc import open_channel
 from inferencegw.v1 import admin_pb2, gossip_pb2
 
 LIST_MEMBERS: Final = admin_method("ListMembers")
@@ -47,33 +45,32 @@ def members(
     Exit status: 0 if the gateway answered; 1 if it did not, or does not gossip; 2 if an option cannot be used; 130
     after Ctrl-C.
     """
-    host, port = split_address(gateway)
-    trio.run(_show, host, port, watch, as_json)
+    trio.run(_show, gateway, watch, as_json)
 
 
-async def _show(host: str, port: int, watch: bool, as_json: bool) -> None:  # noqa: FBT001 - trio.run has no keywords
+async def _show(gateway: str, watch: bool, as_json: bool) -> None:  # noqa: FBT001 - trio.run has no keywords
     if as_json:
 
         def print_rows(rows: Sequence["Row"]) -> None:
             print(json_text(rows, one_line=watch), flush=True)
 
-        await _look(host, port, print_rows, watch=watch)
+        await _look(gateway, print_rows, watch=watch)
     elif watch:
         with picture() as draw:
-            await _look(host, port, lambda rows: draw(table_of(rows)), watch=True)
+            await _look(gateway, lambda rows: draw(table_of(rows)), watch=True)
     else:
-        await _look(host, port, lambda rows: show(table_of(rows)), watch=False)
+        await _look(gateway, lambda rows: show(table_of(rows)), watch=False)
 
 
-async def _look(host: str, port: int, show: Callable[[Sequence["Row"]], None], *, watch: bool) -> None:
+async def _look(gateway: str, tell: Callable[[Sequence["Row"]], None], *, watch: bool) -> None:
     """Ask the gateway, once or again and again."""
-    async with open_channel(host, port) as channel:
+    async with reach(gateway) as (channel, patience):
         while True:
-            deadline = trio.current_time() + PATIENCE
-            answer = await channel.unary(LIST_MEMBERS, admin_pb2.ListMembersRequest(), deadline=deadline)
-            show([row_of(member) for member in answer.members])
+            answer = await channel.unary(LIST_MEMBERS, admin_pb2.ListMembersRequest())
+            tell([row_of(member) for member in answer.members])
             if not watch:
                 return
+            patience.deadline = trio.current_time() + WATCH_INTERVAL + PATIENCE
             await trio.sleep(WATCH_INTERVAL)
 
 

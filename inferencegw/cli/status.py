@@ -4,17 +4,28 @@ The rule: one row for each replica process, however the gateway knows of it. The
 (:mod:`inferencegw.policy.verdict`); the columns beside it say what each of the two has seen.
 """
 
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Final
 
 import trio
 from cyclopts import Parameter
 from rich.console import Group, RenderableType
 
-from inferencegw.cli._admin import Gateway, admin_method, ask, name_of, picture, plain, print_json, show, table
+from inferencegw.cli._admin import (
+    PATIENCE,
+    Gateway,
+    admin_method,
+    ask,
+    name_of,
+    picture,
+    plain,
+    print_json,
+    reach,
+    show,
+    table,
+)
 from inferencegw.cli.generate import DEFAULT_GATEWAY
 from inferencegw.cli.members import STATE_COLOURS
-from inferencegw.config import split_address
-from inferencegw.rpc import open_channel
 from inferencegw.v1 import admin_pb2, gossip_pb2
 
 WATCH: Final = admin_method("Watch")
@@ -45,25 +56,25 @@ def status(
     Exit status: 0 if the gateway answered; 1 if it did not, or has drained while it was watched; 2 if an option cannot
     be used; 130 after Ctrl-C.
     """
-    if watch:
-        trio.run(_watch, *split_address(gateway), as_json)
-        return
-    answer = ask(gateway, "GetStatus", admin_pb2.GetStatusRequest())
-    if as_json:
-        print_json(facts_of(answer.status))
-    else:
-        show(picture_of(answer.status))
-
-
-async def _watch(host: str, port: int, as_json: bool) -> None:  # noqa: FBT001 - trio.run has no keywords
-    async with open_channel(host, port) as channel, channel.open_stream(WATCH, admin_pb2.WatchRequest()) as looks:
-        if as_json:
-            async for look in looks:
-                print_json(facts_of(look.status), one_line=True)
-            return
+    if watch and as_json:
+        trio.run(_watch, gateway, lambda look: print_json(facts_of(look), one_line=True))
+    elif watch:
         with picture() as draw:
-            async for look in looks:
-                draw(picture_of(look.status))
+            trio.run(_watch, gateway, lambda look: draw(picture_of(look)))
+    else:
+        look = ask(gateway, "GetStatus", admin_pb2.GetStatusRequest()).status
+        if as_json:
+            print_json(facts_of(look))
+        else:
+            show(picture_of(look))
+
+
+async def _watch(gateway: str, tell: Callable[[admin_pb2.GatewayStatus], None]) -> None:
+    """Tell each look, for as long as they come."""
+    async with reach(gateway) as (channel, patience), channel.open_stream(WATCH, admin_pb2.WatchRequest()) as looks:
+        async for look in looks:
+            tell(look.status)
+            patience.deadline = trio.current_time() + PATIENCE
 
 
 def facts_of(status: admin_pb2.GatewayStatus) -> dict[str, Any]:
@@ -109,24 +120,26 @@ def picture_of(status: admin_pb2.GatewayStatus) -> RenderableType:
     )
     if not status.replicas:
         return Group(plain(about), plain("no replicas"))
-    rows = table(
-        "ID", "VERDICT", "STATE", "CONNECTED", "BREAKER", right=("SLOTS", "LOAD", "WEIGHT", "MODEL", "ADDRESS", "NOTES")
-    )
-    for column in rows.columns[-3:]:
-        column.justify = "left"
+    rows = table("ID", "VERDICT", "STATE", "BREAKER", right=("SLOTS", "LOAD"), wrapped=("MODEL", "ADDRESS", "NOTES"))
     for fact in map(_facts_of_replica, status.replicas):
-        notes = [note for note in ("cordoned", "draining") if fact[note]]
         rows.add_row(
             plain(fact["id"]),
             plain(fact["verdict"], VERDICT_COLOURS.get(fact["verdict"], "")),
             plain(fact["state"], STATE_COLOURS.get(fact["state"], "")),
-            "yes" if fact["connected"] else "no",
             plain(fact["breaker"], BREAKER_COLOURS.get(fact["breaker"], "")),
             f"{fact['inflight']}/{fact['max_capacity']}",
             str(fact["load"]),
-            f"{fact['weight']:g}",
             plain(" ".join(filter(None, (fact["model"], fact["model_version"])))),
             plain(fact["address"]),
-            " ".join(notes),
+            ", ".join(_notes(fact)),
         )
     return Group(plain(about), rows)
+
+
+def _notes(fact: dict[str, Any]) -> Iterator[str]:
+    """What is worth a word because it is not as usual."""
+    if not fact["connected"]:
+        yield "no connection"
+    yield from (note for note in ("cordoned", "draining") if fact[note])
+    if fact["id"] and fact["weight"] != 1.0:
+        yield f"weight {fact['weight']:g}"

@@ -2,7 +2,10 @@
 
 import json
 
+import trio
+
 from inferencegw.cli.why import events_of, facts_of
+from inferencegw.client import AsyncClient
 from inferencegw.v1 import admin_pb2
 from tests.cli.conftest import Command
 from tests.cli.support import a_cluster, a_prompt_for, a_replica
@@ -74,3 +77,28 @@ async def test_a_call_that_nobody_remembers_is_one_line(command: Command) -> Non
     assert (result.status, result.out) == (1, "")
     line = "NOT_FOUND: no call 'nothing' is remembered: it was long ago, or never came here"
     assert result.err == f"trio-gw: error: {line}\n"
+
+
+async def test_a_call_that_waits_is_told_while_it_does(command: Command) -> None:
+    """The gateway counts it as waiting; its record has the ticket, and that nobody had a slot for it."""
+    frozen = a_replica("r1", max_capacity=1, fault="freeze@1")
+    async with a_cluster(frozen) as cluster, AsyncClient(cluster.address) as client, trio.open_nursery() as nursery:
+        async with client.generate("prompt", max_tokens=2, request_id="first") as generation:
+            await anext(generation)
+            nursery.start_soon(_generate, client, "second")
+            status = await command("status", "--json", "--gateway", cluster.address)
+            while not status.document["queue_depth"]:
+                status = await command("status", "--json", "--gateway", cluster.address)
+            first = await command("why", "first", "--json", "--gateway", cluster.address)
+            second = await command("why", "second", "--json", "--gateway", cluster.address)
+        nursery.cancel_scope.cancel()
+    assert (status.document["inflight"], status.document["queue_depth"]) == (1, 1)
+    assert (first.document["status"], first.document["ticket"]) == (None, None)
+    assert second.document["ticket"]["number"] == 2
+    assert [(pick["replica_id"], pick["reason"]) for pick in second.document["picks"]] == [(None, "full")]
+    assert (second.document["status"], second.document["attempts"]) == (None, [])
+
+
+async def _generate(client: AsyncClient, request_id: str) -> None:
+    async with client.generate("prompt", max_tokens=2, request_id=request_id) as generation:
+        await anext(generation)
