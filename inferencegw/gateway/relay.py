@@ -139,11 +139,15 @@ class Relay:
                 attempt.delivered += 1
 
     def _note_load(self, attempt: Attempt, stream: ClientStream) -> None:
-        """What the replica's trailers say of its load, if they came: fresher than gossip."""
-        for name, value in stream.trailing_metadata:
-            active = str(value).partition("/")[0]
-            if name == "gw-load" and active.isdecimal() and len(active) < 9:
-                self._slots.note_report(attempt.replica, int(active))
+        """What the replica's trailers say of its load, if they came: fresher than gossip.
+
+        Those of a refusal say that it is full, whatever they say: calls that it refuses at the same time would else
+        each undo the other's mark, and be sent there again and again.
+        """
+        trailers = dict(stream.trailing_metadata)
+        active = str(trailers.get("gw-load", "")).partition("/")[0]
+        if active.isdecimal() and len(active) < 9 and trailers.get("gw-reason") != "busy":
+            self._slots.note_report(attempt.replica, int(active))
 
     def _heed(self, attempt: Attempt) -> None:
         """What the end of ``attempt`` says of where its replica's next calls are to go."""

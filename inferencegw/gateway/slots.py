@@ -200,9 +200,10 @@ class Slots:
 
     def note_report(self, replica: Replica, active: int) -> None:
         """``replica`` says how many generations run there."""
-        was_busy = replica.busy_until > trio.current_time()
-        self.fleet.report(replica, active, trio.current_time())
-        if was_busy:
+        now = trio.current_time()
+        was_busy = replica.busy_until > now
+        self.fleet.report(replica, active, now)
+        if was_busy and replica.busy_until <= now:
             self.recheck()
 
     def note_busy(self, replica: Replica, until: float) -> None:

@@ -6,7 +6,7 @@ which keeps totals of them.
 
 The *load* of a replica, for ranking, is what this gateway has there and, on top, what others have: the replica reports
 how many generations run, and what of them is not ours is theirs. A report is worth two seconds. The replica's own
-refusal is the authority: after one it is left alone for a moment, or until it reports anew.
+refusal is the authority: after one it is left alone for a moment, or until it reports that it has room.
 """
 
 import math
@@ -83,9 +83,10 @@ class Candidate:
         return self._reported_at + REPORT_LIFETIME
 
     def note_report(self, active: int, now: float) -> None:
-        """It says that ``active`` generations run."""
+        """It says that ``active`` generations run; if that leaves room, it is busy no more."""
         self._reported, self._reported_at = active, now
-        self.busy_until = -math.inf
+        if active < self.max_capacity:
+            self.busy_until = -math.inf
 
     def forget_report(self) -> None:
         """It has said nothing for a while."""

@@ -401,6 +401,24 @@ async def test_a_call_that_a_replica_refuses_as_busy_keeps_its_place_before_all_
     assert [call.request.prompt for call in only.calls] == ["first", "first", "first", "first", "second"]
 
 
+@pytest.mark.parametrize("load", ["2/2", "0/2"])
+async def test_calls_that_are_refused_together_do_not_send_each_other_back(
+    load: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Each refusal tells the replica's load, which must not undo the mark that the other one left: 50 ms are 50 ms."""
+
+    async def busy(call: Any) -> None:
+        call.trailing_metadata.append(("gw-load", load))
+        raise RpcError(StatusCode.RESOURCE_EXHAUSTED, metadata=(("gw-reason", "busy"),))
+
+    [only] = scripted(1, max_capacity=2, script=busy)
+    async with house(autojump_clock, only, queue_timeout=0.97) as it:
+        calls = [it.ask(prompt="one"), it.ask(prompt="two")]
+        ends = [await call.finish() for call in calls]
+    assert [call.reason for call in ends] == ["queue_timeout"] * 2
+    assert len(only.calls) == 2 * 20
+
+
 async def test_a_call_that_every_replica_refuses_as_busy_gives_up_after_queue_timeout(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -127,7 +127,7 @@ async def test_a_breaker_is_one_over_all_connections_of_a_process(autojump_clock
 
 
 async def test_a_replica_that_was_busy_is_asked_again_in_time(autojump_clock: MockClock) -> None:
-    """Or as soon as it says how many generations it runs."""
+    """Or as soon as it says that it has room."""
     one = replica("a")
     slots = slots_of(one)
     times: list[float] = []
@@ -140,6 +140,8 @@ async def test_a_replica_that_was_busy_is_asked_again_in_time(autojump_clock: Mo
         await trio.sleep(1.0)
         assert times == [0.05]
         slots.note_busy(one, 2.0)
+        slots.note_report(one, 4)
+        assert times == [0.05]
         slots.note_report(one, 3)
         assert times == [0.05, 1.0]
         slots.note_report(one, 2)

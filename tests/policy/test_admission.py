@@ -153,6 +153,22 @@ def test_tickets_of_another_model_are_not_asked() -> None:
     assert asked == [tickets[0], tickets[0], tickets[1]]
 
 
+def test_the_order_holds_over_all_lines() -> None:
+    """A caller may leave its model open: whoever came first is asked first, in whichever line."""
+    queue: AdmissionQueue[Caller] = AdmissionQueue(SIZE)
+    slots = Slots(a=0)
+    tickets = [entered(queue, slots, model=model) for model in ("m", "", "m", "")]
+    assert [queue.waiting_for(model) for model in ("m", "", "n")] == [2, 2, 0]
+    slots.free["a"] = 3
+    queue.serve(None, slots.serve)
+    assert slots.served == tickets[:3]
+    again = tickets[1]
+    assert not queue.resume(again, slots.serve)
+    slots.free["a"] = 2
+    queue.serve(None, slots.serve)
+    assert slots.served[3:] == [again, tickets[3]]
+
+
 class QueueMachine(RuleBasedStateMachine):
     """Arrive, leave, go on, finish, capacity up and down; the model tries everybody in order after each step."""
 

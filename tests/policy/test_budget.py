@@ -39,6 +39,15 @@ def test_what_is_older_than_the_window_counts_for_nothing() -> None:
     assert not budget.try_withdraw(7, 10.9)
 
 
+def test_a_budget_that_nobody_asks_does_not_grow() -> None:
+    """Ten slices and the one that is being filled, however long tokens are delivered."""
+    budget = Budget()
+    for second in range(1000):
+        budget.deposit(1, float(second))
+    assert len(budget._useful._slices) <= 11
+    assert budget.useful(999.0) == 10
+
+
 @given(
     st.lists(st.tuples(st.sampled_from(["deposit", "withdraw"]), st.integers(0, 100), st.floats(0.0, 3.0)), max_size=60)
 )

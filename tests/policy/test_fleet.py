@@ -116,6 +116,13 @@ def test_a_newcomer_warms_up_from_a_tenth_to_the_whole() -> None:
     assert Candidate(replica_id="b").warmth(0.0) == 1.0
 
 
+def test_a_report_of_no_room_does_not_end_being_busy() -> None:
+    """It says the same as the refusal did."""
+    candidate = Candidate(replica_id="a", busy_until=5.0, max_capacity=4)
+    candidate.note_report(4, 1.0)
+    assert candidate.busy_until == 5.0
+
+
 def test_a_report_ends_being_busy() -> None:
     """It was full; what it says since is fresher than that."""
     candidate = Candidate(replica_id="a", busy_until=5.0)
