@@ -14,6 +14,8 @@ from typing import Any, Final
 import attrs
 
 from inferencegw.errors import ConfigError
+from inferencegw.policy.attempts import AttemptLimits
+from inferencegw.policy.breaker import BreakerLimits
 from inferencegw.swim.config import PROFILES, SwimConfig
 
 __all__ = [
@@ -153,6 +155,16 @@ def _profile(instance: object, attribute: "attrs.Attribute[Any]", value: Any) ->
         )
 
 
+def _one_of(*names: str) -> Any:
+    def check(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+        if value not in names:
+            raise ConfigError(
+                f"{type(instance).__name__}.{attribute.name} = {value!r}: must be one of {', '.join(names)}"
+            )
+
+    return check
+
+
 def _host_or_none(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
     # A colon is part of an IPv6 address, or begins a port, which does not belong here.
     if value is not None and not (_is_host(value) and len(value) <= 64 and (":" not in value or is_address(value))):
@@ -206,6 +218,19 @@ class GatewayConfig(MembershipConfig):
     replicas: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=_distinct_addresses, metadata={"help": "HOST:PORT of each replica. Many: spread the load. None: only those that the gossip finds.", "unit": "addresses"})  # fmt: skip
     drain_timeout: float = option(30.0, "Time for running calls to finish after SIGTERM. High: slow shutdowns. Low: streams are cut.", high=3600.0)  # fmt: skip
     no_replica_grace: float = option(1.0, "Time a call waits for a replica to appear where none is there. High: callers wait for nothing. Low: calls fail over a reconnect.", high=600.0)  # fmt: skip
+    queue_size: int = option(100, "Calls that wait for a slot of one model; four times that for all. High: long waits. Low: bursts are refused.", low=0, high=100_000, unit="calls")  # fmt: skip
+    queue_timeout: float = option(30.0, "Time a call waits for a slot. High: callers wait in vain. Low: they come again.", low=0.01, high=3600.0)  # fmt: skip
+    hedge: str = attrs.field(default="never", validator=_one_of("never", "race", "adaptive"), metadata={"help": "What is done where a request does not say: one attempt, two at once, or a second one beside a slow first.", "unit": "name"})  # fmt: skip
+    splice: str = attrs.field(default="any", validator=_one_of("any", "same-version"), metadata={"help": "Which replicas may continue what another one began: any of the model, or those of the same version.", "unit": "name"})  # fmt: skip
+    max_attempts: int = option(3, "Attempts in a row that deliver nothing before a call fails. High: slow failures. Low: bad luck fails calls.", low=1, high=100, unit="attempts")  # fmt: skip
+    max_attempts_total: int = option(8, "Failed attempts before a call fails, whatever they delivered. High: calls that cannot end. Low: long ones fail.", low=1, high=1000, unit="attempts")  # fmt: skip
+    poison_limit: int = option(4, "Replica processes that may die under one call. High: one prompt takes many replicas down. Low: bad luck fails calls.", low=1, high=100, unit="replicas")  # fmt: skip
+    first_token_timeout: float = option(60.0, "Silence before an attempt's first token that is a fault. High: a frozen replica is noticed late. Low: long prompts fail.", low=0.1, high=3600.0)  # fmt: skip
+    inter_token_timeout: float = option(30.0, "Silence between two tokens that is a fault; less where a replica's usual gap is known. High: a frozen replica is noticed late. Low: slow ones fail.", low=0.1, high=3600.0)  # fmt: skip
+    client_stall_timeout: float = option(60.0, "Time a client may take nothing of what is there for it. High: it holds a slot. Low: slow links fail.", low=0.1, high=3600.0)  # fmt: skip
+    slow_start: float = option(10.0, "Time in which a replica that joins others comes to its full share. High: it helps late. Low: its cold caches are felt.", low=0.0, high=3600.0)  # fmt: skip
+    breaker_window: int = option(10, "Outcomes that a breaker looks at; half of them decide. High: slow to open. Low: two bad ones open it.", low=1, high=1000, unit="outcomes")  # fmt: skip
+    breaker_open: float = option(5.0, "Time that a breaker is open at first; doubled by each failed probe, up to twelve times. High: a replica that has recovered idles. Low: calls are tried on a broken one.", low=0.01, high=600.0)  # fmt: skip
     connect_timeout: float = option(5.0, "Time for a replica to accept a connection and say who it is. High: a silent one is noticed late. Low: distant or busy ones never get in.", low=0.01, high=600.0)  # fmt: skip
     reconnect_initial: float = option(0.1, "First pause before a lost replica is tried again. High: a restarted one waits. Low: connection attempts to the dead.", low=0.001, high=600.0)  # fmt: skip
     reconnect_maximum: float = option(5.0, "Longest such pause. High: one that was gone for long waits. Low: connection attempts to the dead.", low=0.001, high=3600.0)  # fmt: skip
@@ -219,6 +244,25 @@ class GatewayConfig(MembershipConfig):
         MembershipConfig.__attrs_post_init__(self)
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("GatewayConfig.tls_cert and tls_key: must be given together or not at all")
+
+    @property
+    def attempts(self) -> AttemptLimits:
+        """How often a call may fail."""
+        return AttemptLimits(
+            max_attempts=self.max_attempts,
+            max_attempts_total=self.max_attempts_total,
+            poison_limit=self.poison_limit,
+        )
+
+    @property
+    def breaker(self) -> BreakerLimits:
+        """When a replica's breaker opens."""
+        return BreakerLimits(
+            window=self.breaker_window,
+            at_least=-(-self.breaker_window // 2),
+            open_for=self.breaker_open,
+            open_at_most=12 * self.breaker_open,
+        )
 
 
 @attrs.frozen(kw_only=True)

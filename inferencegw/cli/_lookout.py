@@ -10,8 +10,9 @@ from typing import Final, NoReturn
 
 import trio
 
+from inferencegw.cli._admin import PATIENCE
 from inferencegw.cli._rollcall import MemberSeen, MembersSeen
-from inferencegw.cli.members import LIST_MEMBERS, PATIENCE, row_of
+from inferencegw.cli.members import LIST_MEMBERS, row_of
 from inferencegw.config import split_address
 from inferencegw.rpc import Method, open_channel
 from inferencegw.v1 import admin_pb2

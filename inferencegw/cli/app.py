@@ -31,7 +31,18 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-for _name in ("demo", "run", "replica", "generate", "members"):
+for _name in (
+    "demo",
+    "run",
+    "replica",
+    "generate",
+    "members",
+    "status",
+    "why",
+    "ring",
+    "drain",
+    "undrain",
+):
     app.command(f"inferencegw.cli.{_name}:{_name}", name=_name)
 
 

@@ -1,7 +1,8 @@
 """``trio-gw generate``: one prompt through a gateway, tokens on standard output as they come.
 
 The rule: standard output gets what was generated, and with ``--json`` also how it ended, and nothing else; why it
-failed goes to standard error; the exit status tells a script which of the two it was.
+failed goes to standard error, and so does, if that is a terminal, the call's name, which ``trio-gw why`` takes; the
+exit status tells a script which of the two it was.
 
 Writing blocks the event loop while standard output is full, and is meant to: the call's flow control then makes the
 gateway wait for whoever reads this.
@@ -36,7 +37,11 @@ def generate(
         int, INTEGER, Parameter(help="Length of the generation. High: may hold a slot for long. Low: answers are cut.")
     ] = DEFAULT_TOKENS,
     hedge: Annotated[
-        Hedge | None, Parameter(help="Whether two replicas may race to the first token; else as the gateway wants.")
+        Hedge | None,
+        Parameter(
+            help="Whether two replicas race to the first token: never, at once (race), or where the first one is slow "
+            "(adaptive). Else as the gateway is set."
+        ),
     ] = None,
     seed: Annotated[int | None, INTEGER, Parameter(help="Equal prompts with equal seeds give equal tokens.")] = None,
     deadline: Annotated[
@@ -54,8 +59,8 @@ def generate(
 
     Example: ``trio-gw generate --gateway 127.0.0.1:8080 --max-tokens 20 "Why is the sky blue?"``
 
-    Exit status: 0 if the last token came; 1 if the call failed, and standard error says with which status and after
-    how many tokens; 2 if an option cannot be used; 130 after Ctrl-C.
+    Exit status: 0 if the last token came; 1 if the call failed, and standard error says with which status, after how
+    many tokens, and the call's name for ``trio-gw why``; 2 if an option cannot be used; 130 after Ctrl-C.
     """
     if not deadline > 0:  # NaN must fail too
         raise ConfigError(f"deadline = {deadline}: must be a number of seconds above 0")
@@ -94,8 +99,11 @@ async def _print_generation(client: AsyncClient, generation: AsyncGeneration, pr
                 printer.print_token(token)
     except RpcError as error:
         printer.print_end(generation, error.code, error.message)
-        raise CommandError(f"{error.code.name} after {generation.delivered} tokens: {error.message}") from error
+        name = f" (call {generation.request_id})" if generation.request_id else ""
+        raise CommandError(f"{error.code.name} after {generation.delivered} tokens: {error.message}{name}") from error
     printer.print_end(generation, StatusCode.OK, "")
+    if sys.stderr is not None and sys.stderr.isatty():
+        print(f"call {generation.request_id}", file=sys.stderr)
 
 
 class Printer(Protocol):

@@ -5,40 +5,29 @@ What is not known is empty in the table and null in JSON; seconds are seconds.
 """
 
 import json
-import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import attrs
 import trio
 from cyclopts import Parameter
-from rich.console import Console
-from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
+from inferencegw.cli._admin import PATIENCE, Gateway, admin_method, name_of, picture, plain, reach, show, table
 from inferencegw.cli.generate import DEFAULT_GATEWAY
-from inferencegw.config import split_address
-from inferencegw.rpc import Method, open_channel
 from inferencegw.v1 import admin_pb2, gossip_pb2
 
-LIST_MEMBERS: Final = Method.of(admin_pb2.DESCRIPTOR.services_by_name["GatewayAdmin"], "ListMembers")
-
-PATIENCE: Final = 5.0
-"""Seconds for an answer. High: a gateway that hangs is noticed late. Low: a busy one seems to be gone."""
+LIST_MEMBERS: Final = admin_method("ListMembers")
 
 WATCH_INTERVAL: Final = 1.0
 """Seconds between two looks. High: what is shown is old. Low: flicker."""
-
-WIDE: Final = 200
-"""Columns where there is no terminal: nothing is to be cut off in a file or a pipe."""
 
 STATE_COLOURS: Final = {"ALIVE": "green", "SUSPECT": "yellow", "DEAD": "red", "LEFT": "bright_black"}
 
 
 def members(
     *,
-    gateway: Annotated[str, Parameter(help="HOST:PORT of the gateway.")] = DEFAULT_GATEWAY,
+    gateway: Gateway = DEFAULT_GATEWAY,
     watch: Annotated[bool, Parameter(help="Show it again every second, until Ctrl-C.", negative=())] = False,
     as_json: Annotated[
         bool, Parameter(name="--json", help="Print a JSON array; with --watch one line for each look.", negative=())
@@ -56,34 +45,32 @@ def members(
     Exit status: 0 if the gateway answered; 1 if it did not, or does not gossip; 2 if an option cannot be used; 130
     after Ctrl-C.
     """
-    host, port = split_address(gateway)
-    trio.run(_show, host, port, watch, as_json)
+    trio.run(_show, gateway, watch, as_json)
 
 
-async def _show(host: str, port: int, watch: bool, as_json: bool) -> None:  # noqa: FBT001 - trio.run has no keywords
+async def _show(gateway: str, watch: bool, as_json: bool) -> None:  # noqa: FBT001 - trio.run has no keywords
     if as_json:
 
-        def show(rows: Sequence["Row"]) -> None:
+        def print_rows(rows: Sequence["Row"]) -> None:
             print(json_text(rows, one_line=watch), flush=True)
 
-        await _look(host, port, show, watch=watch)
-    elif watch and sys.stdout.isatty():
-        with Live(auto_refresh=False) as live:
-            await _look(host, port, lambda rows: live.update(table_of(rows), refresh=True), watch=True)
+        await _look(gateway, print_rows, watch=watch)
+    elif watch:
+        with picture() as draw:
+            await _look(gateway, lambda rows: draw(table_of(rows)), watch=True)
     else:
-        console = Console(width=None if sys.stdout.isatty() else WIDE)
-        await _look(host, port, lambda rows: console.print(table_of(rows)), watch=watch)
+        await _look(gateway, lambda rows: show(table_of(rows)), watch=False)
 
 
-async def _look(host: str, port: int, show: Callable[[Sequence["Row"]], None], *, watch: bool) -> None:
+async def _look(gateway: str, tell: Callable[[Sequence["Row"]], None], *, watch: bool) -> None:
     """Ask the gateway, once or again and again."""
-    async with open_channel(host, port) as channel:
+    async with reach(gateway) as (channel, patience):
         while True:
-            deadline = trio.current_time() + PATIENCE
-            answer = await channel.unary(LIST_MEMBERS, admin_pb2.ListMembersRequest(), deadline=deadline)
-            show([row_of(member) for member in answer.members])
+            answer = await channel.unary(LIST_MEMBERS, admin_pb2.ListMembersRequest())
+            tell([row_of(member) for member in answer.members])
             if not watch:
                 return
+            patience.deadline = trio.current_time() + WATCH_INTERVAL + PATIENCE
             await trio.sleep(WATCH_INTERVAL)
 
 
@@ -114,9 +101,9 @@ def row_of(member: admin_pb2.Member) -> Row:
     status, meta = member.status, member.meta
     return Row(
         id=member.member_id,
-        role=_name(gossip_pb2.MemberRole, meta.role, "MEMBER_ROLE_").lower(),
+        role=name_of(gossip_pb2.MemberRole, meta.role, "MEMBER_ROLE_").lower(),
         address=meta.gossip_address,
-        state=_name(gossip_pb2.MemberState, status.state, "MEMBER_STATE_"),
+        state=name_of(gossip_pb2.MemberState, status.state, "MEMBER_STATE_"),
         incarnation=status.incarnation,
         epoch=status.epoch,
         load=member.load.active_requests if member.HasField("load") else None,
@@ -140,31 +127,17 @@ def json_text(rows: Sequence[Row], *, one_line: bool) -> str:
 
 def table_of(rows: Sequence[Row]) -> Table:
     """The rows for people."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("ID", "ROLE", "ADDRESS", "STATE"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("INCARNATION", "EPOCH", "LOAD", "SINCE", "RTT"):
-        table.add_column(heading, no_wrap=True, justify="right")
+    made = table("ID", "ROLE", "ADDRESS", "STATE", right=("INCARNATION", "EPOCH", "LOAD", "SINCE", "RTT"))
     for row in rows:
-        table.add_row(
-            _plain(row.id),
+        made.add_row(
+            plain(row.id),
             row.role,
-            _plain(row.address),
-            Text(row.state, style=STATE_COLOURS.get(row.state, "")),
+            plain(row.address),
+            plain(row.state, STATE_COLOURS.get(row.state, "")),
             str(row.incarnation),
             str(row.epoch),
             "" if row.load is None else str(row.load),
             f"{row.since:.1f} s",
             "" if row.rtt is None else f"{row.rtt * 1000:.1f} ms",
         )
-    return table
-
-
-def _plain(text: str) -> Text:
-    """What somebody on the network has chosen, without anything that a terminal would obey."""
-    return Text(text if text.isprintable() else ascii(text))
-
-
-def _name(enum: Any, number: int, prefix: str) -> str:
-    """The name of a value as people know it; the number itself where a later version has made it up."""
-    return enum.Name(number).removeprefix(prefix) if number in enum.values() else str(number)
+    return made

@@ -1,9 +1,15 @@
 """One generation: the call that brings it, and its tokens as an asynchronous iterator.
 
 The rule: a call is a block. Entering it sends the request, leaving it before its end resets the stream before control
-returns, and so the gateway and the replica stop as well. A call of which it is certain that no handler has seen it
-(``maybe_processed`` False: the connection went away under it, or the stream was refused) is sent once more, unasked: it
-cannot do anything twice.
+returns, and so the gateway and the replica stop as well. What has brought no token may be sent again, unasked, for
+nothing is then done twice that a caller could see:
+
+- once, if it is certain that no handler has seen it (``maybe_processed`` False: the connection went away under it, or
+  the stream was refused);
+- :data:`RETRIES` times, if the gateway has refused it and says when to come again (``grpc-retry-pushback-ms``, gRPC
+  A6), unless that is longer than :data:`LONGEST_PAUSE` or the time that is left.
+
+That is why it may ask the gateway to say at once where in the queue a call is, which forbids a library to retry.
 """
 
 import math
@@ -13,6 +19,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import anyio
+import anyio.lowlevel
 
 from inferencegw.client.token import Token
 from inferencegw.client.transcript import Transcript
@@ -22,7 +29,16 @@ from inferencegw.rpc.anyio_channel import AnyioChannel
 from inferencegw.v1 import gateway_pb2
 from inferencegw.v1.gateway_pb2 import InferRequest, InferResponse
 
-__all__ = ["AsyncGeneration", "InferCall"]
+__all__ = ["LONGEST_PAUSE", "RETRIES", "AsyncGeneration", "InferCall"]
+
+RETRIES: Final = 3
+"""Refusals after which a call is made again. High: a gateway that is overloaded stays so. Low: bursts fail calls."""
+
+LONGEST_PAUSE: Final = 5.0
+"""Seconds; if the gateway asks for more, its refusal is the caller's to know. High: callers wait without knowing why.
+Low: bursts fail calls."""
+
+WANTS: Final[Metadata] = (("gw-want-queue-position", "1"),)
 
 INFER: Final = Method.of(gateway_pb2.DESCRIPTOR.services_by_name["InferenceGateway"], "Infer")
 
@@ -37,7 +53,8 @@ class InferCall:
         self._deadline = math.inf
         self._stream: ClientStream | None = None
         self._streams = AsyncExitStack()
-        self._may_retry = True
+        self._may_resend = True
+        self._retries = RETRIES
 
     @property
     def initial_metadata(self) -> Metadata:
@@ -73,20 +90,20 @@ class InferCall:
         try:
             batch = await self._stream.next_batch()
         except RpcError as error:
-            self._spend_retry(error)
+            await self._spend_retry(error)
             await self._streams.aclose()
             await self._send()
             return await self.next_batch()
-        self._may_retry = False
+        self._may_resend, self._retries = False, 0
         return batch
 
     async def _send(self) -> None:
         channel = await self._channel()
-        opening = channel.open_stream(INFER, self.request, deadline=self._deadline)
+        opening = channel.open_stream(INFER, self.request, deadline=self._deadline, metadata=WANTS)
         try:
             self._stream = await self._streams.enter_async_context(opening)
         except RpcError as error:
-            self._spend_retry(error)
+            await self._spend_retry(error)
             await self._send()
 
     async def _channel(self) -> AnyioChannel:
@@ -96,11 +113,24 @@ class InferCall:
             StatusCode.DEADLINE_EXCEEDED, "the deadline has passed before there was a connection", maybe_processed=False
         )
 
-    def _spend_retry(self, error: RpcError) -> None:
-        """Return if the call that ended with ``error`` is to be sent again, and the next time raise it."""
-        if not self._may_retry or error.maybe_processed or error.code is not StatusCode.UNAVAILABLE:
+    async def _spend_retry(self, error: RpcError) -> None:
+        """Return when the call that ended with ``error`` is to be sent again; raise it if it is not."""
+        if self._may_resend and error.code is StatusCode.UNAVAILABLE and not error.maybe_processed:
+            self._may_resend = False
+            await anyio.lowlevel.checkpoint()
+            return
+        pause = _pushback(error)
+        if not self._retries or pause > LONGEST_PAUSE or anyio.current_time() + pause >= self._deadline:
             raise error
-        self._may_retry = False
+        self._retries -= 1
+        await anyio.sleep(pause)
+
+
+def _pushback(error: RpcError) -> float:
+    """Seconds after which the gateway wants the call again; infinity if it does not, or does not say."""
+    told = error.metadata_value("grpc-retry-pushback-ms")
+    refused = error.code in {StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED}
+    return int(told) / 1000 if refused and isinstance(told, str) and told.isdecimal() and len(told) < 9 else math.inf
 
 
 class AsyncGeneration(Transcript):

@@ -76,6 +76,12 @@ class Transcript:
         return 0 if self._newest is None else self._newest.attempt
 
     @property
+    def queue_position(self) -> int | None:
+        """Where in the gateway's queue the call was when it began to wait, from 1; None if it has not had to."""
+        told = self._value("gw-queue-position")
+        return int(told) if told.isdecimal() else None
+
+    @property
     def finish_reason(self) -> FinishReason | None:
         """Why the generation ended; None before the final token."""
         return None if self._newest is None else self._newest.finish_reason

@@ -1,10 +1,9 @@
-"""``GatewayAdmin``: what an operator may ask of a gateway. Built so far: GetStatus and ListMembers.
+"""``GatewayAdmin``: what an operator may ask of a gateway, and tell it. All of it is built but Rollout.
 
 The rule: for peers on the same machine only, and those with a client certificate (:mod:`inferencegw.rpc.trust`).
 Answers are of the moment, and everything in them is looked up where it lives: nothing is counted twice.
 """
 
-from collections.abc import Iterator
 from typing import Any, Final, cast
 
 import attrs
@@ -14,21 +13,37 @@ from inferencegw import __version__
 from inferencegw.config import GatewayConfig
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway.dispatcher import Dispatcher
-from inferencegw.gateway.pool import Replica, ReplicaPool
-from inferencegw.gateway.sighting import Sighting
-from inferencegw.membership import ClusterView, Member, MembershipService
-from inferencegw.rpc import ServerCall
+from inferencegw.gateway.lookup import lookup, model_of
+from inferencegw.gateway.pool import ReplicaPool
+from inferencegw.gateway.record import Records
+from inferencegw.gateway.slots import Replica, Slots
+from inferencegw.gateway.status import STATES, Overview
+from inferencegw.membership import Member, MembershipService
+from inferencegw.rpc import Method, ServerCall
 from inferencegw.rpc.trust import require_trusted
 from inferencegw.swim.meta import address_text
-from inferencegw.v1 import admin_grpc, admin_pb2, gossip_pb2
+from inferencegw.telemetry.log import LogLevel, set_level
+from inferencegw.v1 import admin_grpc, admin_pb2, gossip_pb2, replica_pb2
 
 __all__ = ["GatewayAdminServicer"]
 
-_STATES: Final = {
-    "ALIVE": gossip_pb2.MEMBER_STATE_ALIVE,
-    "SUSPECT": gossip_pb2.MEMBER_STATE_SUSPECT,
-    "DEAD": gossip_pb2.MEMBER_STATE_DEAD,
-    "LEFT": gossip_pb2.MEMBER_STATE_LEFT,
+_REPLICA: Final = replica_pb2.DESCRIPTOR.services_by_name["LLMReplica"]
+DRAIN: Final = Method.of(_REPLICA, "Drain")
+UNDRAIN: Final = Method.of(_REPLICA, "Undrain")
+
+PATIENCE: Final = 5.0
+"""Seconds for a replica to answer. High: an operator waits for one that hangs. Low: a busy one seems to be gone."""
+
+WATCH_INTERVAL: Final = 1.0
+SHORTEST_INTERVAL: Final = 0.1
+LONGEST_INTERVAL: Final = 60.0
+"""Seconds between two looks: where the caller does not say, and the least and most that it may say."""
+
+_LEVELS: Final[dict[int, LogLevel]] = {
+    admin_pb2.LOG_LEVEL_DEBUG: "debug",
+    admin_pb2.LOG_LEVEL_INFO: "info",
+    admin_pb2.LOG_LEVEL_WARNING: "warning",
+    admin_pb2.LOG_LEVEL_ERROR: "error",
 }
 
 
@@ -39,6 +54,8 @@ class GatewayAdminServicer(admin_grpc.GatewayAdminServicer):
     config: GatewayConfig
     dispatcher: Dispatcher
     pool: ReplicaPool
+    slots: Slots
+    records: Records
     membership: MembershipService | None
     started: float = attrs.field(factory=trio.current_time)
 
@@ -51,21 +68,36 @@ class GatewayAdminServicer(admin_grpc.GatewayAdminServicer):
                 del service.methods[name]
         return service
 
+    @property
+    def overview(self) -> Overview:
+        """The replicas, as they are told."""
+        return Overview(self.config, self.pool, self.slots, self.membership)
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
     async def GetStatus(self, call: ServerCall) -> admin_pb2.GetStatusResponse:
         """The gateway and its replicas."""
         await trio.lowlevel.checkpoint()
         require_trusted(call.peer)
-        dispatcher, pool = self.dispatcher.statistics(), self.pool.statistics()
-        status = admin_pb2.GatewayStatus(
-            gateway_id=self._gateway_id,
-            version=__version__,
-            uptime=trio.current_time() - self.started,
-            draining=dispatcher.draining,
-            inflight=pool.in_flight,
-            queue_depth=max(0, dispatcher.running - pool.in_flight),
-            replicas=self._replicas(),
-        )
-        return admin_pb2.GetStatusResponse(status=status)
+        return admin_pb2.GetStatusResponse(status=self._status())
+
+    async def Watch(self, call: ServerCall) -> None:
+        """The same, again and again.
+
+        It ends when the gateway has drained, or a drain would wait for somebody who waits for the end of the drain.
+        """
+        require_trusted(call.peer)
+        interval = call.request.interval or WATCH_INTERVAL
+        if not SHORTEST_INTERVAL <= interval <= LONGEST_INTERVAL:  # this way round, because NaN must fail too
+            raise _invalid(
+                f"interval is {interval:g}; it must be from {SHORTEST_INTERVAL:g} to {LONGEST_INTERVAL:g} (seconds)"
+            )
+        while True:
+            await call.send(admin_pb2.WatchResponse(status=self._status()))
+            if self._has_drained():
+                raise RpcError(StatusCode.UNAVAILABLE, "the gateway has drained")
+            with trio.move_on_after(interval):
+                await self.slots.wait_until(self._has_drained)
 
     async def ListMembers(self, call: ServerCall) -> admin_pb2.ListMembersResponse:
         """The cluster as the gossip has it."""
@@ -78,70 +110,101 @@ class GatewayAdminServicer(admin_grpc.GatewayAdminServicer):
         view, now = self.membership.refresh(), trio.current_time()
         return admin_pb2.ListMembersResponse(members=[_member(view.members[one], now) for one in sorted(view.members)])
 
+    async def Why(self, call: ServerCall) -> admin_pb2.WhyResponse:
+        """What was decided about one call, and why."""
+        await trio.lowlevel.checkpoint()
+        require_trusted(call.peer)
+        record = self.records.find(call.request.request_id)
+        if record is None:
+            name = call.request.request_id
+            raise RpcError(StatusCode.NOT_FOUND, f"no call {name!r} is remembered: it was long ago, or never came here")
+        return admin_pb2.WhyResponse(record=record.to_proto())
+
+    async def Lookup(self, call: ServerCall) -> admin_pb2.LookupResponse:
+        """Where a call would go now, and why not elsewhere."""
+        await trio.lowlevel.checkpoint()
+        require_trusted(call.peer)
+        fleet = self.slots.fleet
+        model = model_of(call.request, fleet)
+        answer = lookup(call.request, model, fleet, trio.current_time())
+        answer.off_ring.extend(self.overview.off_ring(model))
+        return answer
+
+    # -- steering ----------------------------------------------------------------------------------------------------
+
+    async def DrainReplica(self, call: ServerCall) -> admin_pb2.DrainReplicaResponse:
+        """Let a replica finish what it has. We route past it from now on; other gateways hear it from the gossip."""
+        require_trusted(call.peer)
+        request: admin_pb2.DrainReplicaRequest = call.request
+        replica = self._find(request.replica_id)
+        order = replica_pb2.DrainRequest(timeout=request.timeout if request.HasField("timeout") else None)
+        answer = await _order(replica, DRAIN, order)
+        self.pool.handle_draining(replica)
+        return admin_pb2.DrainReplicaResponse(active_requests=answer.active_requests)
+
+    async def UndrainReplica(self, call: ServerCall) -> admin_pb2.UndrainReplicaResponse:
+        """Let a replica have calls again: ours as soon as it is next asked whether it drains."""
+        require_trusted(call.peer)
+        await _order(self._find(call.request.replica_id), UNDRAIN, replica_pb2.UndrainRequest())
+        return admin_pb2.UndrainReplicaResponse()
+
+    async def SetLogLevel(self, call: ServerCall) -> admin_pb2.SetLogLevelResponse:
+        """Log more or less from now on."""
+        await trio.lowlevel.checkpoint()
+        require_trusted(call.peer)
+        level = _LEVELS.get(call.request.level)
+        if level is None:
+            raise _invalid(f"level is {call.request.level}; it must be a LogLevel other than 0")
+        before = set_level(level)
+        known = {name: number for number, name in _LEVELS.items()}
+        previous = admin_pb2.LOG_LEVEL_UNSPECIFIED if before is None else known.get(before)
+        return admin_pb2.SetLogLevelResponse(previous_level=cast("admin_pb2.LogLevel", previous))
+
+    # -- parts -------------------------------------------------------------------------------------------------------
+
+    def _status(self) -> admin_pb2.GatewayStatus:
+        dispatcher = self.dispatcher.statistics()
+        return admin_pb2.GatewayStatus(
+            gateway_id=self._gateway_id,
+            version=__version__,
+            uptime=trio.current_time() - self.started,
+            draining=dispatcher.draining,
+            inflight=self.slots.in_flight,
+            queue_depth=dispatcher.waiting,
+            replicas=self.overview.replicas(),
+        )
+
     @property
     def _gateway_id(self) -> str:
         if self.membership is not None:
             return self.membership.member_id
         return self.config.id or address_text((self.config.host, self.config.port))
 
-    def _replicas(self) -> list[admin_pb2.ReplicaStatus]:
-        """Those connected, those the gossip knows, and the configured addresses where nobody answers; by id."""
-        replicas = [*self._identified(), *self._unidentified()]
-        return sorted(replicas, key=lambda one: (one.replica_id, one.epoch, one.address))
+    def _has_drained(self) -> bool:
+        return not self.slots.in_flight and self.dispatcher.statistics().draining
 
-    def _identified(self) -> Iterator[admin_pb2.ReplicaStatus]:
-        view = ClusterView() if self.membership is None else self.membership.cluster.view
-        connected = self.pool.replicas
-        for replica in connected:
-            yield _connected(replica, view.members.get(replica.replica_id))
-        there = {(replica.replica_id, replica.epoch) for replica in connected}
-        for sighting in self.pool.seen.values():
-            if (sighting.target.replica_id, sighting.target.epoch) not in there:
-                yield _unconnected(sighting, view.members.get(sighting.target.replica_id))
-
-    def _unidentified(self) -> Iterator[admin_pb2.ReplicaStatus]:
-        addresses = {replica.address for replica in self.pool.replicas}
-        addresses |= {sighting.target.address for sighting in self.pool.seen.values()}
-        for address in self.config.replicas:
-            if address not in addresses:
-                yield admin_pb2.ReplicaStatus(address=address)
+    def _find(self, replica_id: str) -> Replica:
+        """The process of that name that we are connected to, the youngest one; RpcError where there is none."""
+        processes = [replica for replica in self.pool.replicas if replica.replica_id == replica_id]
+        if processes:
+            return max(processes, key=lambda replica: replica.epoch)
+        known = sorted({status.replica_id for status in self.overview.replicas()} - {""})
+        if replica_id in known:
+            raise RpcError(StatusCode.UNAVAILABLE, f"there is no connection to replica {replica_id}")
+        others = f"; there are {', '.join(known)}" if known else ""
+        raise RpcError(StatusCode.NOT_FOUND, f"no replica {replica_id!r} is known{others}")
 
 
-def _connected(replica: Replica, member: Member | None) -> admin_pb2.ReplicaStatus:
-    status = admin_pb2.ReplicaStatus(
-        replica_id=replica.replica_id,
-        epoch=replica.epoch,
-        address=replica.address,
-        model=replica.model,
-        connected=True,
-        inflight=replica.leases,
-        max_capacity=replica.max_capacity,
-        weight=1.0,
-        draining=replica.draining,
-    )
-    if member is not None and member.epoch == replica.epoch:
-        _add_gossip(status, member)
-    return status
+def _invalid(problem: str) -> RpcError:
+    return RpcError(StatusCode.INVALID_ARGUMENT, problem)
 
 
-def _unconnected(sighting: Sighting, member: Member | None) -> admin_pb2.ReplicaStatus:
-    target = sighting.target
-    status = admin_pb2.ReplicaStatus(
-        replica_id=target.replica_id, epoch=target.epoch, address=target.address, model=sighting.model, weight=1.0
-    )
-    if member is not None:
-        status.max_capacity = member.meta.max_capacity
-        _add_gossip(status, member)
-    return status
-
-
-def _add_gossip(status: admin_pb2.ReplicaStatus, member: Member) -> None:
-    meta = member.meta
-    status.state = _STATES[member.state.name]
-    status.model_version = meta.model_version
-    status.weight = meta.weight
-    status.cordoned = meta.cordoned
-    status.draining = status.draining or meta.draining
+async def _order(replica: Replica, method: Method, request: Any) -> Any:
+    """What ``replica`` answers to an order; RpcError, with its name, where it does not do as it is told."""
+    try:
+        return await replica.channel.unary(method, request, deadline=trio.current_time() + PATIENCE)
+    except RpcError as error:
+        raise RpcError(error.code, f"replica {replica.replica_id}: {error.message}") from error
 
 
 def _member(member: Member, now: float) -> admin_pb2.Member:
@@ -151,7 +214,7 @@ def _member(member: Member, now: float) -> admin_pb2.Member:
         status=gossip_pb2.MemberStatus(
             epoch=status.epoch,
             incarnation=status.incarnation,
-            state=_STATES[status.state.name],
+            state=STATES[status.state.name],
             accuser_id=status.accuser,
         ),
         since=now - member.since,

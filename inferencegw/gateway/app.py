@@ -33,7 +33,9 @@ from inferencegw.config import GatewayConfig
 from inferencegw.gateway.admin import GatewayAdminServicer
 from inferencegw.gateway.dispatcher import Dispatcher
 from inferencegw.gateway.pool import ReplicaPool
+from inferencegw.gateway.record import Records
 from inferencegw.gateway.servicer import GatewayServicer
+from inferencegw.gateway.slots import Slots
 from inferencegw.membership import MembershipService
 from inferencegw.rpc import Server
 from inferencegw.rpc.health import HealthServicer, ServingStatus
@@ -61,6 +63,7 @@ class Gateway:
         wall_clock: seconds since 1970, for the epoch that tells this process from an earlier one.
 
     Attributes:
+        slots: what its replicas can take.
         pool: the replicas it is connected to.
         membership: its part in the gossip; None where it takes none.
 
@@ -80,39 +83,45 @@ class Gateway:
         # Before anything is started: a certificate that cannot be used is the operator's to mend.
         self._to_clients, to_replicas = _tls(config)
         self._health = HealthServicer()
+        self._wall_clock = wall_clock
         self._drain: Callable[[], None] = _not_started
         self._dispatcher: Dispatcher | None = None
-        self.pool: Final = ReplicaPool(config, rng, to_replicas)
+        self.slots: Final = Slots(slow_start=config.slow_start)
+        self.pool: Final = ReplicaPool(config, self.slots, rng, to_replicas)
         self.membership: MembershipService | None = None
         if config.gossips:
-            load = partial(_calls_in, self.pool)
             meta = Meta(role=MemberRole.GATEWAY)
-            self.membership = MembershipService(config, meta, rng=rng, load=load, wall_clock=wall_clock)
+            self.membership = MembershipService(
+                config, meta, rng=rng, load=lambda: self.slots.in_flight, wall_clock=wall_clock
+            )
 
     async def run(self, *, task_status: trio.TaskStatus[dict[str, tuple[str, int]]] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until :meth:`drain`, and return when that is through; reports where it serves what.
 
         That is the address of ``"grpc"`` and, where it gossips, the one of ``"gossip"`` for others to join.
         """
-        config, pool, membership, health = self._config, self.pool, self.membership, self._health
+        config, pool, slots, membership, health = self._config, self.pool, self.slots, self.membership, self._health
         gossiping: dict[str, tuple[str, int]] = {}
         async with trio.open_nursery() as gossip:
             if membership is not None:
                 gossiping["gossip"] = await gossip.start(membership.run)
             async with trio.open_nursery() as upstreams:
+                upstreams.start_soon(slots.run)
                 for address in config.replicas:
                     upstreams.start_soon(pool.replica_session, address)
                 if membership is not None:
                     upstreams.start_soon(pool.follow, membership.cluster, upstreams)
                 async with trio.open_nursery() as connections:
                     async with trio.open_nursery() as calls:
-                        grace = config.no_replica_grace
-                        dispatcher = self._dispatcher = Dispatcher(pool, calls, self._rng, no_replica_grace=grace)
-                        admin = GatewayAdminServicer(config, dispatcher, pool, membership)
-                        services = [GatewayServicer(dispatcher, self._rng).service, admin.service, health.service]
+                        dispatcher = self._dispatcher = Dispatcher(config, pool, slots, calls, self._rng)
+                        records = Records()
+                        front = GatewayServicer(config, dispatcher, records, self._rng, self._wall_clock)
+                        admin = GatewayAdminServicer(config, dispatcher, pool, slots, records, membership)
+                        services = [front.service, admin.service, health.service]
                         services += reflection_services(services)
                         server = Server(services, limits=config.limits, ssl_context=self._to_clients)
-                        upstreams.start_soon(_report_health, dispatcher, pool, health)
+                        upstreams.start_soon(dispatcher.stalls.run)
+                        upstreams.start_soon(_report_health, dispatcher, slots, health)
                         self._drain = partial(self._begin_drain, dispatcher, server, calls.cancel_scope)
                         listen = partial(server.listen, config.host, config.port, connections=connections)
                         address = await calls.start(listen)
@@ -180,10 +189,6 @@ async def run_gateway(
         root.cancel_scope.cancel()  # there is nothing left to be signalled about
 
 
-def _calls_in(pool: ReplicaPool) -> int:
-    return pool.statistics().in_flight
-
-
 def _tls(config: GatewayConfig) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
     """What clients and replicas are spoken to with; ConfigError where a file cannot be used."""
     cert, key, ca = config.tls_cert, config.tls_key, config.tls_ca
@@ -212,12 +217,12 @@ async def _next_signal(signals: AsyncIterator[int], consequence: str) -> None:
     log.info(consequence, signal=signal.Signals(number).name)
 
 
-async def _report_health(dispatcher: Dispatcher, pool: ReplicaPool, health: HealthServicer) -> NoReturn:
+async def _report_health(dispatcher: Dispatcher, slots: Slots, health: HealthServicer) -> NoReturn:
     """Keep the health service saying whether a call made now would find a replica, busy or not."""
     while True:
         for name in HEALTH_NAMES:
             health.set(name, ServingStatus.NOT_SERVING)
-        await pool.wait_until(lambda: dispatcher.ready)
+        await slots.wait_until(lambda: dispatcher.ready)
         for name in HEALTH_NAMES:
             health.set(name, ServingStatus.SERVING)
-        await pool.wait_until(lambda: not dispatcher.ready)
+        await slots.wait_until(lambda: not dispatcher.ready)

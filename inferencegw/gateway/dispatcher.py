@@ -1,4 +1,4 @@
-"""One call, from the wait for a replica to its honest end.
+"""One call, from the wait for a slot to its honest end, over as many replicas as it takes.
 
 The rule: a call runs in the calls nursery, as :meth:`Dispatcher._run_call`, and its rpc handler is the delivering end:
 it starts the call, waits for it, and its cancellation (the client left, the deadline passed) cancels it. The handler
@@ -6,25 +6,34 @@ never leaves before the call has ended, so nothing is ever sent on a stream that
 
 Why two tasks for one call: they belong to different lifetimes. Moving the calls nursery's deadline cuts every call of a
 drain, and each handler then still has a connection on which to say how far its call got.
+
+One loop is all of failover: get a slot, let an attempt (or two that race) deliver what it can, ask the plan whether and
+when to go on. A hedged call is the same loop; only a race may have two runners.
 """
 
-import math
 import random
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from functools import partial
 
 import attrs
 import structlog
 import trio
 
+from inferencegw.config import GatewayConfig
 from inferencegw.errors import ConnectionLost, RpcError, StatusCode
+from inferencegw.gateway.attempt import Attempt, AttemptKind, StallError, TruncatedError
 from inferencegw.gateway.call import Call
-from inferencegw.gateway.pool import Lease, Replica, ReplicaPool
-from inferencegw.gateway.relay import TruncatedError, attempt
+from inferencegw.gateway.gate import Gate
+from inferencegw.gateway.hedging import Hedging, HedgingStatistics
+from inferencegw.gateway.pool import ReplicaPool
+from inferencegw.gateway.race import Race
+from inferencegw.gateway.relay import Relay
 from inferencegw.gateway.request import refusal
+from inferencegw.gateway.slots import Lease, Replica, Slots
+from inferencegw.gateway.stall import StallLimits, StallWatch
+from inferencegw.policy.attempts import AttemptEnd, GiveUp
 from inferencegw.policy.ledger import TokenFault
-from inferencegw.policy.outcome import Outcome, classify, is_refusal, reason_of
-from inferencegw.policy.picker import Pick, Picker, Unpicked
+from inferencegw.policy.picker import Request
+from inferencegw.policy.ring import PREFIX_CHARACTERS, affinity_key
 
 __all__ = ["Dispatcher", "DispatcherStatistics"]
 
@@ -37,7 +46,9 @@ class DispatcherStatistics:
 
     accepted: int
     running: int
+    waiting: int
     draining: bool
+    hedging: HedgingStatistics
 
 
 @attrs.define(eq=False)
@@ -50,16 +61,41 @@ class _Run:
 
 
 class Dispatcher:
-    """Runs calls on the replicas of ``pool``, in ``calls``; a call waits ``no_replica_grace`` for one to appear."""
+    """Runs calls on the replicas of ``pool``, in ``calls``.
 
-    def __init__(self, pool: ReplicaPool, calls: trio.Nursery, rng: random.Random, *, no_replica_grace: float) -> None:
+    Args:
+        config: how patient it is.
+        pool: which models there are.
+        slots: what there is to give to calls.
+        calls: where they run.
+        rng: breaks ties and draws jitter.
+    """
+
+    def __init__(
+        self, config: GatewayConfig, pool: ReplicaPool, slots: Slots, calls: trio.Nursery, rng: random.Random
+    ) -> None:
+        self._config = config
         self._pool = pool
+        self._slots = slots
         self._calls = calls
-        self._picker = Picker(rng)
-        self._no_replica_grace = no_replica_grace
+        self._gate = Gate(
+            slots,
+            rng,
+            queue_size=config.queue_size,
+            queue_timeout=config.queue_timeout,
+            no_replica_grace=config.no_replica_grace,
+            check=self._check,
+        )
+        self._hedging = Hedging(self._gate, config.hedge)
+        limits = StallLimits(
+            first_token=config.first_token_timeout,
+            inter_token=config.inter_token_timeout,
+            client=config.client_stall_timeout,
+        )
+        self.stalls = StallWatch(limits)
+        self._runs: dict[Call, _Run] = {}
         self._draining = False
         self._accepted = 0
-        self._running = 0
 
     @property
     def ready(self) -> bool:
@@ -67,13 +103,15 @@ class Dispatcher:
         return not self._draining and self._pool.can_route()
 
     def drain(self) -> None:
-        """Refuse calls from now on, those that wait for a replica included; those that have one go on."""
+        """Refuse calls from now on, those that wait for a slot included; those that have one go on."""
         self._draining = True
-        self._pool.recheck()
+        self._gate.reconsider()
+        self._slots.recheck()
 
     def statistics(self) -> DispatcherStatistics:
         """Counts for metrics and tests."""
-        return DispatcherStatistics(accepted=self._accepted, running=self._running, draining=self._draining)
+        hedging = self._hedging.statistics()
+        return DispatcherStatistics(self._accepted, len(self._runs), self._gate.waiting, self._draining, hedging)
 
     async def deliver(self, call: Call) -> None:
         """Run ``call`` until its final token was sent.
@@ -83,14 +121,14 @@ class Dispatcher:
         """
         if self._draining:
             raise _draining()
-        run = _Run()
+        run = self._runs[call] = _Run()
         self._accepted += 1
         self._calls.start_soon(self._run_call, call, run)
         try:
             await run.ended.wait()
         except trio.Cancelled:
             run.scope.cancel()
-            with trio.CancelScope(shield=True):  # short: a cancelled call only resets its stream and frees its slot
+            with trio.CancelScope(shield=True):  # short: a cancelled call only resets its streams and frees its slots
                 await run.ended.wait()
             raise
         error, run.error = run.error, None
@@ -104,54 +142,91 @@ class Dispatcher:
 
     async def _run_call(self, call: Call, run: _Run) -> None:  # noqa: ASYNC910 - whoever waits, waits for run.ended
         """The call's task. Its errors are its handler's to raise: they must not end the other calls."""
-        self._running += 1
+        self.stalls.watch(call, run.scope)
         try:
             with run.scope:
                 await self._complete(call)
         except Exception as error:  # noqa: BLE001 - the handler raises it
             run.error = error
         finally:
-            self._running -= 1
+            if self.stalls.forget(call) and not call.ledger.complete:
+                run.error = _slow_client(self._config.client_stall_timeout)
+            del self._runs[call]
             run.ended.set()
 
+    # -- attempts ----------------------------------------------------------------------------------------------------
+
     async def _complete(self, call: Call) -> None:
-        """One attempt, on the first replica that does not refuse the call."""
-        refused: set[Replica] = set()
+        """Attempts, until the final token was sent, or the plan gives up."""
+        relay = Relay(call, self._pool, self._slots, self.stalls, self._hedging)
         while True:
-            async with self._lease(call, refused) as lease:
-                replica = lease.replica
-                call.attempts += 1
-                try:
-                    return await attempt(call, replica)
-                except (RpcError, TokenFault, TruncatedError) as error:
-                    if not (isinstance(error, RpcError) and is_refusal(error)):
-                        log.info("attempt failed", request_id=call.request_id, replica=str(replica), reason=str(error))
-                        raise _honest(error, replica, call) from error
-                    call.attempts -= 1
-                    if reason_of(error) == "draining":
-                        self._pool.handle_draining(replica)  # it may be asked again when it says that it is over
-                    else:
-                        refused.add(replica)
+            lease = await self._gate.acquire(call, self._request(call))
+            first = self._begin(call, lease)
+            hedge = self._hedging.plan(call, first, partial(self._begin, call), partial(self._request, call))
+            attempts = await Race().run(first, relay.run, hedge)
+            if call.ledger.complete:
+                return
+            pause = max(self._follow_up(call, attempt) for attempt in attempts if attempt.error is not None)
+            if pause:
+                await trio.sleep(pause)
 
-    @asynccontextmanager
-    async def _lease(self, call: Call, refused: Collection[Replica]) -> AsyncIterator[Lease]:
-        """A slot for the block; raises RpcError where there is none to be had."""
-        pick = self._pick(call, refused)
-        if pick is Unpicked.NO_REPLICA:
-            if call.give_up_at is None:
-                call.give_up_at = trio.current_time() + self._no_replica_grace
-            with trio.move_on_at(call.give_up_at):
-                await self._pool.wait_until(lambda: self._settled(call.request.model))
-            pick = self._pick(call, refused)
-        if isinstance(pick, Unpicked):
-            raise self._unpicked(pick)
-        with self._pool.lease(pick.replica) as lease:
-            call.lease_granted()
-            yield lease
+    def _request(self, call: Call) -> Request:
+        """What the next attempt asks for: another replica than those that failed or run it, and the same version."""
+        models = self._slots.fleet.models
+        model = call.model or (models[0] if len(models) == 1 else "")
+        version = call.last_replica.model_version if call.last_replica is not None else ""
+        running = [attempt.replica.process for attempt in call.record.attempts if attempt.ended is None]
+        return Request(
+            key=affinity_key(call.request.affinity_key or call.request.prompt[:PREFIX_CHARACTERS], model),
+            model=model,
+            avoided=call.plan.avoided,
+            excluded=running,
+            version=version,
+            same_version=self._config.splice == "same-version",
+            raced=bool(running),
+        )
 
-    def _pick(self, call: Call, refused: Collection[Replica]) -> Pick[Replica] | Unpicked:
-        """Pick a replica, unless the state of things forbids any: then raise RpcError."""
-        model = call.request.model
+    def _begin(self, call: Call, lease: Lease) -> Attempt:
+        number = call.plan.begin()
+        if any(attempt.ended is None for attempt in call.record.attempts):
+            kind = AttemptKind.HEDGE
+        elif call.ledger.delivered:
+            kind = AttemptKind.MIGRATE
+        else:
+            kind = AttemptKind.FIRST if number == 1 else AttemptKind.RETRY
+        attempt = Attempt(
+            number=number,
+            kind=kind,
+            lease=lease,
+            first_index=call.ledger.next_index,
+            started=trio.current_time(),
+        )
+        call.record.attempts.append(attempt)
+        return attempt
+
+    @staticmethod
+    def _follow_up(call: Call, attempt: Attempt) -> float:
+        """Seconds until the attempt after ``attempt``, which has failed, may begin.
+
+        Raises:
+            RpcError: there is none.
+        """
+        replica, error, end = attempt.replica, attempt.error, attempt.end
+        assert error is not None, "it has failed"
+        if end is AttemptEnd.REFUSED:
+            return 0.0
+        log.info("attempt failed", request_id=call.request_id, replica=str(replica), reason=str(error))
+        if (refused := _callers_fault(error, replica, call)) is not None:
+            raise refused from error
+        answer = call.plan.handle_end(replica.process, end, delivered=attempt.delivered > 0)
+        if isinstance(answer, GiveUp):
+            raise _given_up(answer, error, replica, call) from error
+        return answer
+
+    # -- refusals ----------------------------------------------------------------------------------------------------
+
+    def _check(self, model: str) -> None:
+        """Raise RpcError where no call for ``model`` can be served, whatever becomes free."""
         if self._draining:
             raise _draining()
         if model and not self._pool.may_serve(model):
@@ -161,30 +236,34 @@ class Dispatcher:
             raise refusal(
                 StatusCode.INVALID_ARGUMENT, "invalid_argument", f"model is empty; it must be one of {served}"
             )
-        return self._picker.pick(self._pool.replicas, model=model, excluded=refused)
-
-    def _settled(self, model: str) -> bool:
-        """Whether waiting longer for a replica for ``model`` is needless: there is one, or there will be none."""
-        return self._draining or self._pool.can_route(model) or (model != "" and not self._pool.may_serve(model))
-
-    def _unpicked(self, why: Unpicked) -> RpcError:
-        if why is Unpicked.FULL:
-            return refusal(StatusCode.RESOURCE_EXHAUSTED, "queue_full", "every slot of every replica is taken")
-        grace = self._no_replica_grace
-        return refusal(StatusCode.UNAVAILABLE, "no_replica", f"no replica was there for {grace:g} s to serve the model")
 
 
 def _draining() -> RpcError:
     return refusal(StatusCode.UNAVAILABLE, "draining", "this gateway is shutting down: ask another one")
 
 
-def _honest(error: RpcError | TokenFault | TruncatedError, replica: Replica, call: Call) -> RpcError:
-    """What the client is told where an attempt has failed with ``error`` and nothing can continue."""
-    if isinstance(error, RpcError) and classify(error.code, reason_of(error)) is Outcome.CLIENT:
-        if error.code is StatusCode.INVALID_ARGUMENT:
-            return refusal(error.code, "invalid_argument", f"replica {replica.replica_id}: {error.message}")
-        if error.code is StatusCode.DEADLINE_EXCEEDED and call.rpc.deadline < math.inf:
-            return refusal(error.code, "deadline", "the deadline passed")
+def _slow_client(seconds: float) -> RpcError:
+    message = f"the client has taken nothing for {seconds:g} s of what was there for it"
+    return refusal(StatusCode.RESOURCE_EXHAUSTED, "slow_client", message, retry_after=None)
+
+
+def _callers_fault(error: Exception, replica: Replica, call: Call) -> RpcError | None:
+    """What the client is told where it would go the same way at every replica; None where it would not."""
+    if not isinstance(error, RpcError):
+        return None
+    if error.code is StatusCode.INVALID_ARGUMENT and not call.ledger.delivered:  # what has begun can be answered
+        return refusal(error.code, "invalid_argument", f"replica {replica.replica_id}: {error.message}")
+    if error.code is StatusCode.DEADLINE_EXCEEDED and trio.current_time() >= call.rpc.deadline:
+        return refusal(error.code, "deadline", "the deadline passed")
+    return None
+
+
+def _given_up(why: GiveUp, error: Exception, replica: Replica, call: Call) -> RpcError:
+    """What the client is told where nothing can continue: how the last attempt went, and why there is no other."""
+    last = f"replica {replica.replica_id}, after {call.ledger.delivered} tokens: {error}"
+    if why is GiveUp.POISON:
+        message = f"too many replicas died of this call; the last: {last}"
+        return refusal(StatusCode.INTERNAL, "poison", message, retry_after=None)
     match error:
         case ConnectionLost():
             reason = "replica_lost"
@@ -192,8 +271,11 @@ def _honest(error: RpcError | TokenFault | TruncatedError, replica: Replica, cal
             reason = "index_gap"
         case TruncatedError():
             reason = "truncated"
+        case StallError():
+            reason = "stalled"
         case _:
-            reason = "handover" if reason_of(error) == "handover" else "replica_failed"
-    return refusal(
-        StatusCode.UNAVAILABLE, reason, f"replica {replica.replica_id}, after {call.ledger.delivered} tokens: {error}"
-    )
+            reason = "replica_failed"
+    message = f"{call.plan.failed} attempts failed; the last: {last}"
+    if call.ledger.delivered:  # it can be resumed, but not made again as it stands
+        return refusal(StatusCode.UNAVAILABLE, reason, message, retry_after=None)
+    return refusal(StatusCode.UNAVAILABLE, reason, message)

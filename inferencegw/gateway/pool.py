@@ -1,4 +1,4 @@
-"""The replicas this gateway is connected to: one supervised session for each, and the leases on their slots.
+"""The replicas this gateway is connected to: one supervised session for each.
 
 The rule: a session is one task that owns its channels, one of them in use. It connects, asks the replica who it is,
 offers it to the routing for as long as the channel takes calls, and starts over, with growing pauses. The session of a
@@ -6,88 +6,39 @@ configured address does so for ever. That of a member of the gossip (:meth:`Repl
 it ends when the gossip no longer wants that one connected and its last call has ended. Nothing else connects, and no
 call outlives its channel.
 
-A :class:`Replica` is one process as seen over one connection. One that comes back is a new object, so nothing that was
-held against the old one (leases of calls that are being wound up, a draining mark) is held against the new.
+Who is connected and takes calls it tells :class:`~inferencegw.gateway.slots.Slots`, which gives their slots away.
 
-Why waiting is on a predicate (:meth:`ReplicaPool.wait_until`) and not on an event "a replica came": the waiter's
-question is whether its call can go on, and only the state can answer that.
+Why waiting is on a predicate (:meth:`~inferencegw.gateway.slots.Slots.wait_until`) and not on an event "a replica
+came": the waiter's question is whether its call can go on, and only the state can answer that.
 """
 
 import math
+import operator
 import random
 import ssl
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from typing import Final, NoReturn
+from weakref import WeakKeyDictionary
 
-import attrs
 import structlog
 import trio
 
 from inferencegw.config import GatewayConfig, RpcLimits, split_address
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway.sighting import Sighting, Standing, Target, sightings, standing_of
-from inferencegw.membership import Cluster
+from inferencegw.gateway.slots import Replica, Slots
+from inferencegw.membership import Cluster, ClusterView
 from inferencegw.policy.backoff import backoff
+from inferencegw.policy.breaker import CircuitBreaker
 from inferencegw.rpc import Channel, Method, open_channel
 from inferencegw.v1 import replica_pb2
 
-__all__ = ["Lease", "PoolStatistics", "Replica", "ReplicaPool"]
+__all__ = ["ReplicaPool"]
 
 GET_INFO: Final = Method.of(replica_pb2.DESCRIPTOR.services_by_name["LLMReplica"], "GetInfo")
 
 log = structlog.get_logger(__name__)
-
-
-@attrs.define(eq=False)
-class Replica:
-    """One replica process, connected: what routing knows of it (:class:`~inferencegw.policy.picker.Candidate`).
-
-    ``target`` is None where its address is configured; ``standing`` is what the gossip says of it, if it does.
-    """
-
-    address: str
-    channel: Channel
-    replica_id: str
-    epoch: int
-    model: str
-    max_capacity: int
-    draining: bool
-    target: Target | None = None
-    standing: Standing = Standing.ALIVE
-    leases: int = 0
-
-    @property
-    def routable(self) -> bool:
-        """Whether it takes new calls; a full one does."""
-        welcome = self.standing in {Standing.ALIVE, Standing.SUSPECT}
-        return welcome and not self.draining and self.channel.accepts_calls
-
-    @property
-    def suspect(self) -> bool:
-        """Whether the gossip doubts that it lives."""
-        return self.standing is Standing.SUSPECT
-
-    def __str__(self) -> str:
-        return f"replica {self.replica_id} at {self.address}"
-
-
-@attrs.frozen(eq=False)
-class Lease:
-    """One slot of one replica, held for one attempt."""
-
-    replica: Replica
-
-
-@attrs.frozen
-class PoolStatistics:
-    """A pool at one moment; ``granted - released == in_flight``, always."""
-
-    connected: int
-    routable: int
-    granted: int
-    released: int
-    in_flight: int
 
 
 class ReplicaPool:
@@ -95,6 +46,7 @@ class ReplicaPool:
 
     Args:
         config: see there.
+        slots: where replicas are offered.
         rng: for the jitter of reconnecting.
         tls: for the connections.
 
@@ -103,8 +55,12 @@ class ReplicaPool:
         released: leases that came back.
     """
 
-    def __init__(self, config: GatewayConfig, rng: random.Random, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, config: GatewayConfig, slots: Slots, rng: random.Random, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._config = config
+        self._slots = slots
+        slots.on_release = self._on_release
         self._tls = tls
         self._rng = rng
         # Each with the scope in which its session naps: moving the deadline wakes it.
@@ -112,12 +68,10 @@ class ReplicaPool:
         self._last_model: dict[str, str] = {}
         self._models_ever: set[str] = set()
         self._limits: dict[str, RpcLimits] = {}
-        self._leases: set[Lease] = set()
-        self.granted = 0
-        self.released = 0
-        self._changed = trio.lowlevel.ParkingLot()
         self._sessions: trio.Nursery | None = None
         self._seen: Mapping[str, Sighting] = {}
+        self._loads: WeakKeyDictionary[Replica, int] = WeakKeyDictionary()
+        self._latest: dict[str, Replica] = {}
         self._wanted: dict[Target, None] = {}
         self._followed: set[Target] = set()
 
@@ -139,11 +93,6 @@ class ReplicaPool:
         gossiped = (one.model for one in self._seen.values() if one.standing is not Standing.LEFT)
         return {*self._last_model.values(), *gossiped}
 
-    @property
-    def in_flight(self) -> int:
-        """Leases held now; ``granted - released``, always."""
-        return len(self._leases)
-
     def can_route(self, model: str = "") -> bool:
         """Whether a routable replica serves ``model`` ("" is any)."""
         return any(replica.routable and model in ("", replica.model) for replica in self._connected)
@@ -153,49 +102,11 @@ class ReplicaPool:
         unheard = len(self._last_model) < len(self._config.replicas) or (self._sessions is not None and not self._seen)
         return unheard or model in self._models_ever or any(one.model == model for one in self._seen.values())
 
-    async def wait_until(self, predicate: Callable[[], bool]) -> None:
-        """Return once ``predicate`` holds; it is asked again after every change here, and on :meth:`recheck`."""
-        await trio.lowlevel.checkpoint()
-        while not predicate():
-            await self._changed.park()
-
-    def recheck(self) -> None:
-        """Ask every waiter's predicate again: something it may depend on has changed."""
-        self._changed.unpark_all()
-
-    def statistics(self) -> PoolStatistics:
-        """Counts for metrics and tests."""
-        return PoolStatistics(
-            connected=len(self._connected),
-            routable=sum(replica.routable for replica in self._connected),
-            granted=self.granted,
-            released=self.released,
-            in_flight=self.in_flight,
-        )
-
-    # -- leases -----------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def lease(self, replica: Replica) -> Iterator[Lease]:
-        """Hold one slot of ``replica`` for the block. No checkpoint may lie between the pick and this."""
-        lease = Lease(replica)
-        self._leases.add(lease)
-        replica.leases += 1
-        self.granted += 1
-        try:
-            yield lease
-        finally:
-            self._leases.remove(lease)
-            replica.leases -= 1
-            self.released += 1
-            if not self._wants(replica.target):
-                self._wake_session(replica)
-
     def handle_draining(self, replica: Replica) -> None:
         """``replica`` has refused a call because it drains: route past it until it says otherwise."""
         if not replica.draining:
             replica.draining = True
-            self.recheck()
+            self._slots.offer(self._connected)
         if replica in self._connected:
             self._connected[replica].deadline = trio.current_time() + self._config.draining_recheck
 
@@ -205,9 +116,22 @@ class ReplicaPool:
         """Be connected to every live replica of ``cluster``; their sessions run in ``sessions``."""
         self._sessions = sessions
         while True:
-            self._seen = sightings(cluster.view)
-            self._reconsider()
-            await cluster.wait_until(lambda view: sightings(view) != self._seen)
+            view = cluster.view
+            seen = sightings(view)
+            if seen != self._seen:
+                self._seen = seen
+                self._reconsider()
+            self._note_loads(view)
+            await cluster.wait_until(partial(operator.is_not, view))
+
+    def _note_loads(self, view: ClusterView) -> None:
+        """Pass on what members have said of their load since it was last looked at."""
+        for replica in self._connected:
+            member = view.members.get(replica.replica_id)
+            load = None if member is None else member.load
+            if load is not None and load.epoch == replica.epoch and load.sequence > self._loads.get(replica, 0):
+                self._loads[replica] = load.sequence
+                self._slots.note_report(replica, load.active)
 
     def _reconsider(self) -> None:
         """Bring standings and sessions into line with what was seen."""
@@ -218,6 +142,9 @@ class ReplicaPool:
             replica.standing = Standing.LEFT
             if self._wants(replica.target):
                 replica.standing = standing_of(replica.replica_id, replica.epoch, self._seen)
+                sighting = self._seen.get(replica.replica_id)
+                if sighting is not None and sighting.target.epoch == replica.epoch:
+                    self._slots.fleet.reweigh(replica, sighting.weight)
             else:
                 self._wake_session(replica)
         if self._sessions is not None:
@@ -225,7 +152,7 @@ class ReplicaPool:
                 if target not in self._followed:
                     self._followed.add(target)
                     self._sessions.start_soon(self.replica_session, target.address, target)
-        self.recheck()
+        self._slots.offer(self._connected)
 
     def _is_covered(self, target: Target, configured: Collection[Replica]) -> bool:
         """Whether the session of a configured address sees to ``target``, by whatever name the gossip calls that."""
@@ -237,6 +164,10 @@ class ReplicaPool:
 
     def _wants(self, target: Target | None) -> bool:
         return target is None or target in self._wanted
+
+    def _on_release(self, replica: Replica) -> None:
+        if not self._wants(replica.target):
+            self._wake_session(replica)
 
     def _wake_session(self, replica: Replica) -> None:
         if replica in self._connected:
@@ -260,12 +191,13 @@ class ReplicaPool:
             if target is not None:
                 self._followed.remove(target)
                 self._limits.pop(address, None)
+                self._latest.pop(address, None)
 
     async def _pause(self, seconds: float, address: str, target: Target | None) -> None:
         """Wait, but not for one that is news: a new process at ``address``, or that ``target`` is wanted no more."""
         epoch = self._epoch_at(address)
         with trio.move_on_after(seconds):
-            await self.wait_until(lambda: not self._wants(target) or self._epoch_at(address) > epoch)
+            await self._slots.wait_until(lambda: not self._wants(target) or self._epoch_at(address) > epoch)
 
     def _pauses(self) -> Iterator[float]:
         config = self._config
@@ -310,16 +242,23 @@ class ReplicaPool:
         if target is not None and (info.replica_id, info.epoch) != (target.replica_id, target.epoch):
             there, expected = (f"{one.replica_id} of epoch {one.epoch}" for one in (info, target))
             raise RpcError(StatusCode.FAILED_PRECONDITION, f"{there} is there, and not {expected}")
-        return Replica(
+        replica = Replica(
             address=address,
             channel=channel,
             replica_id=info.replica_id,
             epoch=info.epoch,
             model=info.model,
+            model_version=info.model_version,
             max_capacity=info.max_capacity,
+            breaker=CircuitBreaker(self._config.breaker),
             draining=info.draining,
             target=target,
         )
+        before = self._latest.get(address)
+        if before is not None and before.process == replica.process:
+            replica.succeed(before)
+        self._latest[address] = replica
+        return replica
 
     async def _offer(self, replica: Replica) -> None:
         """Offer ``replica`` to the routing until its channel takes no more calls, or it is neither wanted nor used."""
@@ -352,5 +291,6 @@ class ReplicaPool:
             log.warning("replica does not say whether it drains", replica_id=replica.replica_id, reason=str(error))
             return
         replica.draining = info.draining
-        replica.max_capacity = info.max_capacity
-        self.recheck()
+        self._slots.fleet.resize(replica, info.max_capacity)
+        self._slots.note_report(replica, info.active_requests)
+        self._slots.offer(self._connected)

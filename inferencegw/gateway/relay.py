@@ -1,10 +1,11 @@
 """One attempt: a replica's tokens, as they arrive, to the client.
 
 The rule: tokens move in the batches they came in, and nothing is done per token but what the promise needs: the ledger
-decides whether it goes out, and its message is made. No task, timer, log line or look at a clock per token.
+decides whether it goes out, and its message is made. No task, timer or log line per token.
 
 What the client's window does not take, :meth:`~inferencegw.rpc.ServerCall.send_many` waits for; meanwhile nothing is
-read from the replica's stream, whose window closes in turn. So a slow client slows its replica and costs no memory.
+read from the replica's stream, whose window closes in turn. So a slow client slows its replica and costs no memory; and
+its replica's clock (``Attempt.quiet_since``) stands still, while the client's (``ServerCall.blocked_since``) runs.
 """
 
 import contextlib
@@ -14,74 +15,151 @@ from typing import Final
 import trio
 
 from inferencegw.errors import InferenceGatewayError, RpcError
+from inferencegw.gateway.attempt import Attempt, TruncatedError
 from inferencegw.gateway.call import Call
-from inferencegw.gateway.pool import Replica
+from inferencegw.gateway.hedging import Hedging
+from inferencegw.gateway.pool import ReplicaPool
+from inferencegw.gateway.race import Race
+from inferencegw.gateway.slots import Slots
+from inferencegw.gateway.stall import StallWatch
+from inferencegw.policy.attempts import AttemptEnd
 from inferencegw.policy.ledger import TokenFault, TokenLedger
-from inferencegw.rpc import Method
+from inferencegw.policy.outcome import reason_of
+from inferencegw.rpc import ClientStream, Method
 from inferencegw.v1 import replica_pb2
 from inferencegw.v1.gateway_pb2 import InferResponse
-from inferencegw.v1.replica_pb2 import GenerateRequest, GenerateResponse
+from inferencegw.v1.replica_pb2 import GenerateResponse
 
-__all__ = ["END_GRACE", "TruncatedError", "attempt"]
+__all__ = ["BUSY_BACKOFF", "END_GRACE", "Relay"]
 
 GENERATE: Final = Method.of(replica_pb2.DESCRIPTOR.services_by_name["LLMReplica"], "Generate")
+
+BUSY_BACKOFF: Final = 0.05
+"""Seconds that a replica is left alone after it has refused a call as busy. High: free slots stay so. Low: refusals."""
 
 END_GRACE: Final = 1.0
 """How long a replica may take to end its stream after the final token. High: a careless replica keeps its slot and the
 client's trailers that long. Low: a stream is reset that would have ended by itself."""
 
 
-class TruncatedError(InferenceGatewayError):
-    """The replica's: it ended the stream OK without a final token."""
+class ClientGoneError(InferenceGatewayError):
+    """The client's call has ended while a token of it was being sent."""
 
 
-async def attempt(call: Call, replica: Replica) -> None:
-    """Let ``replica`` generate what ``call`` still needs, and deliver it; returns when the final token was sent.
+class Relay:
+    """Runs attempts of ``call``.
 
-    Raises:
-        RpcError: the replica, or the connection to it, ended the stream.
-        TokenFault: its tokens are out of order. Those before the fault were delivered.
-        TruncatedError: see there.
+    Args:
+        call: whose client gets the tokens.
+        pool: is told of replicas that take no more calls.
+        slots: where attempts' slots go back to, and is told how replicas do.
+        stalls: watches the attempts.
+        hedging: is told what there is to decide hedges by.
     """
-    async with replica.channel.open_stream(GENERATE, _generate_request(call), deadline=call.rpc.deadline) as stream:
-        batches = stream.batches()
-        await _relay(batches, call, replica.replica_id)
-        # The client has it all. What is left of the stream is its end, and nothing in it could change the call's.
-        with trio.move_on_after(END_GRACE), contextlib.suppress(RpcError):
-            async for _ in batches:
-                pass
 
+    def __init__(self, call: Call, pool: ReplicaPool, slots: Slots, stalls: StallWatch, hedging: Hedging) -> None:
+        self._call = call
+        self._pool = pool
+        self._slots = slots
+        self._stalls = stalls
+        self._hedging = hedging
 
-def _generate_request(call: Call) -> GenerateRequest:
-    request = call.request
-    return GenerateRequest(
-        request_id=call.request_id,
-        prompt=request.prompt,
-        max_tokens=request.max_tokens,
-        sampling=request.sampling if request.HasField("sampling") else None,
-        tokens_already_generated=request.resume_offset,
-        generated_text=request.resume_text,
-    )
+    async def run(self, attempt: Attempt, race: Race) -> None:
+        """Let the replica generate what the call still needs, and deliver it, if it is the first with a token.
 
+        However that ends, the attempt says so, and its slot is released.
+        """
+        finished = False
+        failure: InferenceGatewayError | None = None
+        try:
+            with attempt.scope, self._stalls.watching(attempt):
+                await self._relay(attempt, race)
+            finished = race.winner is attempt and self._call.ledger.finished
+            failure = attempt.stalled
+        except (RpcError, TokenFault, TruncatedError) as error:
+            failure = error
+        finally:
+            attempt.close(failure, finished=finished)
+            assert attempt.outcome is not None, "it is closed"
+            # Before the slot is free, or the next in the queue would be sent where this one was refused.
+            self._heed(attempt)
+            self._slots.release(attempt.lease, attempt.outcome)
 
-async def _relay(batches: AsyncIterator[list[GenerateResponse]], call: Call, replica_id: str) -> None:
-    ledger = call.ledger
-    number = call.attempts
-    async for batch in batches:
-        fresh, fault = _admit(ledger, batch)
-        if fresh:
-            before = call.rpc.messages_sent
+    async def _relay(self, attempt: Attempt, race: Race) -> None:
+        call = self._call
+        channel, request = attempt.replica.channel, call.generate_request(attempt.first_index)
+        async with channel.open_stream(GENERATE, request, deadline=call.rpc.deadline) as stream:
+            batches = stream.batches()
+            attempt.wait()
             try:
-                await call.rpc.send_many([_response(token, replica_id, number) for token in fresh])
+                if await self._deliver(batches, attempt, race):
+                    # The client has it all. What is left of the stream is its end: nothing in it changes the call's.
+                    with trio.move_on_after(END_GRACE), contextlib.suppress(RpcError):
+                        async for _ in batches:
+                            pass
             finally:
-                # Cut short by a deadline, the account is of what went out whole.
-                for token in fresh[: call.rpc.messages_sent - before]:
-                    ledger.deliver(token.text)
-        if ledger.finished:
-            return  # whatever came behind the final token, the client has what it asked for
-        if fault is not None:
-            raise fault
-    raise TruncatedError(f"the stream ended OK where token {ledger.next_index} was next, without a final token")
+                self._note_load(attempt, stream)
+
+    async def _deliver(self, batches: AsyncIterator[list[GenerateResponse]], attempt: Attempt, race: Race) -> bool:
+        """Whether the final token was sent; False where another attempt delivers."""
+        ledger = self._call.ledger
+        async for batch in batches:
+            now = trio.current_time()
+            if race.winner is not None and race.winner is not attempt:
+                self._hedging.note_wasted(self._call, len(batch), now)
+                return False
+            attempt.heard(now)
+            fresh, fault = _admit(ledger, batch)
+            if fresh:
+                if race.winner is None:
+                    race.commit(attempt)
+                    self._call.note_first_token(attempt)
+                    self._hedging.note_first_token(attempt, now)
+                await self._send(fresh, attempt)
+                self._hedging.note_delivered(len(fresh), now)
+                self._slots.note_progress(attempt.lease, attempt.delivered)
+            if ledger.finished:
+                return True  # whatever came behind the final token, the client has what it asked for
+            if fault is not None:
+                raise fault
+            attempt.wait()
+        raise TruncatedError(f"the stream ended OK where token {ledger.next_index} was next, without a final token")
+
+    async def _send(self, fresh: list[GenerateResponse], attempt: Attempt) -> None:
+        call, replica_id = self._call, attempt.replica.replica_id
+        before = call.rpc.messages_sent
+        try:
+            await call.rpc.send_many([_response(token, replica_id, attempt.number) for token in fresh])
+        except RpcError as error:
+            raise ClientGoneError("the client's call has ended") from error  # which is no replica's fault
+        finally:
+            # Cut short by a deadline, the account is of what went out whole.
+            for token in fresh[: call.rpc.messages_sent - before]:
+                call.deliver(token.text)
+                attempt.delivered += 1
+
+    def _note_load(self, attempt: Attempt, stream: ClientStream) -> None:
+        """What the replica's trailers say of its load, if they came: fresher than gossip.
+
+        Those of a refusal say that it is full, whatever they say: calls that it refuses at the same time would else
+        each undo the other's mark, and be sent there again and again.
+        """
+        trailers = dict(stream.trailing_metadata)
+        active = str(trailers.get("gw-load", "")).partition("/")[0]
+        if active.isdecimal() and len(active) < 9 and trailers.get("gw-reason") != "busy":
+            self._slots.note_report(attempt.replica, int(active))
+
+    def _heed(self, attempt: Attempt) -> None:
+        """What the end of ``attempt`` says of where its replica's next calls are to go."""
+        if attempt.error is None:
+            return
+        refused = attempt.end is AttemptEnd.REFUSED
+        if refused:
+            self._call.refuse(attempt)
+        if isinstance(attempt.error, RpcError) and reason_of(attempt.error) in {"draining", "handover"}:
+            self._pool.handle_draining(attempt.replica)  # it may be asked again when it says that it is over
+        elif refused:
+            self._slots.note_busy(attempt.replica, trio.current_time() + BUSY_BACKOFF)
 
 
 def _admit(ledger: TokenLedger, batch: Iterable[GenerateResponse]) -> tuple[list[GenerateResponse], TokenFault | None]:

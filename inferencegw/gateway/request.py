@@ -4,6 +4,7 @@ The rule: a request that cannot be served is refused before anything is queued o
 and a message that names the field, what came and the limit. What is accepted here, every replica accepts.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -27,9 +28,18 @@ _MAX_BYTES: Final = {
 }
 
 
-def refusal(code: StatusCode, reason: str, message: str) -> RpcError:
-    """The error that ends a call with ``code`` and trailing ``gw-reason``: ``reason``."""
-    return RpcError(code, message, metadata=(("gw-reason", reason),))
+def refusal(code: StatusCode, reason: str, message: str, *, retry_after: float | None = math.inf) -> RpcError:
+    """The error that ends a call with ``code`` and trailing ``gw-reason``: ``reason``.
+
+    ``retry_after`` is what the client's library is told about trying again by itself (gRPC A6): after so many seconds;
+    None, never; infinity, nothing is said, and its own policy holds.
+    """
+    metadata: tuple[tuple[str, str], ...] = (("gw-reason", reason),)
+    if retry_after is None:
+        metadata += (("grpc-retry-pushback-ms", "-1"),)
+    elif retry_after < math.inf:
+        metadata += (("grpc-retry-pushback-ms", str(round(1000 * retry_after))),)
+    return RpcError(code, message, metadata=metadata)
 
 
 def check(request: gateway_pb2.InferRequest) -> None:

@@ -55,6 +55,7 @@ class Sighting:
     target: Target
     model: str
     standing: Standing
+    weight: float = 1.0
 
     @property
     def is_wanted(self) -> bool:
@@ -66,7 +67,10 @@ def sightings(view: ClusterView) -> dict[str, Sighting]:
     """The replicas in ``view``, by id, those included that are remembered only."""
     return {
         member.member_id: Sighting(
-            Target(member.member_id, member.epoch, _usable(member.grpc_address)), member.meta.model, _standing(member)
+            Target(member.member_id, member.epoch, _usable(member.grpc_address)),
+            member.meta.model,
+            _standing(member),
+            member.meta.weight,
         )
         for member in view.replicas
     }

@@ -1,60 +1,72 @@
-"""Which replica gets the next attempt: least connections, by share of the slots in use.
+"""Which replica gets the next attempt, and why that one.
 
-The rule: a pick is a function of what the candidates say about themselves and of ``rng``. It returns the replica with
-the reason it was taken, or the reason why none was, so that a refusal can always say why.
+The rule: consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam, SODA 2018), weighted. A call goes to
+the replica that its prompt's beginning belongs to, so that it finds a warm prefix cache; unless that one is too far
+above the mean, then to the next on the ring, and so on::
 
-Why leases over capacity and not the number of leases: a replica with twice the slots should carry twice the calls. Why
-ties go at random and not to the first in the list: several gateways with the same list would otherwise all send their
-first calls to the same replica, and a replica that fails fast would be idle, hence first, for ever.
+    load + 1 <= ceil(1.25 * (total + 1) * weight / sum of weights)
 
-A suspect (a replica that may not live) is taken only where nobody else can take the attempt: most suspicions are wrong,
-so refusing calls for one would be worse than the attempt that one of them may cost.
+The arriving call counts on both sides, so an idle cluster has exact affinity. Where nobody on the ring has room under
+that bound, the one with the lowest load by weight takes it; ties go at random, or gateways with equal views would send
+their calls to the same one.
+
+Who comes into question is ranked first, and only the best rank is looked at: replicas that have not failed this call
+before those that have; ALIVE before SUSPECT; the version that began a generation before others. Each later rank is a
+last resort: most suspicions are wrong, so an attempt on a suspect is better than a refusal.
+
+A pick says why, and whom it passed over for which reason, because "why did my call go there?" is what operators ask.
 """
 
 import enum
+import math
 import random
 from collections.abc import Collection, Iterable
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 import attrs
 
-__all__ = ["Candidate", "Pick", "PickReason", "Picker", "Unpicked"]
+from inferencegw.policy.candidate import Candidate, Process
+from inferencegw.policy.fleet import Fleet, Group
 
+__all__ = ["BOUND", "Look", "Pick", "PickReason", "Picker", "Request", "Skip", "Unpicked"]
 
-class Candidate(Protocol):
-    """What a pick may know about one replica process."""
-
-    @property
-    def model(self) -> str:
-        """The model it serves."""
-
-    @property
-    def max_capacity(self) -> int:
-        """Its slots."""
-
-    @property
-    def leases(self) -> int:
-        """How many of them this gateway holds."""
-
-    @property
-    def routable(self) -> bool:
-        """Whether it is connected and takes new calls; a full replica is routable."""
-
-    @property
-    def suspect(self) -> bool:
-        """Whether it may not live."""
-
+BOUND: Final = 1.25
+"""Load above the mean that affinity may cause. High: hot prefixes crowd one replica. Low: affinity is lost early."""
 
 C = TypeVar("C", bound=Candidate)
+
+Rank: TypeAlias = tuple[bool, bool, bool]
+"""(has failed this call, SUSPECT, another version)."""
 
 
 class PickReason(enum.Enum):
     """Why a replica was taken."""
 
+    AFFINITY = "affinity"
+    """The prompt's beginning belongs to it."""
+    BOUNDED_LOAD = "bounded_load"
+    """It comes next on the ring after those that could not take the call, or had too much already."""
     LEAST_CONNECTIONS = "least_connections"
-    """It was the least used."""
+    """Nobody was under the bound; it has the least by weight."""
     LAST_RESORT = "last_resort"
-    """It was the least used of the suspects, and nobody else could take the attempt."""
+    """It is a suspect, has failed this call before or serves another version; nobody else could take it."""
+
+
+class Skip(enum.Enum):
+    """Why a replica was passed over."""
+
+    FULL = "full"
+    BUSY = "busy"
+    BREAKER = "breaker"
+    EXCLUDED = "excluded"
+    LOADED = "loaded"
+    SUSPECT = "suspect"
+    FAILED_BEFORE = "failed_before"
+    VERSION = "version"
+
+
+_FOR_ANYBODY: Final = {Skip.FULL, Skip.BUSY, Skip.BREAKER}
+"""Why a replica was passed over that has nothing to do with the call."""
 
 
 class Unpicked(enum.Enum):
@@ -63,33 +75,170 @@ class Unpicked(enum.Enum):
     NO_REPLICA = "no_replica"
     """Nothing routable serves the model."""
     FULL = "full"
-    """Something does, and every slot of it is taken, or it is excluded."""
+    """Something does, and none of it can take any call now: waiting may help."""
+    UNSUITABLE = "unsuitable"
+    """Something has room, but not for this call; another one may take it."""
 
 
 @attrs.frozen
 class Pick(Generic[C]):
-    """A replica that can take the attempt."""
+    """A replica that can take the attempt.
+
+    Attributes:
+        replica: the one.
+        reason: why.
+        passed: by id, who came before it on the ring and why that one did not take it.
+    """
 
     replica: C
     reason: PickReason
+    passed: tuple[tuple[str, Skip], ...] = ()
 
 
 @attrs.frozen
-class Picker:
-    """Picks replicas; ``rng`` breaks ties."""
+class Look(Generic[C]):
+    """A replica on its own, for one request.
 
+    Attributes:
+        replica: the one.
+        skip: why it would not take the attempt, or only if nobody better could; None if it would, coming first.
+        bound: generations that it may have, the arriving one included, before affinity gives way.
+    """
+
+    replica: C
+    skip: Skip | None
+    bound: int
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """What an attempt asks for.
+
+    Attributes:
+        key: its place on the ring.
+        model: "" is the only one there is.
+        avoided: processes that failed this call: last resorts.
+        excluded: processes that must not be asked: one of them runs this call.
+        version: of the model, that began this generation; "" if none has.
+        same_version: whether no other version will do.
+        raced: whether it runs against another attempt.
+    """
+
+    key: int
+    model: str = ""
+    avoided: Collection[Process] = ()
+    excluded: Collection[Process] = ()
+    version: str = ""
+    same_version: bool = False
+    raced: bool = False
+
+
+@attrs.frozen
+class Picker(Generic[C]):
+    """Picks replicas from ``fleet``; ``rng`` breaks ties."""
+
+    fleet: Fleet[C]
     rng: random.Random
 
-    def pick(self, candidates: Iterable[C], *, model: str, excluded: Collection[C] = ()) -> Pick[C] | Unpicked:
-        """The least used of ``candidates`` that serves ``model`` ("" is any), has a free slot and is not excluded."""
-        routable = [one for one in candidates if one.routable and model in ("", one.model)]
-        if not routable:
+    def pick(self, request: Request, now: float) -> Pick[C] | Unpicked:
+        """The replica for an attempt that begins now."""
+        group = self.fleet.group(request.model, now)
+        if group is None:
             return Unpicked.NO_REPLICA
-        free = [one for one in routable if one.leases < one.max_capacity and one not in excluded]
-        if not free:
+        if not group.free:
             return Unpicked.FULL
-        sound = [one for one in free if not one.suspect]
-        among, reason = (sound, PickReason.LEAST_CONNECTIONS) if sound else (free, PickReason.LAST_RESORT)
-        least = min(one.leases / one.max_capacity for one in among)
-        tied = [one for one in among if one.leases / one.max_capacity == least]
-        return Pick(tied[0] if len(tied) == 1 else self.rng.choice(tied), reason)
+        able, passed = self._consider(group, request, now)
+        if not able:
+            return Unpicked.FULL if set(passed.values()) <= _FOR_ANYBODY else Unpicked.UNSUITABLE
+        best = min(rank for rank, _, _ in able)
+        bounded_ones = [candidate for rank, candidate, bounded in able if rank == best and bounded]
+        chosen = bounded_ones[0] if bounded_ones else self._least_loaded([one for r, one, _ in able if r == best], now)
+        passed |= {
+            one.replica_id: _why(rank) if rank > best else Skip.LOADED for rank, one, _ in able if one is not chosen
+        }
+        reason = PickReason.BOUNDED_LOAD if bounded_ones else PickReason.LEAST_CONNECTIONS
+        if any(best):
+            reason = PickReason.LAST_RESORT
+        elif bounded_ones and next(group.ring.walk(request.key)) == chosen.replica_id:
+            reason = PickReason.AFFINITY
+        return Pick(chosen, reason, tuple(passed.items()))
+
+    def survey(self, request: Request, now: float) -> list[Look[C]]:
+        """Every replica of the model as :meth:`pick` would see it, in the order of the ring; for people who ask."""
+        group = self.fleet.group(request.model, now)
+        if group is None:
+            return []
+        walk = (group.members[replica_id] for replica_id in group.ring.walk(request.key))
+        return [self._look(candidate, group, request, now) for candidate in walk]
+
+    def _look(self, candidate: C, group: Group[C], request: Request, now: float) -> Look[C]:
+        skip, rank = self._cannot(candidate, group, request, now), _rank(candidate, request)
+        if skip is None and any(rank):
+            skip = _why(rank)
+        if skip is None and not _is_bounded(candidate, group, now):
+            skip = Skip.LOADED
+        return Look(candidate, skip, _bound(candidate, group, now))
+
+    def _consider(
+        self, group: Group[C], request: Request, now: float
+    ) -> tuple[list[tuple[Rank, C, bool]], dict[str, Skip]]:
+        """Who can take the attempt, with rank and whether under the bound, as far as need be looked; and who cannot."""
+        passed: dict[str, Skip] = {}
+        able: list[tuple[Rank, C, bool]] = []
+        for candidate in self._in_order(group, request.key):
+            skip = self._cannot(candidate, group, request, now)
+            if skip is not None:
+                passed[candidate.replica_id] = skip
+                continue
+            rank, bounded = _rank(candidate, request), _is_bounded(candidate, group, now)
+            able.append((rank, candidate, bounded))
+            if bounded and not any(rank):
+                break  # nobody after it can be better
+        return able, passed
+
+    def _in_order(self, group: Group[C], key: int) -> Iterable[C]:
+        members = group.members
+        # Of n replicas f have room: walking past the others takes about n / f steps, sorting those that have takes f.
+        if len(group.free) ** 2 < len(members):
+            return [members[replica_id] for replica_id in group.ring.order(key, group.free)]
+        return (members[replica_id] for replica_id in group.ring.walk(key))
+
+    @staticmethod
+    def _cannot(candidate: C, group: Group[C], request: Request, now: float) -> Skip | None:
+        """Why ``candidate`` cannot take the attempt now; None if it can."""
+        if not candidate.has_room:
+            return Skip.FULL
+        if request.excluded and candidate.process in request.excluded:
+            return Skip.EXCLUDED
+        if candidate.busy_until > now:
+            return Skip.BUSY
+        if request.same_version and request.version not in {"", candidate.model_version}:
+            return Skip.VERSION
+        if not candidate.breaker.permits(raced=request.raced) and not group.panics:
+            return Skip.BREAKER
+        return None
+
+    def _least_loaded(self, among: list[C], now: float) -> C:
+        shares = [candidate.load / (candidate.weight * candidate.warmth(now)) for candidate in among]
+        least = min(shares)
+        return self.rng.choice([candidate for candidate, share in zip(among, shares, strict=True) if share == least])
+
+
+def _rank(candidate: C, request: Request) -> Rank:
+    """How much of a last resort it is; the lowest is looked at first."""
+    other_version = request.version not in {"", candidate.model_version}
+    failed_before = bool(request.avoided) and candidate.process in request.avoided
+    return (failed_before, candidate.suspect, other_version)
+
+
+def _why(rank: Rank) -> Skip:
+    return (Skip.FAILED_BEFORE, Skip.SUSPECT, Skip.VERSION)[rank.index(True)]
+
+
+def _bound(candidate: Candidate, group: Group[C], now: float) -> int:
+    """How many generations it may have, the arriving one included."""
+    return math.ceil(BOUND * (group.load + 1) * candidate.weight / group.weight * candidate.warmth(now))
+
+
+def _is_bounded(candidate: Candidate, group: Group[C], now: float) -> bool:
+    return candidate.load + 1 <= _bound(candidate, group, now)

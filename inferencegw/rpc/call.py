@@ -6,6 +6,7 @@ it is suspended in a ``yield``. It ends the call by returning (OK) or by raising
 :class:`~inferencegw.errors.RpcError`, from a nursery of its own too, if it is the only error there.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -52,6 +53,8 @@ class ServerCall:
         initial_metadata: may be changed until the response's headers go out, with the first message.
         trailing_metadata: may be changed until the call has ended.
         messages_sent: messages of which every byte is on its way.
+        blocked_since: since when the client has taken nothing of what is there for it, on ``trio.current_time()``'s
+            scale; inf while nothing waits.
     """
 
     def __init__(self, link: Link, stream: InboundCall, peer: Peer, request_type: _RequestType) -> None:
@@ -63,6 +66,7 @@ class ServerCall:
         self.initial_metadata: list[tuple[str, str | bytes]] = []
         self.trailing_metadata: list[tuple[str, str | bytes]] = []
         self.messages_sent = 0
+        self.blocked_since = math.inf
         self.scope = trio.CancelScope()
         self._link = link
         self._stream = stream
@@ -87,6 +91,12 @@ class ServerCall:
     async def send_many(self, messages: Sequence[Message]) -> None:
         """Send a batch, in as few frames as possible. Cancelled, ``messages_sent`` tells how many went out whole."""
         await self._write([frame_message(message.SerializeToString()) for message in messages])
+
+    def send_headers(self) -> None:
+        """Send the initial metadata now, ahead of the first message. From then on no client's library may retry."""
+        if not self._stream.headers_sent:
+            self._stream.send_headers(tuple(self.initial_metadata))
+            self._link.flush_soon()
 
     def requests(self) -> OneByOne:
         """Iterate over the request messages of a method that takes a stream of them."""
@@ -166,13 +176,17 @@ class ServerCall:
     async def _write_rest(self, messages: list[bytes], data: memoryview, sent: int) -> None:
         """Go on when windows allow; whatever ends this early, account for what went out."""
         self._sending = True
+        self.blocked_since = trio.current_time()
         try:
             while sent < len(data):
                 await self._room_bell.wait()
-                sent += self._stream.write(data[sent:])
-                self._link.flush_soon()
+                if taken := self._stream.write(data[sent:]):
+                    sent += taken
+                    self.blocked_since = trio.current_time()
+                    self._link.flush_soon()
         finally:
             self._sending = False
+            self.blocked_since = math.inf
             for message in messages:
                 sent -= len(message)
                 if sent < 0:

@@ -33,6 +33,9 @@ _UNITS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"
 _MAX_TIMEOUT_DIGITS: Final = 10**8
 _RESERVED: Final = frozenset({b"te", b"content-type", b"user-agent", b"content-length"})
 
+_OURS: Final = frozenset({"grpc-retry-pushback-ms"})
+"""gRPC's own names that are a handler's to give, and a caller's to heed (gRPC A6: when to try again)."""
+
 
 def encode_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> Fields:
     """Header fields for custom metadata.
@@ -42,7 +45,7 @@ def encode_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> Fields:
     """
     fields: Fields = []
     for name, value in metadata:
-        if not _NAME.fullmatch(name) or name.startswith("grpc-") or name.encode() in _RESERVED:
+        if not _NAME.fullmatch(name) or (name.startswith("grpc-") and name not in _OURS) or name.encode() in _RESERVED:
             raise ValueError(f"metadata name {name!r}: must match {_NAME.pattern} and not be reserved by gRPC")
         if name.endswith("-bin"):
             if not isinstance(value, bytes):
@@ -60,7 +63,7 @@ def decode_metadata(fields: Fields) -> Metadata:
     """The custom metadata among ``fields``: all but pseudo-headers and what HTTP/2 and gRPC use themselves."""
     out: list[tuple[str, str | bytes]] = []
     for name, value in fields:
-        if name[:1] == b":" or name[:5] == b"grpc-" or name in _RESERVED:
+        if name[:1] == b":" or name in _RESERVED or (name[:5] == b"grpc-" and name.decode("latin-1") not in _OURS):
             continue
         if name.endswith(b"-bin"):
             out += [(name.decode("ascii"), plain) for part in value.split(b",") for plain in _decode_binary(part)]

@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 
 from inferencegw.errors import ConfigError
 
-__all__ = ["LEVELS", "LogLevel", "configure_logging"]
+__all__ = ["LEVELS", "LogLevel", "configure_logging", "set_level"]
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
 """The names ``--log-level`` takes, most talkative first."""
@@ -58,6 +58,14 @@ def configure_logging(level: str, *, stream: TextIO | None = None) -> None:
         # Module-level loggers outlive a configuration: a second call (a reload, the next test) must reach them too.
         cache_logger_on_first_use=False,
     )
+
+
+def set_level(level: LogLevel) -> LogLevel | None:
+    """Log more or less from now on, to where it is logged; the level before, None where it was none of ours."""
+    loggers = {name: structlog.make_filtering_bound_logger(name) for name in get_args(LogLevel)}
+    current = structlog.get_config()["wrapper_class"]
+    structlog.configure(**{**structlog.get_config(), "wrapper_class": loggers[level]})
+    return next((name for name, logger in loggers.items() if logger is current), None)
 
 
 def withhold_text(_logger: object, _method: str, event_dict: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

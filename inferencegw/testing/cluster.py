@@ -28,7 +28,7 @@ import trio
 
 from inferencegw.config import GatewayConfig, ReplicaConfig, is_loopback
 from inferencegw.gateway import Gateway
-from inferencegw.gateway.pool import ReplicaPool
+from inferencegw.gateway.slots import Slots
 from inferencegw.membership import Cluster, ClusterView
 from inferencegw.replica.faults import Fault
 from inferencegw.rpc import Method, open_channel
@@ -348,13 +348,13 @@ class TestCluster(Witness):
                 await node.cluster.wait_until(partial(self._is_right, node))
         for node in self.serving:
             if isinstance(node.process, Gateway):
-                await node.process.pool.wait_until(partial(self._has_all, node.process.pool))
+                await node.process.slots.wait_until(partial(self._has_all, node.process.slots))
 
     def _is_right(self, node: Node, _view: ClusterView) -> bool:
         return self._wrong_at(node) is None
 
-    def _has_all(self, pool: ReplicaPool) -> bool:
-        return pool.statistics().routable >= len(self.replicas)
+    def _has_all(self, slots: Slots) -> bool:
+        return len(list(slots.fleet)) >= len(self.replicas)
 
     # -- asking -----------------------------------------------------------------------------------------------------
 
@@ -457,7 +457,7 @@ class TestCluster(Witness):
     def _is_idle(self) -> bool:
         """Whether no lease is held: a gateway hears of a client's leaving after that has left."""
         processes = [node.process for node in self.serving]
-        return not any(process.pool.in_flight for process in processes if isinstance(process, Gateway))
+        return not any(process.slots.in_flight for process in processes if isinstance(process, Gateway))
 
     def tell(self, what: str, *args: Any) -> None:
         """Tell all checkers."""

@@ -25,6 +25,9 @@ class GatewayAdminServicer(purerpc.Servicer):
     async def Why(self, input_message):
         raise NotImplementedError()
 
+    async def Lookup(self, input_message):
+        raise NotImplementedError()
+
     async def SetLogLevel(self, input_message):
         raise NotImplementedError()
 
@@ -94,6 +97,15 @@ class GatewayAdminServicer(purerpc.Servicer):
                 purerpc.Cardinality.UNARY_UNARY,
                 inferencegw_dot_v1_dot_admin__pb2.WhyRequest,
                 inferencegw_dot_v1_dot_admin__pb2.WhyResponse,
+            )
+        )
+        service_obj.add_method(
+            "Lookup",
+            self.Lookup,
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                inferencegw_dot_v1_dot_admin__pb2.LookupRequest,
+                inferencegw_dot_v1_dot_admin__pb2.LookupResponse,
             )
         )
         service_obj.add_method(
@@ -168,6 +180,14 @@ class GatewayAdminStub:
                 purerpc.Cardinality.UNARY_UNARY,
                 inferencegw_dot_v1_dot_admin__pb2.WhyRequest,
                 inferencegw_dot_v1_dot_admin__pb2.WhyResponse,
+            )
+        )
+        self.Lookup = self._client.get_method_stub(
+            "Lookup",
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                inferencegw_dot_v1_dot_admin__pb2.LookupRequest,
+                inferencegw_dot_v1_dot_admin__pb2.LookupResponse,
             )
         )
         self.SetLogLevel = self._client.get_method_stub(

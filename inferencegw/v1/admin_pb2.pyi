@@ -15,6 +15,14 @@ class BreakerState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     BREAKER_STATE_OPEN: _ClassVar[BreakerState]
     BREAKER_STATE_HALF_OPEN: _ClassVar[BreakerState]
 
+class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VERDICT_UNSPECIFIED: _ClassVar[Verdict]
+    VERDICT_HEALTHY: _ClassVar[Verdict]
+    VERDICT_DEAD: _ClassVar[Verdict]
+    VERDICT_GRAY: _ClassVar[Verdict]
+    VERDICT_PARTITIONED: _ClassVar[Verdict]
+
 class LogLevel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     LOG_LEVEL_UNSPECIFIED: _ClassVar[LogLevel]
@@ -57,6 +65,11 @@ BREAKER_STATE_UNSPECIFIED: BreakerState
 BREAKER_STATE_CLOSED: BreakerState
 BREAKER_STATE_OPEN: BreakerState
 BREAKER_STATE_HALF_OPEN: BreakerState
+VERDICT_UNSPECIFIED: Verdict
+VERDICT_HEALTHY: Verdict
+VERDICT_DEAD: Verdict
+VERDICT_GRAY: Verdict
+VERDICT_PARTITIONED: Verdict
 LOG_LEVEL_UNSPECIFIED: LogLevel
 LOG_LEVEL_DEBUG: LogLevel
 LOG_LEVEL_INFO: LogLevel
@@ -104,7 +117,7 @@ class GatewayStatus(_message.Message):
     def __init__(self, gateway_id: _Optional[str] = ..., version: _Optional[str] = ..., uptime: _Optional[float] = ..., draining: _Optional[bool] = ..., inflight: _Optional[int] = ..., queue_depth: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ...) -> None: ...
 
 class ReplicaStatus(_message.Message):
-    __slots__ = ("replica_id", "epoch", "address", "model", "model_version", "state", "connected", "breaker", "inflight", "max_capacity", "weight", "cordoned", "draining")
+    __slots__ = ("replica_id", "epoch", "address", "model", "model_version", "state", "connected", "breaker", "inflight", "max_capacity", "weight", "cordoned", "draining", "verdict", "load")
     REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -118,6 +131,8 @@ class ReplicaStatus(_message.Message):
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     CORDONED_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
     replica_id: str
     epoch: int
     address: str
@@ -131,7 +146,9 @@ class ReplicaStatus(_message.Message):
     weight: float
     cordoned: bool
     draining: bool
-    def __init__(self, replica_id: _Optional[str] = ..., epoch: _Optional[int] = ..., address: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., state: _Optional[_Union[_gossip_pb2.MemberState, str]] = ..., connected: _Optional[bool] = ..., breaker: _Optional[_Union[BreakerState, str]] = ..., inflight: _Optional[int] = ..., max_capacity: _Optional[int] = ..., weight: _Optional[float] = ..., cordoned: _Optional[bool] = ..., draining: _Optional[bool] = ...) -> None: ...
+    verdict: Verdict
+    load: int
+    def __init__(self, replica_id: _Optional[str] = ..., epoch: _Optional[int] = ..., address: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., state: _Optional[_Union[_gossip_pb2.MemberState, str]] = ..., connected: _Optional[bool] = ..., breaker: _Optional[_Union[BreakerState, str]] = ..., inflight: _Optional[int] = ..., max_capacity: _Optional[int] = ..., weight: _Optional[float] = ..., cordoned: _Optional[bool] = ..., draining: _Optional[bool] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., load: _Optional[int] = ...) -> None: ...
 
 class GetStatusRequest(_message.Message):
     __slots__ = ()
@@ -344,6 +361,44 @@ class Splice(_message.Message):
     to_replica_id: str
     version_changed: bool
     def __init__(self, index: _Optional[int] = ..., from_replica_id: _Optional[str] = ..., to_replica_id: _Optional[str] = ..., version_changed: _Optional[bool] = ...) -> None: ...
+
+class LookupRequest(_message.Message):
+    __slots__ = ("prompt", "affinity_key", "model")
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    AFFINITY_KEY_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    prompt: str
+    affinity_key: str
+    model: str
+    def __init__(self, prompt: _Optional[str] = ..., affinity_key: _Optional[str] = ..., model: _Optional[str] = ...) -> None: ...
+
+class LookupResponse(_message.Message):
+    __slots__ = ("pick", "steps", "off_ring")
+    PICK_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    OFF_RING_FIELD_NUMBER: _ClassVar[int]
+    pick: PickRecord
+    steps: _containers.RepeatedCompositeFieldContainer[RingStep]
+    off_ring: _containers.RepeatedCompositeFieldContainer[PassedOver]
+    def __init__(self, pick: _Optional[_Union[PickRecord, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[RingStep, _Mapping]]] = ..., off_ring: _Optional[_Iterable[_Union[PassedOver, _Mapping]]] = ...) -> None: ...
+
+class RingStep(_message.Message):
+    __slots__ = ("replica_id", "share", "reason", "load", "bound", "inflight", "max_capacity")
+    REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
+    BOUND_FIELD_NUMBER: _ClassVar[int]
+    INFLIGHT_FIELD_NUMBER: _ClassVar[int]
+    MAX_CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    replica_id: str
+    share: float
+    reason: str
+    load: int
+    bound: int
+    inflight: int
+    max_capacity: int
+    def __init__(self, replica_id: _Optional[str] = ..., share: _Optional[float] = ..., reason: _Optional[str] = ..., load: _Optional[int] = ..., bound: _Optional[int] = ..., inflight: _Optional[int] = ..., max_capacity: _Optional[int] = ...) -> None: ...
 
 class SetLogLevelRequest(_message.Message):
     __slots__ = ("level",)

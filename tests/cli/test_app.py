@@ -8,15 +8,20 @@ import sys
 import tomllib
 from pathlib import Path
 
+import attrs
 import pytest
 
 from inferencegw import __version__
 from inferencegw.cli import app
 from inferencegw.cli._exit import CommandError, describe
 from inferencegw.cli.app import execute
+from inferencegw.config import GatewayConfig
 from inferencegw.errors import ConfigError
 
-COMMANDS = ("run", "replica", "generate", "members", "demo")
+COMMANDS = ("run", "replica", "generate", "members", "status", "why", "ring", "drain", "undrain", "demo")
+
+NOT_FLAGS = {"reconnect_initial", "reconnect_maximum", "draining_recheck", "limits"}
+"""What can be set from Python only: how a gateway treats its connections."""
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +49,32 @@ def test_every_number_of_a_server_says_what_high_and_low_cost(command: str, caps
     shown = capsys.readouterr().out
     for line in re.findall(r"^.*--\S+ FLOAT .*$", shown, re.MULTILINE):
         assert ("High:" in line and "Low:" in line) or "error-rate" in line
+
+
+def test_every_option_of_a_gateway_is_a_flag_of_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its own name (``--replica`` for ``replicas``), with the same default; what is given arrives."""
+    made: list[GatewayConfig] = []
+
+    def serve(_start: object, _run: object, config: GatewayConfig) -> None:
+        made.append(config)
+
+    monkeypatch.setattr("trio.run", serve)
+    flags: list[str] = []
+    for field in attrs.fields(GatewayConfig):
+        if field.name not in NOT_FLAGS and isinstance(field.default, (int, float)):
+            flags += [f"--{field.name.replace('_', '-')}", str(field.default + 1)]
+    given = ["--hedge", "adaptive", "--splice", "same-version", "--replica", "127.0.0.1:1", "--gossip-port", "0"]
+    names = ["--id", "gw", "--host", "::1", "--cluster", "c", "--advertise", "::1", "--gossip-profile", "fast"]
+    files = ["--keyring-file", "k", "--tls-cert", "c", "--tls-key", "k", "--tls-ca", "a", "--join", "[::1]:1"]
+    assert execute(["run"]) == execute(["run", *flags, *given, *names, *files]) == 0
+    default, other = made
+    assert default == GatewayConfig()
+    same = {
+        field.name
+        for field in attrs.fields(GatewayConfig)
+        if getattr(default, field.name) == getattr(other, field.name)
+    }
+    assert same == NOT_FLAGS
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"]])
@@ -77,6 +108,12 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         (["replica", "--host", " "], "ReplicaConfig.host = ' ': must be an IP address or a name that can be .*"),
         (["run", "--replica", "localhost"], "address = 'localhost': must be HOST:PORT with a port from 1 to 65535"),
         (["run", "--drain-timeout", "nan"], "GatewayConfig.drain_timeout = nan: must be .*"),
+        (["run", "--hedge", "maybe"], "GatewayConfig.hedge = 'maybe': must be one of never, race, adaptive"),
+        (["run", "--splice", "no"], "GatewayConfig.splice = 'no': must be one of any, same-version"),
+        (["run", "--max-attempts", "0"], "GatewayConfig.max_attempts = 0: must be a number from 1 to 100 .attempts."),
+        (["status", "--gateway", "localhost"], "address = 'localhost': must be HOST:PORT with a port from .*"),
+        (["why"], ".*requires an argument. See: trio-gw why --help"),
+        (["drain"], ".*requires an argument. See: trio-gw drain --help"),
         (["run", "--log-level", "loud"], 'Invalid value "loud" for --log-level. Choose from: "debug", .*'),
         (
             ["run", "--gossip-port", "65536"],
@@ -116,6 +153,11 @@ def test_a_users_mistake_is_one_line_on_standard_error_and_status_2(
 INTEGER_FLAGS = (
     ("run", "--port"),
     ("run", "--gossip-port"),
+    ("run", "--queue-size"),
+    ("run", "--max-attempts"),
+    ("run", "--max-attempts-total"),
+    ("run", "--poison-limit"),
+    ("run", "--breaker-window"),
     ("replica", "--port"),
     ("replica", "--gossip-port"),
     ("replica", "--max-capacity"),

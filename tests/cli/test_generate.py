@@ -19,6 +19,8 @@ from inferencegw.cli.app import execute
 from inferencegw.cli.generate import read_prompt
 from inferencegw.errors import ConfigError
 from inferencegw.testing.children import Child, run_child
+from tests.cli.conftest import Command
+from tests.cli.support import a_cluster, a_replica
 
 GENERATE = (sys.executable, "-m", "inferencegw", "generate")
 
@@ -109,6 +111,35 @@ async def test_a_call_that_fails_is_status_1_with_what_came_and_how_far_it_got(g
     assert (len(lines.tokens), lines.end["delivered"], lines.end["next_index"]) == (5, 5, 5)
     assert text.err.startswith(f"trio-gw: error: {lines.end['status']} after 5 tokens: ")
     assert text.err.count("\n") == 1
+    assert lines.err.endswith(f" (call {lines.end['request_id']})\n")  # for `trio-gw why`
+
+
+async def test_who_looks_on_is_told_the_call_s_name(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On standard error, if that is a terminal, so that `trio-gw why` can be tried; a script's stays empty."""
+    async with a_cluster(a_replica("r1")) as cluster:
+        arguments = ("hello", "--max-tokens", "1", "--gateway", cluster.address)
+        unseen = await command("generate", *arguments)
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        seen = await command("generate", *arguments)
+        word, request_id = seen.err.split()
+        told = await command("why", request_id, "--gateway", cluster.address)
+    assert (unseen.status, unseen.err, seen.status, word, told.status) == (0, "", 0, "call", 0)
+    assert unseen.out == seen.out
+
+
+async def test_what_is_said_about_hedging_reaches_the_gateway(command: Command) -> None:
+    """``race`` makes two attempts, of which one is cancelled; ``never`` one, whatever the gateway would do itself."""
+    attempts: dict[str, list[tuple[str, str]]] = {}
+    async with a_cluster(a_replica("r1"), a_replica("r2"), hedge="race") as cluster:
+        for hedge in ("race", "never"):
+            arguments = ("hello", "--max-tokens", "2", "--hedge", hedge, "--json", "--gateway", cluster.address)
+            lines = (await command("generate", *arguments)).out.splitlines()
+            request_id = json.loads(lines[-1])["request_id"]
+            told = await command("why", request_id, "--json", "--gateway", cluster.address)
+            attempts[hedge] = sorted((one["kind"], one["outcome"]) for one in told.document["attempts"])
+    assert attempts["never"] == [("first", "success")]
+    assert [kind for kind, _ in attempts["race"]] == ["first", "hedge"]
+    assert sorted(outcome for _, outcome in attempts["race"]) == ["client", "success"]
 
 
 async def test_seeds_and_deadlines_reach_the_replica(generate: GenerateFn) -> None:

@@ -2,21 +2,21 @@
 
 import random
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
 
 import grpc
 import pytest
 import trio
-import trio.testing
+from trio.testing import MockClock
 
 from inferencegw.errors import RpcError, StatusCode
-from inferencegw.gateway.dispatcher import Dispatcher, DispatcherStatistics
+from inferencegw.gateway.dispatcher import Dispatcher
 from inferencegw.gateway.pool import ReplicaPool
-from inferencegw.gateway.servicer import GatewayServicer
-from inferencegw.rpc import Channel, open_channel, serve
+from inferencegw.gateway.slots import Slots
+from inferencegw.rpc import open_channel
+from inferencegw.v1 import admin_pb2
 from inferencegw.v1.gateway_pb2 import InferRequest
+from tests.gateway.house import house, scripted
+from tests.gateway.parts import a_call
 from tests.gateway.support import (
     INFER,
     PATIENCE,
@@ -76,73 +76,41 @@ async def test_a_name_that_metadata_cannot_carry_is_refused_under_another() -> N
     assert re.fullmatch("[0-9a-f]{32}", answer.trailers["gw-request-id"])
 
 
-async def test_calls_go_where_the_fewest_are() -> None:
-    """Two replicas of four slots have two each of four calls."""
-    one, two = ScriptedReplica(replica_id="r1"), ScriptedReplica(replica_id="r2")
-    async with gateway(one, two) as front:
-        while not (one.calls and two.calls):  # until both are connected
-            await front.ask()
-        one.script = two.script = wait_for_ever
-        calls = []
-        for count in range(1, 5):
-            calls.append(front.start())
-            await _until_active(count, one, two)
-        assert (one.active, two.active) == (2, 2)
+async def test_calls_with_one_beginning_share_a_replica_up_to_a_quarter_above_the_mean(
+    autojump_clock: MockClock,
+) -> None:
+    """Bounded loads: the third of four is too much for the first replica, the fourth is not."""
+    one, two = scripted(2, script=wait_for_ever)
+    async with house(autojump_clock, one, two) as it:
+        calls, homes = [], []
+        for _ in range(4):
+            before = one.active
+            calls.append(it.ask(prompt="the same"))
+            await it.settled()
+            homes.append("r1" if one.active > before else "r2")
+        first, second = homes[0], "r2" if homes[0] == "r1" else "r1"
+        assert homes == [first, first, second, first]
+        assert it.leases == {first: 3, second: 1}
         for call in calls:
             call.cancel()
-        await _until_active(0, one, two)
 
 
-async def _until_active(count: int, *replicas: ScriptedReplica) -> None:
-    async with trio.open_nursery() as nursery:
-
-        async def watch(replica: ScriptedReplica) -> None:
-            await replica.until(lambda: sum(one.active for one in replicas) == count)
-            nursery.cancel_scope.cancel()
-
-        for replica in replicas:
-            nursery.start_soon(watch, replica)
-
-
-async def test_a_call_is_refused_at_once_when_every_slot_is_taken() -> None:
-    """RESOURCE_EXHAUSTED ``queue_full`` without asking the replica; a slot that is freed is used again."""
-    replica = ScriptedReplica(wait_for_ever, max_capacity=1)
-    async with gateway(replica) as front:
-        running = front.start()
-        await replica.until(lambda: replica.active == 1)
-        answer = await front.ask()
-        assert (answer.code, answer.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "queue_full")
-        assert answer.trailers.items() >= NOTHING_DELIVERED.items()
-        assert len(replica.calls) == 1
-        running.cancel()
-        await replica.until(lambda: replica.active == 0)
-        replica.script = generate
-        assert (await front.ask()).code is grpc.StatusCode.OK
-
-
-async def test_a_busy_replica_is_passed_over_and_its_refusal_is_no_attempt() -> None:
+async def test_a_busy_replica_is_passed_over_and_its_refusal_is_no_attempt(autojump_clock: MockClock) -> None:
     """Its word counts for more than our count of its slots; the call goes to another one as its first attempt."""
-    busy = ScriptedReplica(refuses(StatusCode.RESOURCE_EXHAUSTED, "busy"), replica_id="busy")
-    free = ScriptedReplica(replica_id="free")
-    async with gateway(busy, free) as front:
-        while not busy.calls:  # ties go at random
-            answer = await front.ask()
-            if answer.code is grpc.StatusCode.OK:
-                assert {response.replica_id for response in answer.responses} == {"free"}
-                assert {response.attempt for response in answer.responses} == {1}
-                assert answer.trailers["gw-attempts"] == "1"
-            else:  # the free one was not connected yet
-                assert answer.reason == "queue_full"
-
-
-async def test_a_call_that_every_replica_refuses_as_busy_is_refused() -> None:
-    """The replica's ``busy`` is the client's ``queue_full``."""
-    replica = ScriptedReplica(refuses(StatusCode.RESOURCE_EXHAUSTED, "busy"))
-    async with gateway(replica) as front:
-        answer = await front.ask()
-    assert (answer.code, answer.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "queue_full")
-    assert answer.trailers["gw-attempts"] == "0"
-    assert len(replica.calls) == 1
+    one, two = scripted(2)
+    async with house(autojump_clock, one, two) as it:
+        home = {"r1": one, "r2": two}[(await it.told()).by[0]]
+        home.script = refuses(StatusCode.RESOURCE_EXHAUSTED, "busy")
+        told = await it.told()
+        assert (told.code, told.ended_at) == (StatusCode.OK, told.began)
+        assert home.info.replica_id not in told.by
+        assert {token.attempt for token in told.tokens} == {1}
+        assert told.trailers["gw-attempts"] == "1"
+        record = await it.why(told.trailers["gw-request-id"])
+        assert [(one.number, one.kind, one.outcome) for one in record.attempts] == [
+            (1, admin_pb2.ATTEMPT_KIND_FIRST, admin_pb2.OUTCOME_NEUTRAL),
+            (1, admin_pb2.ATTEMPT_KIND_FIRST, admin_pb2.OUTCOME_SUCCESS),
+        ]
 
 
 async def test_a_call_waits_while_its_only_replica_drains() -> None:
@@ -248,12 +216,12 @@ async def test_an_empty_model_is_ambiguous_where_several_are_served() -> None:
 async def test_a_bug_of_ours_ends_its_call_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """INTERNAL with an account of the call, and nothing about our insides; the next call is served."""
 
-    async def attempt(*_: object) -> None:
+    async def run(*_: object) -> None:
         raise ZeroDivisionError("secret")
 
     async with gateway(ScriptedReplica()) as front:
         with monkeypatch.context() as patch:
-            patch.setattr("inferencegw.gateway.dispatcher.attempt", attempt)
+            patch.setattr("inferencegw.gateway.race.Race.run", run)
             answer = await front.ask(request_id="q1")
         assert (answer.code, answer.reason) == (grpc.StatusCode.INTERNAL, "internal")
         assert (answer.trailers["gw-request-id"], answer.trailers["gw-delivered"]) == ("q1", "0")
@@ -261,64 +229,52 @@ async def test_a_bug_of_ours_ends_its_call_and_no_other(monkeypatch: pytest.Monk
         assert (await front.ask()).code is grpc.StatusCode.OK
 
 
-async def infer(channel: Channel) -> StatusCode:
-    """One call over our own channel, to its end."""
-    try:
-        async with channel.open_stream(INFER, InferRequest(prompt="p", max_tokens=2)) as stream:
-            async for _ in stream.batches():
-                pass
-    except RpcError as error:
-        return error.code
-    return StatusCode.OK
-
-
-@asynccontextmanager
-async def dispatching(replica: ScriptedReplica) -> AsyncIterator[tuple[Dispatcher, ReplicaPool, Channel]]:
-    """The inside of a gateway before ``replica``, and a connection of ours to its front door."""
-    with trio.fail_after(PATIENCE):
-        async with trio.open_nursery() as nursery:
-            address = address_of(await nursery.start(replica.serve))
-            pool = ReplicaPool(config(address), random.Random(0))
-            dispatcher = Dispatcher(pool, nursery, random.Random(0), no_replica_grace=PATIENCE)
-            nursery.start_soon(pool.replica_session, address)
-            servicer = GatewayServicer(dispatcher, random.Random(0))
-            host, port = await nursery.start(partial(serve, [servicer.service]))
-            async with open_channel(host, port) as channel:
-                yield dispatcher, pool, channel
-            nursery.cancel_scope.cancel()
-
-
-async def test_no_ending_of_a_call_keeps_a_slot() -> None:
-    """Finished, broken off, refused, left: when the call is over its lease is, and every one is accounted for."""
-    replica = ScriptedReplica()
-    async with dispatching(replica) as (dispatcher, pool, channel):
-        for script, code in (
-            (generate, StatusCode.OK),
-            (sends(token(0)), StatusCode.UNAVAILABLE),
-            (refuses(StatusCode.INTERNAL), StatusCode.UNAVAILABLE),
-            (refuses(StatusCode.RESOURCE_EXHAUSTED, "busy"), StatusCode.RESOURCE_EXHAUSTED),
+async def test_no_ending_of_a_call_keeps_a_slot(autojump_clock: MockClock) -> None:
+    """Finished, broken off, refused, left: when the call is over its leases are, and every one is accounted for."""
+    [replica] = scripted(1)
+    async with house(autojump_clock, replica, queue_timeout=0.17) as it:
+        slots = it.gateway.slots
+        for script, code, attempts in (
+            (generate, StatusCode.OK, 1),
+            (sends(token(0)), StatusCode.UNAVAILABLE, 4),
+            (refuses(StatusCode.INTERNAL), StatusCode.UNAVAILABLE, 3),
+            (refuses(StatusCode.INVALID_ARGUMENT), StatusCode.INVALID_ARGUMENT, 1),
+            (refuses(StatusCode.RESOURCE_EXHAUSTED, "busy"), StatusCode.RESOURCE_EXHAUSTED, 4),
         ):
             replica.script = script
-            assert await infer(channel) is code
-            assert pool.statistics().in_flight == dispatcher.statistics().running == 0
+            before = slots.granted
+            assert (await it.told()).code is code
+            assert (slots.granted - before, slots.released, slots.in_flight) == (attempts, slots.granted, 0)
+        await trio.sleep(1.0)  # it was busy a moment ago
         replica.script = wait_for_ever
-        async with channel.open_stream(INFER, InferRequest(prompt="p", max_tokens=2)):
-            await replica.until(lambda: replica.active == 1)
-            assert pool.statistics().in_flight == dispatcher.statistics().running == 1
-        await replica.until(lambda: replica.active == 0)
-        await trio.testing.wait_all_tasks_blocked()
-        statistics = pool.statistics()
-        assert (statistics.granted, statistics.released, statistics.in_flight) == (5, 5, 0)
-        assert dispatcher.statistics() == DispatcherStatistics(accepted=5, running=0, draining=False)
-        assert [one.leases for one in pool.replicas] == [0]
+        asked = it.ask()
+        await it.settled()
+        assert it.leases == {"r1": 1}
+        asked.cancel()
+        await it.settled()
+        assert (replica.active, it.leases) == (0, {})
 
 
 async def test_a_call_that_comes_after_the_drain_has_begun_is_refused() -> None:
     """It may still come: its client had not read the GOAWAY. It is not accepted and costs no replica anything."""
     replica = ScriptedReplica()
-    async with dispatching(replica) as (dispatcher, _, channel):
-        dispatcher.drain()
-        assert not dispatcher.ready
-        assert await infer(channel) is StatusCode.UNAVAILABLE
-        assert dispatcher.statistics() == DispatcherStatistics(accepted=0, running=0, draining=True)
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            settings = config(address_of(await nursery.start(replica.serve)))
+            slots = Slots(slow_start=0.0)
+            pool = ReplicaPool(settings, slots, random.Random(0))
+            dispatcher = Dispatcher(settings, pool, slots, nursery, random.Random(0))
+            nursery.start_soon(pool.replica_session, settings.replicas[0])
+            await slots.wait_until(lambda: dispatcher.ready)
+            dispatcher.drain()
+            assert not dispatcher.ready
+            with pytest.raises(RpcError) as caught:
+                await dispatcher.deliver(a_call())
+            assert (caught.value.code, caught.value.metadata_value("gw-reason")) == (
+                StatusCode.UNAVAILABLE,
+                "draining",
+            )
+            statistics = dispatcher.statistics()
+            assert (statistics.accepted, statistics.running, statistics.waiting, statistics.draining) == (0, 0, 0, True)
+            nursery.cancel_scope.cancel()
     assert replica.calls == []

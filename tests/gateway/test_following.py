@@ -9,11 +9,12 @@ import attrs
 import trio
 import trio.testing
 
-from inferencegw.gateway.pool import Replica, ReplicaPool
+from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.relay import GENERATE
 from inferencegw.gateway.sighting import Standing
+from inferencegw.gateway.slots import Replica, Slots
 from inferencegw.membership import Cluster, ClusterView, Member
-from inferencegw.policy.picker import Pick, Picker
+from inferencegw.policy.picker import Pick, Picker, PickReason, Request
 from inferencegw.rpc import ServerCall
 from inferencegw.swim.member import MemberRole, MemberState, Meta, Record, Status
 from inferencegw.v1.replica_pb2 import GenerateRequest
@@ -27,6 +28,7 @@ class Following:
     """A pool that follows a cluster in which a test is all of the gossip."""
 
     pool: ReplicaPool
+    slots: Slots
     nursery: trio.Nursery
     cluster: Cluster = attrs.field(factory=Cluster)
 
@@ -45,22 +47,24 @@ class Following:
 
     async def only(self) -> Replica:
         """The one replica, once it is routable."""
-        await self.pool.wait_until(self.pool.can_route)
+        await self.slots.wait_until(self.pool.can_route)
         (replica,) = self.pool.replicas
         return replica
 
     async def until(self, standing: Standing) -> None:
         """Wait until the one replica is held to be so."""
-        await self.pool.wait_until(lambda: [one.standing for one in self.pool.replicas] == [standing])
+        await self.slots.wait_until(lambda: [one.standing for one in self.pool.replicas] == [standing])
 
 
 @asynccontextmanager
 async def following(*addresses: str, **options: Any) -> AsyncIterator[Following]:
     """A pool with sessions for ``addresses`` and for whom the gossip will name."""
-    pool = ReplicaPool(config(*addresses, **options), random.Random(0))
+    settings = config(*addresses, **options)
+    slots = Slots(slow_start=settings.slow_start)
+    pool = ReplicaPool(settings, slots, random.Random(0))
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
-            it = Following(pool, nursery)
+            it = Following(pool, slots, nursery)
             for address in addresses:
                 nursery.start_soon(pool.replica_session, address)
             nursery.start_soon(pool.follow, it.cluster, nursery)
@@ -86,12 +90,13 @@ async def begin(it: Following, replica: Replica) -> list[int]:
     began = trio.Event()
 
     async def run() -> None:
-        with it.pool.lease(replica):
-            request = GenerateRequest(prompt="p", max_tokens=2)
-            async with replica.channel.open_stream(GENERATE, request) as call:
-                async for one in call:
-                    got.append(one.index)
-                    began.set()
+        lease = it.slots.grant(replica)
+        request = GenerateRequest(prompt="p", max_tokens=2)
+        async with replica.channel.open_stream(GENERATE, request) as call:
+            async for one in call:
+                got.append(one.index)
+                began.set()
+        it.slots.release(lease)
 
     it.nursery.start_soon(run)
     await began.wait()
@@ -109,7 +114,7 @@ async def test_a_replica_that_joins_is_connected_and_one_that_leaves_is_let_go(n
         replica = await it.only()
         assert (replica.replica_id, replica.epoch, replica.standing) == ("r1", 1, Standing.ALIVE)
         it.gossip("r1", LEFT, address)
-        await it.pool.wait_until(lambda: it.pool.replicas == [])
+        await it.slots.wait_until(lambda: it.pool.replicas == [])
         await replica.channel.wait_closed()
     nursery.cancel_scope.cancel()
 
@@ -123,10 +128,10 @@ async def test_the_dead_get_no_new_calls_and_finish_their_old_ones(nursery: trio
         replica = await it.only()
         got = await begin(it, replica)
         it.gossip("r1", DEAD, address)
-        await it.pool.wait_until(lambda: not it.pool.can_route())
+        await it.slots.wait_until(lambda: not it.pool.can_route())
         assert (it.pool.replicas, got) == ([replica], [0])
         scripted.go_on.set()
-        await it.pool.wait_until(lambda: it.pool.replicas == [])
+        await it.slots.wait_until(lambda: it.pool.replicas == [])
         assert got == [0, 1]
     nursery.cancel_scope.cancel()
 
@@ -140,7 +145,7 @@ async def test_one_that_was_declared_dead_wrongly_is_used_again_over_the_same_co
         replica = await it.only()
         await begin(it, replica)
         it.gossip("r1", DEAD, address)
-        await it.pool.wait_until(lambda: not it.pool.can_route())
+        await it.slots.wait_until(lambda: not it.pool.can_route())
         it.gossip("r1", ALIVE, address)
         assert await it.only() is replica
         assert scripted.introductions == 1
@@ -155,7 +160,7 @@ async def test_one_that_was_let_go_is_connected_again_when_it_is_alive(nursery: 
         it.gossip("r1", ALIVE, address)
         first = await it.only()
         it.gossip("r1", DEAD, address)
-        await it.pool.wait_until(lambda: it.pool.replicas == [])
+        await it.slots.wait_until(lambda: it.pool.replicas == [])
         it.gossip("r1", SUSPECT, address)
         second = await it.only()
         assert second is not first
@@ -173,10 +178,10 @@ async def test_a_restart_elsewhere_is_a_new_replica_and_the_old_one_gets_no_more
         first = await it.only()
         got = await begin(it, first)
         it.gossip("r1", ALIVE, after, epoch=2)
-        await it.pool.wait_until(lambda: {one.address for one in it.pool.replicas} == {before, after})
+        await it.slots.wait_until(lambda: {one.address for one in it.pool.replicas} == {before, after})
         assert [(one.epoch, one.routable) for one in it.pool.replicas] == [(1, False), (2, True)]
         old.go_on.set()
-        await it.pool.wait_until(lambda: [one.epoch for one in it.pool.replicas] == [2])
+        await it.slots.wait_until(lambda: [one.epoch for one in it.pool.replicas] == [2])
         assert got == [0, 1]
     nursery.cancel_scope.cancel()
 
@@ -205,23 +210,25 @@ async def test_suspects_and_hearsay_are_last_resorts(nursery: trio.Nursery) -> N
     async with following() as it:
         for name, address in zip(("r1", "r2"), addresses, strict=True):
             it.gossip(name, ALIVE, address)
-        await it.pool.wait_until(lambda: len(it.pool.replicas) == 2)
+        await it.slots.wait_until(lambda: len(it.pool.replicas) == 2)
 
-        def picked() -> tuple[str, str]:
-            pick = Picker(random.Random(0)).pick(it.pool.replicas, model="m")
+        def picked() -> tuple[str, PickReason]:
+            pick = Picker(it.slots.fleet, random.Random(0)).pick(Request(key=0, model="m"), trio.current_time())
             assert isinstance(pick, Pick)
-            return pick.replica.replica_id, pick.reason.value
+            return pick.replica.replica_id, pick.reason
 
         [busy] = [one for one in it.pool.replicas if one.replica_id == "r2"]
-        with it.pool.lease(busy):
-            assert picked() == ("r1", "least_connections")
-            for doubt in ({"state": SUSPECT}, {"state": ALIVE, "heard_from": False}):
-                it.gossip("r1", address=addresses[0], **doubt)
-                await it.pool.wait_until(lambda: any(one.suspect for one in it.pool.replicas))
-                assert picked() == ("r2", "least_connections")
-            it.gossip("r2", DEAD, addresses[1])
-            await it.pool.wait_until(lambda: not busy.routable)
-            assert picked() == ("r1", "last_resort")
+        leases = [it.slots.grant(busy), it.slots.grant(busy)]
+        assert picked()[0] == "r1"
+        for doubt in ({"state": SUSPECT}, {"state": ALIVE, "heard_from": False}):
+            it.gossip("r1", address=addresses[0], **doubt)
+            await it.slots.wait_until(lambda: any(one.suspect for one in it.pool.replicas))
+            assert picked()[0] == "r2"
+        it.gossip("r2", DEAD, addresses[1])
+        await it.slots.wait_until(lambda: not busy.routable)
+        assert picked() == ("r1", PickReason.LAST_RESORT)
+        for lease in leases:
+            it.slots.release(lease)
     nursery.cancel_scope.cancel()
 
 
@@ -272,13 +279,13 @@ async def test_a_configured_replica_that_takes_a_new_epoch_is_connected_anew(nur
         first = await it.only()
         scripted.info.epoch = 2
         it.gossip("r1", ALIVE, address, epoch=2)
-        await it.pool.wait_until(lambda: len(it.pool.replicas) == 2)
+        await it.slots.wait_until(lambda: len(it.pool.replicas) == 2)
         assert [(one.epoch, one.routable) for one in it.pool.replicas] == [(1, False), (2, True)]
         assert first.channel.accepts_calls
         scripted.die()
-        await it.pool.wait_until(lambda: it.pool.replicas == [])
+        await it.slots.wait_until(lambda: it.pool.replicas == [])
         await nursery.start(scripted.serve, port)
-        await it.pool.wait_until(lambda: [(one.epoch, one.target) for one in it.pool.replicas] == [(2, None)])
+        await it.slots.wait_until(lambda: [(one.epoch, one.target) for one in it.pool.replicas] == [(2, None)])
     nursery.cancel_scope.cancel()
 
 
@@ -305,13 +312,13 @@ async def test_gossip_names_models_and_forgets_them(nursery: trio.Nursery) -> No
         assert (it.pool.models, it.pool.may_serve("z")) == (set(), True)
         it.gossip("r1", ALIVE, address, model="x")
         it.gossip("r2", DEAD, address, model="y")
-        await it.pool.wait_until(lambda: it.pool.can_route("x"))
+        await it.slots.wait_until(lambda: it.pool.can_route("x"))
         assert (it.pool.models, it.pool.may_serve("y"), it.pool.may_serve("z")) == ({"x", "y"}, True, False)
         it.gossip("r2", LEFT, address, model="y")
-        await it.pool.wait_until(lambda: it.pool.models == {"x"})
+        await it.slots.wait_until(lambda: it.pool.models == {"x"})
         assert it.pool.may_serve("y")
         it.forget("r2")
-        await it.pool.wait_until(lambda: not it.pool.may_serve("y"))
+        await it.slots.wait_until(lambda: not it.pool.may_serve("y"))
     nursery.cancel_scope.cancel()
 
 

@@ -14,8 +14,9 @@ import trio.testing
 from inferencegw.config import RpcLimits
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway import pool as pool_module
-from inferencegw.gateway.pool import PoolStatistics, Replica, ReplicaPool
+from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.relay import GENERATE
+from inferencegw.gateway.slots import Replica, Slots
 from inferencegw.rpc import Channel, Server, ServerCall, open_channel
 from inferencegw.v1.replica_pb2 import GenerateRequest, GenerateResponse, GetInfoResponse
 from tests.gateway.support import (
@@ -30,32 +31,33 @@ from tests.gateway.support import (
 
 
 @asynccontextmanager
-async def pool_of(*addresses: str, **options: Any) -> AsyncIterator[tuple[ReplicaPool, trio.Nursery]]:
-    """A pool with its sessions, and the nursery they run in, until the block ends."""
-    pool = ReplicaPool(config(*addresses, **options), random.Random(0))
+async def pool_of(*addresses: str, **options: Any) -> AsyncIterator[tuple[ReplicaPool, Slots]]:
+    """A pool with its sessions, and where it offers its replicas, until the block ends."""
+    slots = Slots(slow_start=0.0)
+    pool = ReplicaPool(config(*addresses, **options), slots, random.Random(0))
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             for address in addresses:
                 nursery.start_soon(pool.replica_session, address)
-            yield pool, nursery
+            yield pool, slots
             nursery.cancel_scope.cancel()
 
 
-async def only(pool: ReplicaPool) -> Replica:
-    """The pool's one replica, once it is there."""
-    await pool.wait_until(pool.can_route)
-    (replica,) = pool.replicas
+async def only(slots: Slots) -> Replica:
+    """The one replica, once calls are sent there."""
+    await slots.wait_until(lambda: len(list(slots.fleet)) == 1)
+    (replica,) = slots.fleet
     return replica
 
 
 async def test_a_replica_is_offered_as_it_introduces_itself(nursery: trio.Nursery) -> None:
     """Name, model, slots and epoch are the replica's own to say."""
     address = address_of(await nursery.start(ScriptedReplica(replica_id="ada", model="x", max_capacity=7).serve))
-    async with pool_of(address) as (pool, _):
-        replica = await only(pool)
+    async with pool_of(address) as (pool, slots):
+        replica = await only(slots)
         assert (replica.replica_id, replica.model, replica.max_capacity, replica.epoch) == ("ada", "x", 7, 1)
         assert str(replica) == f"replica ada at {address}"
-        assert pool.statistics() == PoolStatistics(connected=1, routable=1, granted=0, released=0, in_flight=0)
+        assert pool.replicas == [replica]
     nursery.cancel_scope.cancel()
 
 
@@ -63,26 +65,44 @@ async def test_a_replica_that_dies_is_gone_and_one_that_returns_is_used(nursery:
     """The session goes on trying; what comes back is a new replica, whose leases begin at none."""
     scripted = ScriptedReplica()
     host, port = await nursery.start(scripted.serve)
-    async with pool_of(f"{host}:{port}") as (pool, _):
-        first = await only(pool)
-        with pool.lease(first):
-            scripted.die()
-            await pool.wait_until(lambda: not pool.can_route())
-            assert pool.replicas == []
-            await nursery.start(scripted.serve, port)
-            second = await only(pool)
-            assert second is not first
-            assert (first.leases, second.leases) == (1, 0)
+    async with pool_of(f"{host}:{port}") as (pool, slots):
+        first = await only(slots)
+        lease = slots.grant(first)
+        scripted.die()
+        await slots.wait_until(lambda: not pool.can_route())
+        assert pool.replicas == []
+        scripted.info.epoch = 2
+        await nursery.start(scripted.serve, port)
+        second = await only(slots)
+        assert second is not first
+        assert second.breaker is not first.breaker
+        assert (first.leases, second.leases) == (1, 0)
+        slots.release(lease)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_process_that_is_connected_anew_keeps_what_belongs_to_it(nursery: trio.Nursery) -> None:
+    """Its breaker: one that closes its connections again and again is not forgiven each time. And it is still warm."""
+    scripted = ScriptedReplica()
+    host, port = await nursery.start(scripted.serve)
+    async with pool_of(f"{host}:{port}") as (_, slots):
+        first = await only(slots)
+        scripted.die()
+        await slots.wait_until(lambda: not list(slots.fleet))
+        await nursery.start(scripted.serve, port)
+        second = await only(slots)
+        assert second is not first
+        assert (second.breaker, second.gaps, second.returns) == (first.breaker, first.gaps, True)
     nursery.cancel_scope.cancel()
 
 
 async def test_a_replica_that_was_never_there_is_tried_until_it_is(nursery: trio.Nursery) -> None:
     """A gateway may be started before its replicas."""
     address = await unused_address()
-    async with pool_of(address) as (pool, _):
+    async with pool_of(address) as (_, slots):
         await trio.testing.wait_all_tasks_blocked()
         await nursery.start(ScriptedReplica().serve, int(address.rpartition(":")[2]))
-        assert (await only(pool)).address == address
+        assert (await only(slots)).address == address
     nursery.cancel_scope.cancel()
 
 
@@ -106,8 +126,8 @@ async def test_a_draining_replica_is_routed_past_until_it_says_otherwise(nursery
     """Its refusal is news, and the session asks again until it has stopped draining."""
     scripted = ScriptedReplica()
     address = address_of(await nursery.start(scripted.serve))
-    async with pool_of(address, draining_recheck=0.01) as (pool, _):
-        replica = await only(pool)
+    async with pool_of(address, draining_recheck=0.01) as (pool, slots):
+        replica = await only(slots)
         scripted.info.draining = True
         pool.handle_draining(replica)
         assert not pool.can_route()
@@ -117,7 +137,7 @@ async def test_a_draining_replica_is_routed_past_until_it_says_otherwise(nursery
         assert not pool.can_route()
         scripted.info.draining = False
         scripted.info.max_capacity = 9
-        assert await only(pool) is replica
+        assert await only(slots) is replica
         assert replica.max_capacity == 9
     nursery.cancel_scope.cancel()
 
@@ -134,10 +154,10 @@ async def test_a_draining_replica_that_does_not_answer_is_asked_again(nursery: t
 
     scripted = Shy()
     address = address_of(await nursery.start(scripted.serve))
-    async with pool_of(address, draining_recheck=0.01) as (pool, _):
-        replica = await only(pool)
+    async with pool_of(address, draining_recheck=0.01) as (pool, slots):
+        replica = await only(slots)
         pool.handle_draining(replica)
-        assert await only(pool) is replica
+        assert await only(slots) is replica
         assert scripted.introductions == 3
     pool.handle_draining(replica)  # late news of one that has gone
     nursery.cancel_scope.cancel()
@@ -154,43 +174,19 @@ async def test_a_channel_that_is_told_to_go_finishes_its_calls_beside_its_succes
     scripted = ScriptedReplica(sends(token(0), then=rest))
     old = Server([scripted.service])
     host, port = await nursery.start(partial(old.listen, "127.0.0.1", 0, connections=nursery))
-    async with pool_of(f"{host}:{port}") as (pool, _):
-        first = await only(pool)
+    async with pool_of(f"{host}:{port}") as (pool, slots):
+        first = await only(slots)
         async with first.channel.open_stream(GENERATE, GenerateRequest(prompt="p", max_tokens=2)) as stream:
             batches = stream.batches()
             received: list[GenerateResponse] = await anext(batches)
             old.drain()
-            await pool.wait_until(lambda: not pool.can_route())
+            await slots.wait_until(lambda: not pool.can_route())
             await nursery.start(scripted.serve, port)
-            assert await only(pool) is not first
+            assert await only(slots) is not first
             finish.set()
             async for batch in batches:
                 received += batch
         assert [one.index for one in received] == [0, 1]
-    nursery.cancel_scope.cancel()
-
-
-async def test_leases_add_up_however_their_blocks_end(nursery: trio.Nursery) -> None:
-    """What was granted and not released is in flight, in every state, and no path keeps a slot."""
-    address = address_of(await nursery.start(ScriptedReplica().serve))
-    async with pool_of(address) as (pool, _):
-        replica = await only(pool)
-
-        def counts() -> tuple[int, int, int, int]:
-            statistics = pool.statistics()
-            assert statistics.granted - statistics.released == statistics.in_flight
-            return statistics.granted, statistics.released, statistics.in_flight, replica.leases
-
-        with pool.lease(replica), pool.lease(replica) as lease:
-            assert lease.replica is replica
-            assert counts() == (2, 0, 2, 2)
-        assert counts() == (2, 2, 0, 0)
-        with pytest.raises(ZeroDivisionError), pool.lease(replica):
-            raise ZeroDivisionError
-        with trio.CancelScope() as scope, pool.lease(replica):
-            scope.cancel()
-            await trio.lowlevel.checkpoint()
-        assert counts() == (4, 4, 0, 0)
     nursery.cancel_scope.cancel()
 
 
@@ -199,13 +195,13 @@ async def test_a_model_may_be_served_while_a_replica_has_never_been_heard(nurser
     named, silent = ScriptedReplica(model="x"), ScriptedReplica(model="y")
     host, port = await nursery.start(named.serve)
     unheard = await unused_address()
-    async with pool_of(f"{host}:{port}", unheard) as (pool, _):
-        await pool.wait_until(lambda: pool.can_route("x"))
+    async with pool_of(f"{host}:{port}", unheard) as (pool, slots):
+        await slots.wait_until(lambda: pool.can_route("x"))
         assert (pool.models, pool.can_route("y"), pool.may_serve("y")) == ({"x"}, False, True)
         await nursery.start(silent.serve, int(unheard.rpartition(":")[2]))
-        await pool.wait_until(lambda: pool.can_route("y"))
+        await slots.wait_until(lambda: pool.can_route("y"))
         named.die()
-        await pool.wait_until(lambda: not pool.can_route("x"))
+        await slots.wait_until(lambda: not pool.can_route("x"))
         assert (pool.models, pool.may_serve("x"), pool.may_serve("z")) == ({"x", "y"}, True, False)
     nursery.cancel_scope.cancel()
 
@@ -228,8 +224,8 @@ async def test_a_replica_that_complained_of_pings_is_asked_less_often_on_the_nex
     monkeypatch.setattr(Channel, "next_limits", learnt)
     server = Server([ScriptedReplica().service])
     address = address_of(await nursery.start(partial(server.listen, "127.0.0.1", 0, connections=nursery)))
-    async with pool_of(address) as (pool, _):
-        await only(pool)
+    async with pool_of(address) as (_, slots):
+        await only(slots)
         server.drain()
         await again.wait()
     assert used[:2] == [30.0, 60.0]

@@ -91,12 +91,13 @@ async def test_a_token_that_the_replica_repeats_reaches_the_client_once() -> Non
 
 
 async def test_a_replica_that_rejects_everything_is_named_as_the_reason() -> None:
-    """UNAVAILABLE, nothing delivered, one attempt."""
+    """UNAVAILABLE, nothing delivered, three attempts; a client's library may try again when it likes."""
     async with simulated(reject_all=True) as (front, _):
         answer = await front.ask(max_tokens=TOKENS)
     assert (answer.code, answer.reason) == (grpc.StatusCode.UNAVAILABLE, "replica_failed")
-    assert (answer.trailers["gw-delivered"], answer.trailers["gw-attempts"]) == ("0", "1")
+    assert (answer.trailers["gw-delivered"], answer.trailers["gw-attempts"]) == ("0", "3")
     assert "replica sim" in answer.details
+    assert "grpc-retry-pushback-ms" not in answer.trailers
 
 
 @pytest.mark.parametrize(("tokens_first", "options"), [(0, {"prefill": 3600.0}), (3, {"fault": "freeze@3"})])
@@ -113,14 +114,15 @@ async def test_a_client_that_leaves_frees_the_slot(tokens_first: int, options: d
         assert (await info(channel)).requests_cancelled_total == 1
 
 
-async def test_one_call_more_than_there_are_slots_is_refused() -> None:
-    """Four slots hold four calls and the fifth is told so; the four are not disturbed."""
-    async with simulated(max_capacity=4, fault="freeze@0") as (front, channel):
+async def test_one_call_more_than_there_are_slots_waits_for_one() -> None:
+    """Four slots hold four calls and the fifth is told after ``queue_timeout``; the four are not disturbed."""
+    options = {"queue_timeout": 0.05}
+    async with simulated(max_capacity=4, fault="freeze@0", gateway_options=options) as (front, channel):
         calls = [front.start(max_tokens=TOKENS) for _ in range(4)]
         while (await info(channel)).active_requests < 4:
             pass
         answer = await front.ask(max_tokens=TOKENS)
-        assert (answer.code, answer.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "queue_full")
+        assert (answer.code, answer.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "queue_timeout")
         assert (await info(channel)).active_requests == 4
         for call in calls:
             call.cancel()

@@ -4,16 +4,16 @@ The rule: a plant changes the product and nothing of the network or the checkers
 client or an operator relies on. ``python -m tests.simulation.mutations`` measures how many seeds it takes to find each.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
 import trio
 
 from inferencegw.gateway import relay
-from inferencegw.gateway.pool import Lease, Replica, ReplicaPool
+from inferencegw.gateway.slots import Lease, Slots
 from inferencegw.membership import Cluster, ClusterView
+from inferencegw.policy.outcome import Outcome
 
 __all__ = ["PLANTS", "Plant"]
 
@@ -71,20 +71,14 @@ def falling_incarnation(patch: pytest.MonkeyPatch) -> None:
 
 
 def leaked_slot(patch: pytest.MonkeyPatch) -> None:
-    """A lease is given back where its call ends in order, and nowhere else."""
+    """A lease is given back where its attempt ends in order, and nowhere else."""
+    release = Slots.release
 
-    @contextmanager
-    def lease(self: ReplicaPool, replica: Replica) -> Iterator[Lease]:
-        lease = Lease(replica)
-        self._leases.add(lease)
-        replica.leases += 1
-        self.granted += 1
-        yield lease
-        self._leases.remove(lease)
-        replica.leases -= 1
-        self.released += 1
+    def forgetful(self: Slots, lease: Lease, outcome: Outcome = Outcome.CLIENT) -> None:
+        if outcome is Outcome.SUCCESS:
+            release(self, lease, outcome)
 
-    patch.setattr(ReplicaPool, "lease", lease)
+    patch.setattr(Slots, "release", forgetful)
 
 
 PLANTS: Final[dict[str, Plant]] = {

@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from inferencegw.errors import ConfigError
-from inferencegw.telemetry.log import LEVELS, configure_logging
+from inferencegw.telemetry.log import LEVELS, configure_logging, set_level
 from inferencegw.v1 import gateway_pb2
 
 SECRET = "my secret question"
@@ -97,4 +97,23 @@ def test_a_log_that_cannot_be_written_does_not_stop_the_caller() -> None:
     before = structlog.get_config()
     configure_logging("info", stream=Full())
     structlog.get_logger().info("lost")
+    structlog.configure(**before)
+
+
+def test_the_level_can_be_changed_while_it_is_logged(stream: io.StringIO) -> None:
+    """Loggers that exist already follow, to where they logged before; the level before is told."""
+    logger = structlog.get_logger("module")
+    logger.debug("one")
+    assert set_level("debug") == "info"
+    logger.debug("two")
+    assert set_level("error") == "debug"
+    logger.warning("three")
+    assert [line.split("event=")[1] for line in stream.getvalue().splitlines()] == ["two"]
+
+
+def test_a_level_that_is_not_ours_has_no_name() -> None:
+    """Whoever embeds us may have configured structlog in another way."""
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    assert set_level("error") is None
     structlog.configure(**before)

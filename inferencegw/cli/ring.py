@@ -1,0 +1,89 @@
+"""``trio-gw ring``: where a prompt would go, and why not elsewhere; or which part of all prompts is whose.
+
+The rule: the gateway is asked, not computed for. What it answers holds for one moment: loads and breakers change, the
+order of the ring does not, as long as the same replicas are there.
+"""
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from inferencegw.cli._admin import AsJson, Gateway, ask, plain, print_json, show, table
+from inferencegw.cli.generate import DEFAULT_GATEWAY
+from inferencegw.v1 import admin_pb2
+
+
+def ring(
+    prompt: Annotated[str, Parameter(help="A prompt; its beginning decides. Without one: each replica's share.")] = "",
+    /,
+    *,
+    affinity_key: Annotated[str, Parameter(help="The call's affinity key, which counts instead of its prompt.")] = "",
+    model: Annotated[str, Parameter(help="Its model; may be left out where one only is served.")] = "",
+    gateway: Gateway = DEFAULT_GATEWAY,
+    as_json: AsJson = False,
+) -> None:
+    """Show where a call with this prompt would go now: the replicas in the order of the ring, and why not each.
+
+    The reasons: ``full``, ``busy`` (it has just refused a call), ``breaker``, ``loaded`` (it has more than its bound)
+    and ``suspect``; and of those that are not on the ring ``dead``, ``not_connected``, ``draining``, ``cordoned`` and
+    ``replaced`` (another process has its name). The keys with ``--json``: ``pick`` (null without a prompt) with
+    ``replica_id`` and ``reason``; ``steps`` with ``replica_id``, ``share`` (0 to 1), ``reason``, ``load``, ``bound``,
+    ``inflight`` and ``max_capacity``; ``off_ring``, reasons by id.
+
+    Example: ``trio-gw ring --gateway 127.0.0.1:8080 "Why is the sky blue?"``
+
+    Exit status: 0 if the gateway answered; 1 if it did not, or refused; 2 if an option cannot be used; 130 after
+    Ctrl-C.
+    """
+    request = admin_pb2.LookupRequest(prompt=prompt, affinity_key=affinity_key, model=model)
+    facts = facts_of(ask(gateway, "Lookup", request))
+    if as_json:
+        print_json(facts)
+        return
+    show(plain(_summary(facts)), _table(facts))
+
+
+def facts_of(answer: admin_pb2.LookupResponse) -> dict[str, Any]:
+    """What scripts get."""
+    pick = {"replica_id": answer.pick.replica_id or None, "reason": answer.pick.reason}
+    return {
+        "pick": pick if answer.HasField("pick") else None,
+        "steps": [
+            {
+                "replica_id": step.replica_id,
+                "share": round(step.share, 6),
+                "reason": step.reason or None,
+                "load": step.load,
+                "bound": step.bound,
+                "inflight": step.inflight,
+                "max_capacity": step.max_capacity,
+            }
+            for step in answer.steps
+        ],
+        "off_ring": {one.replica_id: one.reason for one in answer.off_ring},
+    }
+
+
+def _summary(facts: dict[str, Any]) -> str:
+    pick = facts["pick"]
+    if pick is None:
+        return f"{len(facts['steps'])} replicas on the ring"
+    if pick["replica_id"] is None:
+        return f"it would go nowhere now: {pick['reason']}"
+    return f"it would go to {pick['replica_id']}: {pick['reason']}"
+
+
+def _table(facts: dict[str, Any]) -> Any:
+    rows = table("ID", "WHY NOT", right=("SHARE", "LOAD", "BOUND", "SLOTS"))
+    for step in facts["steps"]:
+        rows.add_row(
+            plain(step["replica_id"]),
+            plain(step["reason"] or ""),
+            f"{step['share']:.1%}",
+            str(step["load"]),
+            str(step["bound"]),
+            f"{step['inflight']}/{step['max_capacity']}",
+        )
+    for replica_id, reason in facts["off_ring"].items():
+        rows.add_row(plain(replica_id), plain(reason), "", "", "", "")
+    return rows
