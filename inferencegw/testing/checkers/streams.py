@@ -4,14 +4,16 @@
 end                                       believed where
 ========================================  ============================================================================
 OK                                        all of it came, with its finish reason
-UNAVAILABLE replica_lost                  the replica, or the way to it, was disturbed; or it was told to misbehave
-UNAVAILABLE replica_failed, truncated,    the replica was told to misbehave
-index_gap
-UNAVAILABLE handover                      the replica was told to leave
+UNAVAILABLE replica_lost, replica_failed, three attempts were made, and the replicas, or the way to them, were
+truncated, index_gap, stalled             disturbed or told to misbehave
+INTERNAL poison                           four attempts were made, and replicas have died
 UNAVAILABLE draining                      the gateway was told to leave
 UNAVAILABLE no_replica                    some replica, or the gossip, was disturbed
 UNAVAILABLE without a word                the gateway, the client or the way between them was disturbed
 RESOURCE_EXHAUSTED queue_full             there were as many calls as places
+UNAVAILABLE, RESOURCE_EXHAUSTED           it has waited for as long as a call waits for a place
+queue_timeout
+RESOURCE_EXHAUSTED slow_client            the client, or the way to it, was disturbed for as long
 DEADLINE_EXCEEDED                         the client gave a deadline, and it has passed
 ========================================  ============================================================================
 
@@ -23,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from inferencegw.config import ReplicaConfig
+from inferencegw.config import GatewayConfig, ReplicaConfig
 from inferencegw.errors import StatusCode
 from inferencegw.testing.answers import Answer, oracle
 from inferencegw.testing.checkers.base import Checker
@@ -33,6 +35,12 @@ if TYPE_CHECKING:
     from inferencegw.testing.cluster import TestCluster
 
 __all__ = ["HonestEnds", "StreamsArePrefixes"]
+
+ATTEMPTS: Final = 3
+"""What a gateway makes of a call before it gives it up."""
+
+DEATHS: Final = 4
+"""Replica processes that may die under one call."""
 
 SILENT: Final = (Kind.CRASH, Kind.POWER, Kind.RESET, Kind.STOP, Kind.FREEZE, Kind.CUT, Kind.HOLD, Kind.SLOW)
 """What may end a connection, or a process with its connections."""
@@ -77,22 +85,25 @@ class HonestEnds(Checker):
 
     def __init__(self, cluster: "TestCluster") -> None:
         super().__init__(cluster)
+        broken = self._tried(ATTEMPTS, (*SILENT, Kind.FAULT))
         self._excuses: Final[Mapping[tuple[StatusCode, str], Callable[[Answer], object]]] = {
-            (StatusCode.UNAVAILABLE, "replica_lost"): lambda answer: self._touched(
-                self._source(answer) | {answer.gateway}, answer, (*SILENT, Kind.FAULT)
-            ),
-            (StatusCode.UNAVAILABLE, "replica_failed"): self._misbehaved,
-            (StatusCode.UNAVAILABLE, "truncated"): self._misbehaved,
-            (StatusCode.UNAVAILABLE, "index_gap"): self._misbehaved,
-            (StatusCode.UNAVAILABLE, "handover"): lambda answer: self._touched(
-                self._source(answer), answer, (Kind.STOP,)
-            ),
+            (StatusCode.UNAVAILABLE, "replica_lost"): broken,
+            (StatusCode.UNAVAILABLE, "replica_failed"): broken,
+            (StatusCode.UNAVAILABLE, "truncated"): broken,
+            (StatusCode.UNAVAILABLE, "index_gap"): broken,
+            (StatusCode.UNAVAILABLE, "stalled"): broken,
+            (StatusCode.INTERNAL, "poison"): self._tried(DEATHS, (*SILENT, Kind.FAULT)),
             (StatusCode.UNAVAILABLE, "draining"): lambda answer: self._touched({answer.gateway}, answer, (Kind.STOP,)),
             (StatusCode.UNAVAILABLE, "no_replica"): lambda answer: self._touched(
                 {answer.gateway, *self._replicas()}, answer
             ),
             (StatusCode.UNAVAILABLE, ""): lambda answer: self._touched({answer.gateway, answer.client}, answer, SILENT),
             (StatusCode.RESOURCE_EXHAUSTED, "queue_full"): self._all_full,
+            (StatusCode.UNAVAILABLE, "queue_timeout"): self._waited,
+            (StatusCode.RESOURCE_EXHAUSTED, "queue_timeout"): self._waited,
+            (StatusCode.RESOURCE_EXHAUSTED, "slow_client"): lambda answer: self._touched(
+                {answer.gateway, answer.client}, answer, SILENT
+            ),
             (StatusCode.DEADLINE_EXCEEDED, "deadline"): self._late,
             (StatusCode.DEADLINE_EXCEEDED, ""): self._late,
         }
@@ -129,12 +140,19 @@ class HonestEnds(Checker):
     def _touched(self, hosts: set[str], answer: Answer, kinds: tuple[Kind, ...] = tuple(Kind)) -> bool:
         return bool(self.cluster.history.touching(hosts, answer.begun, answer.ended, kinds))
 
-    def _misbehaved(self, answer: Answer) -> bool:
-        return self._touched(self._source(answer), answer, (Kind.FAULT,))
+    def _tried(self, attempts: int, kinds: tuple[Kind, ...]) -> Callable[[Answer], object]:
+        """An excuse: so many attempts were made, and some replica was disturbed meanwhile."""
 
-    def _source(self, answer: Answer) -> set[str]:
-        """Who may have made it: the one that made its last token; anybody where none came."""
-        return {answer.tokens[-1].replica_id} if answer.tokens else set(self._replicas())
+        def excuses(answer: Answer) -> bool:
+            enough = int(answer.trailer("gw-attempts") or 0) >= attempts
+            return enough and self._touched(set(self._replicas()), answer, kinds)
+
+        return excuses
+
+    def _waited(self, answer: Answer) -> bool:
+        config = self.cluster.nodes[answer.gateway].config
+        assert isinstance(config, GatewayConfig), "a call goes to a gateway"
+        return answer.ended - answer.progress >= config.queue_timeout - 1e-6
 
     def _replicas(self) -> list[str]:
         return [name for name, node in self.cluster.nodes.items() if isinstance(node.config, ReplicaConfig)]
