@@ -108,7 +108,7 @@ def long(session: nox.Session) -> None:
     """Run the tests that take minutes each: real processes killed, frozen, flooded and cut apart; 5,000 members."""
     session.install("-e", ".[test]")
     # A hang is still a failure, but the longest of these takes minutes where the tests' limit is two.
-    patience = ("-o", "faulthandler_timeout=1200")
+    patience = ("-n", "0", "-o", "faulthandler_timeout=1200")
     session.run("pytest", *patience, "--durations=0", "-rA", *(session.posargs or ["tests/longrun"]))
 
 

@@ -75,6 +75,8 @@ def first_failure(tree: Path, arguments: Sequence[str]) -> str | None:
         "-m",
         "pytest",
         "-x",
+        "-n",
+        "0",
         "-q",
         "--no-header",
         "--tb=no",
