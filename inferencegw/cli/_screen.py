@@ -130,7 +130,8 @@ def _members(story: Story) -> Table:
 
 def _panel(stream: Stream) -> Panel:
     colour = {None: "cyan" if stream.tokens else "bright_black", StatusCode.OK: "green"}.get(stream.status, "red")
-    where = f" on {stream.replica_id}{' (killed)' if stream.lost else ''}" if stream.replica_id else ""
+    was = f" (was {stream.moves[-1].origin})" if stream.moves else ""
+    where = f" on {stream.replica_id}{was}" if stream.replica_id else ""
     text = _Tail(one_line(stream.text[-TAIL_CHARACTERS:]), LINES - bool(stream.message))
     why = Text(one_line(stream.message), style="red", no_wrap=True, overflow="ellipsis")
     return Panel(

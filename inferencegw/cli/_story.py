@@ -2,9 +2,9 @@
 
 The rule: the story knows no process, terminal or clock. The demo hands it everything that happened, in order; it
 answers with the lines a reader without a terminal sees, keeps what the panels of :mod:`inferencegw.cli._screen` draw,
-decides which replica to kill and when, and says at the end whether everything went as it should today: every replica
-was found by the gossip, one was killed, declared DEAD, started again, found again and answered again; and every stream
-was OK but those that the killed one had, each of which ended with an error that says honestly how far it got.
+decides which replica to kill and when, and says at the end whether everything went as it should: every replica was
+found by the gossip, one was killed, declared DEAD, started again, found again and answered again; and every stream
+ended OK, those of the killed one too, which went on at another replica with the very next token.
 """
 
 from collections import Counter
@@ -41,23 +41,38 @@ class PromptSent:
 @attrs.frozen
 class TokenArrived:
     stream: int
+    index: int
     text: str
     replica_id: str
 
 
 @attrs.frozen
 class StreamEnded:
-    """The stream has its final status; ``delivered`` is what the gateway's trailers say was delivered."""
+    """The stream has its final status; the gateway's trailers say what was delivered, and where it changed replica."""
 
     stream: int
     status: StatusCode
     message: str = ""
     delivered: int | None = None
+    splices: str = ""
 
 
 Event: TypeAlias = (
     ProcessReady | PromptSent | TokenArrived | StreamEnded | MembersSeen | ReplicaKilled | ReplicaRestarted
 )
+
+
+@attrs.frozen
+class Move:
+    """From token ``index`` on, ``to`` generates in place of ``origin``."""
+
+    index: int
+    origin: str
+    to: str
+
+    def __str__(self) -> str:
+        """As in the trailers (``gw-splices``)."""
+        return f"{self.index}:{self.origin}>{self.to}"
 
 
 @attrs.define
@@ -75,8 +90,10 @@ class Stream:
     """None while it streams."""
     message: str = ""
     delivered: int | None = None
-    lost: bool = False
-    """Whether its replica was killed while it streamed."""
+    splices: str = ""
+    moves: list[Move] = attrs.field(factory=list)
+    astray: int = 0
+    """Tokens that were not the next one: something before them is lost, or they came twice."""
 
     @property
     def outcome(self) -> str:
@@ -84,6 +101,11 @@ class Stream:
         if self.status is None:
             return "streaming" if self.tokens else "waiting"
         return self.status.name
+
+    @property
+    def replicas(self) -> list[str]:
+        """Those that had a part in it, in order."""
+        return [*(move.origin for move in self.moves), *([self.replica_id] if self.replica_id else [])]
 
     def take_untold(self) -> str:
         """The text that no plain line has shown yet; it counts as shown from now on."""
@@ -97,13 +119,13 @@ class Story:
 
     replicas: Collection[str]
     first_act: int
-    """Prompts that are sent before the kill. One sent just after it could still meet the dead replica and fail."""
+    """Prompts that are sent before the kill."""
     profile: str
     """Of the gossip, which is as quick as that says."""
     roll: RollCall = attrs.field(default=attrs.Factory(lambda self: RollCall(self.replicas), takes_self=True))
     streams: dict[int, Stream] = attrs.field(factory=dict)
     news: str = attrs.field()
-    """The last line that was not about a prompt."""
+    """The last line that was not about what a prompt brought."""
     sent_before_return: int | None = None
     """Prompts that had been sent when the killed replica was back."""
 
@@ -139,9 +161,7 @@ class Story:
                 if self.sent_before_return is None and self.roll.is_back:
                     self.sent_before_return = len(self.streams)
                 return lines
-            case ReplicaKilled(name):
-                for stream in self.streams.values():
-                    stream.lost = stream.status is None and stream.replica_id == name
+            case ReplicaKilled():
                 return self.roll.handle_kill(event)
             case ReplicaRestarted():
                 return self.roll.handle_restart(event)
@@ -150,20 +170,36 @@ class Story:
 
     def _handle_token(self, event: TokenArrived) -> list[str]:
         stream = self.streams[event.stream]
+        lines = self._handle_move(stream, event) if stream.replica_id not in {"", event.replica_id} else []
         stream.replica_id = event.replica_id
+        stream.astray += event.index != stream.tokens
         stream.tokens += 1
         stream.text += event.text
-        if stream.tokens % TOKENS_PER_LINE:
-            return []
-        return [f"prompt {stream.number} <- {stream.replica_id}: {one_line(stream.take_untold())}"]
+        return lines if stream.tokens % TOKENS_PER_LINE else [*lines, *self._told(stream)]
+
+    def _handle_move(self, stream: Stream, event: TokenArrived) -> list[str]:
+        move = Move(event.index, stream.replica_id, event.replica_id)
+        stream.moves.append(move)
+        self.news = f"prompt {stream.number} goes on at {one_line(move.to)} with token {move.index}: {self._why(move)}"
+        return [*self._told(stream), self.news]
 
     def _handle_end(self, event: StreamEnded) -> list[str]:
         stream = self.streams[event.stream]
         stream.status, stream.message, stream.delivered = event.status, event.message, event.delivered
-        rest = one_line(stream.take_untold())
-        lines = [f"prompt {stream.number} <- {stream.replica_id}: {rest}"] if rest else []
+        stream.splices = event.splices
         why = "" if event.status is StatusCode.OK else f" ({one_line(event.message)})"
-        return [*lines, f"prompt {stream.number} ended {event.status.name} after {stream.tokens} tokens{why}"]
+        end = f"prompt {stream.number} ended {event.status.name} after {stream.tokens} tokens{why}"
+        return [*self._told(stream), end]
+
+    @staticmethod
+    def _told(stream: Stream) -> list[str]:
+        """The line for what no line has shown yet, if there is any."""
+        untold = one_line(stream.take_untold())
+        return [f"prompt {stream.number} <- {one_line(stream.replica_id)}: {untold}"] if untold else []
+
+    def _why(self, move: Move) -> str:
+        killed = self.roll.killed is not None and self.roll.killed.name == move.origin
+        return f"{one_line(move.origin)} {'was killed' if killed else 'could not finish it'}"
 
     # -- what the demo waits for ------------------------------------------------------------------------------------
 
@@ -195,12 +231,16 @@ class Story:
         missed = self._missed()
         found = [*([missed] if missed else []), *self.roll.mistakes]
         for stream in self.streams.values():
+            who, moves = f"prompt {stream.number}", ",".join(map(str, stream.moves))
             if stream.status is None:
-                found.append(f"prompt {stream.number} has no final status")
-            elif stream.status is not StatusCode.OK and not stream.lost:
-                found.append(f"prompt {stream.number} failed though its replica was not killed: {stream.message}")
-            elif stream.delivered != stream.tokens:
-                found.append(f"prompt {stream.number} got {stream.tokens} tokens, the gateway says {stream.delivered}")
+                found.append(f"{who} has no final status")
+            elif stream.status is not StatusCode.OK:
+                found.append(f"{who} failed after {stream.tokens} tokens: {stream.message}")
+            elif stream.astray or stream.delivered != stream.tokens:
+                out_of_turn = f", {stream.astray} of them out of turn" if stream.astray else ""
+                found.append(f"{who} got {stream.tokens} tokens{out_of_turn}, the gateway says {stream.delivered}")
+            elif stream.splices != moves:
+                found.append(f"{who} changed replica at {moves or 'no token'}, the gateway says {stream.splices!r}")
         return found
 
     def _missed(self) -> str | None:
@@ -212,6 +252,8 @@ class Story:
                 return f"the gateway is not connected to {', '.join(absent)} as a living member"
             return "no replica was killed: the streams ended before any could be"
         name = roll.killed.name
+        if not any(move.origin == name for stream in self.streams.values() for move in stream.moves):
+            return f"{name} was killed, and none of its streams went on elsewhere"
         if not roll.is_declared_dead:
             return f"{name} was killed, and the gossip has not declared it DEAD"
         if self.sent_before_return is None:
@@ -222,17 +264,20 @@ class Story:
 
     def summary(self) -> list[str]:
         """The closing lines, the same with and without a terminal."""
-        ok = [stream for stream in self.streams.values() if stream.status is StatusCode.OK]
-        failed = [stream for stream in self.streams.values() if stream.status not in (StatusCode.OK, None)]
-        served = sorted({stream.replica_id for stream in self.streams.values()} - {""})
+        streams = self.streams.values()
+        ok = [stream for stream in streams if stream.status is StatusCode.OK]
+        moved = [stream for stream in streams if stream.moves]
+        served = sorted({name for stream in streams for name in stream.replicas})
+        all_ok = "all OK" if len(ok) == len(streams) else f"{len(ok)} OK"
+        tokens, astray = sum(stream.tokens for stream in streams), sum(stream.astray for stream in streams)
         return [
-            f"streams: {len(self.streams)}, {len(ok)} OK, {len(failed)} failed",
+            f"streams: {len(streams)}, {all_ok}, {len(moved)} of them moved to another replica",
             *(
-                f"  prompt {stream.number}: {stream.outcome} after {stream.tokens} tokens"
-                f" (the gateway says {stream.delivered} delivered)"
-                for stream in failed
+                f"  prompt {stream.number}: from token {move.index} on at {move.to}, as {self._why(move)}"
+                for stream in moved
+                for move in stream.moves
             ),
-            f"tokens: {sum(stream.tokens for stream in self.streams.values())}",
+            f"tokens: {tokens}, {astray} lost or repeated",
             f"served by: {', '.join(map(self._share, served))}",
             *(f"gossip (profile {self.profile}): {line}" for line in self.roll.summary()),
             *(f"unexpected: {surprise}" for surprise in self.surprises()),
@@ -245,8 +290,8 @@ class Story:
         return f"{name} {before} (killed)" + (f" and {after} (back)" if after else "")
 
     def _served_by(self, name: str) -> tuple[int, int]:
-        """The streams of a replica: those sent before the killed one was back, and those sent after."""
-        numbers = [stream.number for stream in self.streams.values() if stream.replica_id == name]
+        """The streams that a replica had a part in: those sent before the killed one was back, and those sent after."""
+        numbers = [stream.number for stream in self.streams.values() if name in stream.replicas]
         turn = len(self.streams) if self.sent_before_return is None else self.sent_before_return
         before = sum(number <= turn for number in numbers)
         return before, len(numbers) - before

@@ -18,6 +18,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from itertools import zip_longest
 from typing import Annotated, Final
 
 import attrs
@@ -25,15 +26,18 @@ import trio
 from cyclopts import Parameter
 from rich.console import Console
 
+from inferencegw.cli._aim import key_for
 from inferencegw.cli._cluster import PROFILE, Cluster
 from inferencegw.cli._exit import EXIT_FAILED, EXIT_OK
 from inferencegw.cli._lookout import look_out
 from inferencegw.cli._screen import PanelScreen, PlainScreen, Screen
 from inferencegw.cli._story import Event, PromptSent, Story, StreamEnded, TokenArrived
-from inferencegw.client import AsyncClient
+from inferencegw.client import AsyncClient, AsyncGeneration
+from inferencegw.config import ReplicaConfig
 from inferencegw.errors import RpcError, StatusCode
 
 REPLICAS: Final = ("r1", "r2", "r3")
+MODEL: Final = ReplicaConfig().model
 
 PROMPTS: Final = (
     "Why is the sky blue?",
@@ -45,7 +49,7 @@ INTERLUDE: Final = ("Who is still there?",)
 """Sent after the kill: the gateway goes round the dead replica, whatever the gossip knows yet."""
 
 ENCORE: Final = ("How far away is the moon?", "Write a line about rain.", "And who answers now?")
-"""Sent after the return, one for each replica: the least busy one is another one each time."""
+"""Sent after the return, one for each replica."""
 
 TOKENS: Final = 44
 """The first stream is half through when the last one is well under way. High: a long show. Low: the kill comes late."""
@@ -81,8 +85,9 @@ def demo(
 
     Example: ``trio-gw demo --keep``
 
-    Exit status: 0 if a replica was killed, declared DEAD, started again and answered again, and all streams but those
-    it had when it was killed ended OK; 1 if not, or if the cluster did not start; 130 after Ctrl-C, 143 after SIGTERM.
+    Exit status: 0 if a replica was killed, declared DEAD, started again and answered again, and all streams ended OK,
+    those that it had when it was killed too; 1 if not, or if the cluster did not start; 130 after Ctrl-C, 143 after
+    SIGTERM.
     """
     story = Story(REPLICAS, len(PROMPTS), PROFILE)
     console = Console()
@@ -173,36 +178,46 @@ class _Show:
                 await cluster.restart(victim)
                 await self._until_noticed(lambda: self.story.roll.is_back)
                 await self._until(lambda: self.story.is_quiet)
-                await send(ENCORE, self._at_least(ENCORE_TOKENS))
+                keys = [key_for(name, REPLICAS, MODEL) for name in REPLICAS]
+                await send(ENCORE, self._at_least(ENCORE_TOKENS), keys)
 
     def _at_least(self, tokens: int) -> int:
         """So many, or as many as it takes for a stream not to be over before the others have begun."""
         return max(tokens, min(MOST_TOKENS, int(SHORTEST_STREAM * 1000 / max(1.0, self.token_delay_ms))))
 
-    async def _send(self, streams: trio.Nursery, client: AsyncClient, prompts: Sequence[str], tokens: int) -> None:
-        """Send the prompts, each when the one before it has begun, so that the least busy replica is another one."""
+    async def _send(
+        self,
+        streams: trio.Nursery,
+        client: AsyncClient,
+        prompts: Sequence[str],
+        tokens: int,
+        keys: Sequence[str] = (),
+    ) -> None:
+        """Send the prompts, each when the one before it has begun; with ``keys``, each belongs where its key does."""
         await trio.lowlevel.checkpoint()
-        for number, prompt in enumerate(prompts, len(self.story.streams) + 1):
+        first = len(self.story.streams) + 1
+        for number, (prompt, key) in enumerate(zip_longest(prompts, keys, fillvalue=""), first):
             begun = trio.Event()
-            streams.start_soon(self._stream, client, number, prompt, tokens, begun)
+            self.tell(PromptSent(number, prompt))
+            generation = client.generate(prompt, max_tokens=tokens, affinity_key=key)
+            streams.start_soon(self._stream, number, generation, begun)
             await begun.wait()
 
     async def _stream(  # noqa: ASYNC910 - entering a generation sends its request
-        self, client: AsyncClient, number: int, prompt: str, tokens: int, begun: trio.Event
+        self, number: int, generation: AsyncGeneration, begun: trio.Event
     ) -> None:
         """Tell one prompt's story to its end; ``begun`` is set as soon as that has a first token, or has failed."""
-        self.tell(PromptSent(number, prompt))
         status, message = StatusCode.OK, ""
-        generation = client.generate(prompt, max_tokens=tokens)
         try:
             async with generation:
                 async for token in generation:
-                    self.tell(TokenArrived(number, token.text, token.replica_id))
+                    self.tell(TokenArrived(number, token.index, token.text, token.replica_id))
                     begun.set()
         except RpcError as error:
             status, message = error.code, error.message
-        said = dict(generation.trailing_metadata).get("gw-delivered")
-        self.tell(StreamEnded(number, status, message, delivered=None if said is None else int(said)))
+        said = dict(generation.trailing_metadata)
+        delivered = int(said["gw-delivered"]) if "gw-delivered" in said else None
+        self.tell(StreamEnded(number, status, message, delivered, str(said.get("gw-splices", ""))))
         begun.set()
 
     async def _redraw(self) -> None:

@@ -37,9 +37,9 @@ def told(*events: Event) -> Story:
     return story
 
 
-def tokens(stream: int, replica: str, count: int) -> list[Event]:
-    """``count`` tokens for ``stream``, all from one replica."""
-    return [TokenArrived(stream, f" word{i}", replica) for i in range(count)]
+def tokens(stream: int, replica: str, count: int, *, start: int = 0) -> list[Event]:
+    """``count`` tokens for ``stream``, from the ``start``-th on, all from one replica."""
+    return [TokenArrived(stream, i, f" word{i}", replica) for i in range(start, start + count)]
 
 
 def three_streams(count: int) -> list[Event]:
@@ -55,7 +55,7 @@ def test_nobody_is_killed_before_every_open_stream_is_well_under_way() -> None:
 
 
 def test_nobody_is_killed_before_every_prompt_of_the_first_act_was_sent() -> None:
-    """However fast the tokens come: a prompt sent after the kill could meet the dead replica, and fail."""
+    """However fast the tokens come: all of them are to be seen when it happens."""
     story = Story(REPLICAS, 3, "fast")
     for event in (PromptSent(1, "a"), *tokens(1, "r1", 20), PromptSent(2, "b"), *tokens(2, "r2", 20)):
         story.handle(event)
@@ -81,7 +81,7 @@ def test_a_demo_in_which_nobody_was_killed_is_no_good_demo() -> None:
 
 
 def test_the_replica_with_most_streams_is_killed_once() -> None:
-    """Its streams are what is to be seen failing; after the kill nobody else is asked for."""
+    """Its streams are what is to be seen moving; after the kill nobody else is asked for."""
     story = told(*three_streams(KILL_AT_TOKENS))
     assert story.victim == "r2"
     story.handle(KILLED)
@@ -111,13 +111,15 @@ def test_the_plain_lines_hold_every_token_exactly_once() -> None:
 
 
 def the_kill() -> list[Event]:
-    """Three streams of which two are lost, with all that is said of them."""
+    """Three streams of which two lose their replica and go on elsewhere, with all that is said of them."""
     return [
         *three_streams(12),
         KILLED,
-        StreamEnded(1, StatusCode.UNAVAILABLE, "connection lost", delivered=12),
-        StreamEnded(3, StatusCode.UNAVAILABLE, "connection lost", delivered=12),
-        *tokens(2, "r1", 4),
+        *tokens(1, "r1", 4, start=12),
+        *tokens(3, "r3", 5, start=12),
+        *tokens(2, "r1", 4, start=12),
+        StreamEnded(1, StatusCode.OK, delivered=16, splices="12:r2>r1"),
+        StreamEnded(3, StatusCode.OK, delivered=17, splices="12:r2>r3"),
         StreamEnded(2, StatusCode.OK, delivered=16),
     ]
 
@@ -128,18 +130,43 @@ def encore(replica: str) -> list[Event]:
 
 
 def test_a_good_demo_has_no_surprises() -> None:
-    """The killed replica's streams failed and say how far they got; it died, came back and answered again."""
+    """The killed replica's streams went on elsewhere and lost nothing; it died, came back and answered again."""
     story = told(*the_kill(), DEAD, RESTARTED, BACK, *encore("r2"))
     assert story.surprises() == []
     assert story.summary() == [
-        "streams: 4, 2 OK, 2 failed",
-        "  prompt 1: UNAVAILABLE after 12 tokens (the gateway says 12 delivered)",
-        "  prompt 3: UNAVAILABLE after 12 tokens (the gateway says 12 delivered)",
-        "tokens: 45",
-        "served by: r1 1, r2 2 (killed) and 1 (back)",
+        "streams: 4, all OK, 2 of them moved to another replica",
+        "  prompt 1: from token 12 on at r1, as r2 was killed",
+        "  prompt 3: from token 12 on at r3, as r2 was killed",
+        "tokens: 54, 0 lost or repeated",
+        "served by: r1 2, r2 2 (killed) and 1 (back), r3 1",
         "gossip (profile fast): r2 DEAD 1.50 s after kill -9",
         "gossip (profile fast): r2 ALIVE again 0.75 s after its start",
     ]
+
+
+def test_a_stream_that_goes_on_elsewhere_is_told_when_its_next_token_comes() -> None:
+    """After what the killed replica had said, and before what the other one says; the panels show it as news."""
+    story = told(*three_streams(TOKENS_PER_LINE + 1), KILLED)
+    assert story.handle(TokenArrived(1, TOKENS_PER_LINE + 1, " next", "r3")) == [
+        f"prompt 1 <- r2: word{TOKENS_PER_LINE}",
+        f"prompt 1 goes on at r3 with token {TOKENS_PER_LINE + 1}: r2 was killed",
+    ]
+    assert story.news == "prompt 1 goes on at r3 with token 13: r2 was killed"
+    assert story.handle(StreamEnded(1, StatusCode.OK, delivered=14))[0] == "prompt 1 <- r3: next"
+
+
+def test_a_stream_that_changes_replica_though_nobody_was_killed_is_told_so() -> None:
+    """The gateway had a reason, which the demo does not know."""
+    story = told(PromptSent(1, "a"), *tokens(1, "r1", 3))
+    lines = story.handle(TokenArrived(1, 3, " next", "r3"))
+    assert lines[1:] == ["prompt 1 goes on at r3 with token 3: r1 could not finish it"]
+
+
+def test_a_kill_that_moves_no_stream_is_no_good_demo() -> None:
+    """That they move is what there was to see."""
+    ended: list[Event] = [StreamEnded(number, StatusCode.OK, delivered=12) for number in (1, 2, 3)]
+    story = told(*three_streams(12), KILLED, *ended, DEAD, RESTARTED, BACK, *encore("r2"))
+    assert story.surprises() == ["r2 was killed, and none of its streams went on elsewhere"]
 
 
 @pytest.mark.parametrize(
@@ -170,16 +197,20 @@ def test_replicas_that_are_not_found_are_named() -> None:
     assert story.are_all_found
 
 
-def test_a_stream_that_fails_on_the_replica_that_came_back_is_a_surprise() -> None:
-    """Only those that it had when it was killed may."""
-    failed = [PromptSent(4, "d"), *tokens(4, "r2", 5), StreamEnded(4, StatusCode.INTERNAL, "oops", delivered=5)]
-    story = told(*the_kill(), DEAD, RESTARTED, BACK, *failed)
-    assert story.surprises() == ["prompt 4 failed though its replica was not killed: oops"]
+def test_a_stream_of_the_killed_replica_that_fails_is_a_surprise() -> None:
+    """Calls survive their replicas."""
+    sent: list[Event] = [PromptSent(1, "a"), PromptSent(2, "b"), *tokens(1, "r2", 8), *tokens(2, "r2", 8)]
+    failed: list[Event] = [KILLED, StreamEnded(1, StatusCode.UNAVAILABLE, "connection lost", delivered=8)]
+    moved: list[Event] = [*tokens(2, "r1", 1, start=8), StreamEnded(2, StatusCode.OK, delivered=9, splices="8:r2>r1")]
+    story = told(*sent, *failed, *moved, DEAD, RESTARTED, BACK, PromptSent(3, "c"), *tokens(3, "r2", 5))
+    story.handle(StreamEnded(3, StatusCode.OK, delivered=5))
+    assert story.surprises() == ["prompt 1 failed after 8 tokens: connection lost"]
+    assert story.summary()[0] == "streams: 3, 2 OK, 1 of them moved to another replica"
 
 
 def test_the_news_is_the_last_line_that_is_not_about_a_prompt() -> None:
-    """The panels show the prompts themselves."""
-    story = told(*the_kill())
+    """The panels show what the prompts bring."""
+    story = told(*three_streams(12), KILLED, *tokens(2, "r1", 4, start=12))
     assert story.news == "kill -9 4711: replica r2 is gone, in the middle of its streams"
     story.handle(DEAD)
     story.handle(PromptSent(4, "d"))
@@ -191,11 +222,23 @@ def test_the_news_is_the_last_line_that_is_not_about_a_prompt() -> None:
     ("ending", "surprise"),
     [
         ([], "prompt 4 has no final status"),
-        ([StreamEnded(4, StatusCode.INTERNAL, "oops", 12)], "prompt 4 failed though its replica was not killed: oops"),
+        ([StreamEnded(4, StatusCode.INTERNAL, "oops", 12)], "prompt 4 failed after 12 tokens: oops"),
         ([StreamEnded(4, StatusCode.OK, "", 11)], "prompt 4 got 12 tokens, the gateway says 11"),
+        (
+            [TokenArrived(4, 11, " again", "r2"), StreamEnded(4, StatusCode.OK, "", 13)],
+            "prompt 4 got 13 tokens, 1 of them out of turn, the gateway says 13",
+        ),
+        (
+            [StreamEnded(4, StatusCode.OK, "", 12, splices="5:r1>r2")],
+            "prompt 4 changed replica at no token, the gateway says '5:r1>r2'",
+        ),
+        (
+            [TokenArrived(4, 12, " next", "r3"), StreamEnded(4, StatusCode.OK, "", 13)],
+            "prompt 4 changed replica at 12:r2>r3, the gateway says ''",
+        ),
     ],
 )
-def test_what_should_not_happen_today_is_said(ending: list[Event], surprise: str) -> None:
+def test_what_should_not_happen_is_said(ending: list[Event], surprise: str) -> None:
     """A demo that goes wrong says so in its summary (and in its exit status)."""
     story = told(*the_kill(), DEAD, RESTARTED, BACK, PromptSent(4, "d"), *tokens(4, "r2", 12), *ending)
     assert story.surprises() == [surprise]
@@ -205,7 +248,7 @@ def test_what_should_not_happen_today_is_said(ending: list[Event], surprise: str
 def test_text_from_a_replica_cannot_move_the_cursor() -> None:
     """What is not printable is shown as a space, in lines and panels alike."""
     story = told(PromptSent(1, "a"))
-    story.handle(TokenArrived(1, "fine\x1b[2J\r\n", "r1"))
+    story.handle(TokenArrived(1, 0, "fine\x1b[2J\r\n", "r1"))
     [line, _] = story.handle(StreamEnded(1, StatusCode.INTERNAL, "bad\x1b[2J", delivered=1))
     assert line.isprintable()
     assert "\x1b" not in picture(story)
@@ -224,11 +267,13 @@ def test_the_panels_show_every_stream_with_its_replica_and_count() -> None:
     spoken = [event for number in range(1, 9) for event in tokens(number, f"r{number % 3 + 1}", 40)]
     noticed = a_look(a_member("g0"), a_member("r2", "DEAD", since=11.5))
     lost = StreamEnded(4, StatusCode.UNAVAILABLE, "connection lost", delivered=40)
-    shown = picture(told(*sent, *spoken, KILLED, lost, noticed))
+    moved = TokenArrived(7, 40, " word40", "r3")
+    shown = picture(told(*sent, *spoken, KILLED, lost, moved, noticed))
     assert len(shown.splitlines()) <= 23  # and the cursor below
     assert all(f"{number}: What is {number} [and why]?" in shown for number in range(1, 9))
     assert shown.count("streaming on r3, 40 tokens") == 3
-    assert "UNAVAILABLE on r2 (killed)" in shown
+    assert "UNAVAILABLE on r2, 40 tokens" in shown
+    assert "streaming on r3 (was r2), 41 tokens" in shown
     assert "connection lost" in shown
     assert "word39" in shown
     assert "word5 " not in shown
