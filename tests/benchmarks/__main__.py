@@ -7,7 +7,7 @@ smoke tests beside this file.
 import argparse
 import sys
 
-from . import relay, swim
+from . import pick, relay, swim
 
 
 def main() -> int:
@@ -20,6 +20,9 @@ def main() -> int:
     swim_parser = benchmarks.add_parser("swim", help="the goals of membership, against the simulated core")
     swim.add_arguments(swim_parser)
     swim_parser.set_defaults(run=swim.run)
+    pick_parser = benchmarks.add_parser("pick", help="what choosing a replica costs as the fleet grows")
+    pick.add_arguments(pick_parser)
+    pick_parser.set_defaults(run=pick.run)
     options = parser.parse_args()
     return int(options.run(options))
 
