@@ -141,7 +141,7 @@ class Gate:
         self._rate.note(now)
         return Answer.SERVED
 
-    async def _wait(self, ticket: Ticket[_Waiter]) -> None:
+    async def _wait(self, ticket: Ticket[_Waiter]) -> None:  # noqa: ASYNC910 - called where there is a wait
         """Until it was served."""
         waiter, call = ticket.owner, ticket.owner.call
         self._waiters[waiter] = None

@@ -131,7 +131,7 @@ def test_a_client_asks_where_it_is_in_the_queue(backend: str) -> None:
         async with AsyncClient(server.address) as client, client.generate("p") as generation:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(collect, generation)
-                while not (position := generation.queue_position):
+                while not (position := generation.queue_position):  # noqa: ASYNC110 - each look is a scheduler pass
                     await anyio.lowlevel.checkpoint()
                 assert position == 3
                 tasks.cancel_scope.cancel()
