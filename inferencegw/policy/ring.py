@@ -94,7 +94,9 @@ class HashRing:
 
     def order(self, key: int, among: Collection[str]) -> list[str]:
         """``among``, all of them on the ring, in the order of :meth:`walk`."""
-        return sorted(among, key=lambda replica_id: (self._distance(key, replica_id), replica_id))
+        placed = [(self._distance(key, replica_id), replica_id) for replica_id in among]
+        placed.sort()
+        return [replica_id for _, replica_id in placed]
 
     def shares(self) -> dict[str, float]:
         """The part of all keys that belongs to each replica, by id. It looks at every point: not for each call."""
