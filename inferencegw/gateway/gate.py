@@ -36,7 +36,12 @@ class _Waiter:
     call: Call
     request: Request
     lease: Lease | None = None
-    woken: trio.Event = attrs.field(factory=trio.Event)
+    woken: trio.Event | None = None
+
+    def wake(self) -> None:
+        """Let it look at what has become of its ticket."""
+        if self.woken is not None:
+            self.woken.set()
 
 
 class Gate:
@@ -79,7 +84,7 @@ class Gate:
     def reconsider(self) -> None:
         """Who is there has changed, or whether we drain: whoever waits finds out whether that is still worth while."""
         for waiter in self._waiters:
-            waiter.woken.set()
+            waiter.wake()
 
     async def acquire(self, call: Call, request: Request) -> Lease:
         """A slot for the next attempt of ``call``, to be released. A call that was cancelled meanwhile gets none.
@@ -132,11 +137,11 @@ class Gate:
         if isinstance(pick, Unpicked):
             return Answer.NOT_THIS if pick is Unpicked.UNSUITABLE else Answer.NOTHING
         waiter.lease = self._slots.grant(pick.replica)
-        waiter.woken.set()
+        waiter.wake()
         self._rate.note(now)
         return Answer.SERVED
 
-    async def _wait(self, ticket: Ticket[_Waiter]) -> None:
+    async def _wait(self, ticket: Ticket[_Waiter]) -> None:  # noqa: ASYNC910 - called where there is a wait
         """Until it was served."""
         waiter, call = ticket.owner, ticket.owner.call
         self._waiters[waiter] = None
@@ -145,10 +150,10 @@ class Gate:
             while waiter.lease is None:
                 if not call.has_begun:
                     self._check(ticket.model)
-                waiter.woken = trio.Event()
+                waiter.woken = woken = trio.Event()
                 until, refuse = self._patience(call, waiter.request)
                 with trio.move_on_at(until) as patience:
-                    await waiter.woken.wait()
+                    await woken.wait()
                 if patience.cancelled_caught and waiter.lease is None:
                     raise refuse(call)
         finally:

@@ -71,14 +71,16 @@ class Relay:
         """
         finished = False
         failure: InferenceGatewayError | None = None
+        self._stalls.watch_attempt(attempt)
         try:
-            with attempt.scope, self._stalls.watching(attempt):
+            with attempt.scope:
                 await self._relay(attempt, race)
             finished = race.winner is attempt and self._call.ledger.finished
             failure = attempt.stalled
         except (RpcError, TokenFault, TruncatedError) as error:
             failure = error
         finally:
+            self._stalls.forget_attempt(attempt)
             attempt.close(failure, finished=finished)
             assert attempt.outcome is not None, "it is closed"
             # Before the slot is free, or the next in the queue would be sent where this one was refused.

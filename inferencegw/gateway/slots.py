@@ -12,8 +12,7 @@ is warm) it keeps; a process that was started again begins with nothing, neither
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 import attrs
@@ -21,7 +20,7 @@ import structlog
 import trio
 
 from inferencegw.gateway.sighting import Standing, Target
-from inferencegw.policy.breaker import BreakerState, CircuitBreaker, Permit
+from inferencegw.policy.breaker import BreakerState, Permit
 from inferencegw.policy.candidate import Candidate
 from inferencegw.policy.fleet import Fleet
 from inferencegw.policy.latency import LatencyWindow
@@ -183,8 +182,9 @@ class Slots:
         self._leases.remove(lease)
         self.released += 1
         self.fleet.release(replica)
-        with self._breaker_of(replica) as breaker:
-            breaker.settle(lease.permit, outcome, trio.current_time())
+        before = replica.breaker.state
+        replica.breaker.settle(lease.permit, outcome, trio.current_time())
+        self._note_breaker(replica, before)
         self.on_release(replica)
         self.recheck()
 
@@ -193,9 +193,9 @@ class Slots:
     def note_progress(self, lease: Lease, tokens: int) -> None:
         """An attempt has delivered so many tokens: that may be proof enough for its breaker."""
         if lease.permit.probe:
-            with self._breaker_of(lease.replica) as breaker:
-                passed = breaker.progress(lease.permit, tokens, trio.current_time())
-            if passed:
+            before = lease.replica.breaker.state
+            if lease.replica.breaker.progress(lease.permit, tokens, trio.current_time()):
+                self._note_breaker(lease.replica, before)
                 self.recheck()
 
     def note_report(self, replica: Replica, active: int) -> None:
@@ -222,8 +222,9 @@ class Slots:
             now = trio.current_time()
             while self._next_alarm <= now:
                 _, _, replica = heapq.heappop(self._alarms)
-                with self._breaker_of(replica) as breaker:
-                    breaker.handle_timeout(now)
+                before = replica.breaker.state
+                replica.breaker.handle_timeout(now)
+                self._note_breaker(replica, before)
             self.recheck()
 
     @property
@@ -234,12 +235,9 @@ class Slots:
         heapq.heappush(self._alarms, (when, next(self._numbers), replica))
         self._nap.deadline = self._next_alarm
 
-    @contextmanager
-    def _breaker_of(self, replica: Replica) -> Iterator[CircuitBreaker]:
-        """The breaker, for an input; what that changes is noted."""
+    def _note_breaker(self, replica: Replica, before: BreakerState) -> None:
+        """Its breaker has had an input; it was ``before`` until then."""
         breaker = replica.breaker
-        before = breaker.state
-        yield breaker
         if breaker.state is not before:
             tell = log.warning if breaker.state is BreakerState.OPEN else log.info
             tell("breaker", replica_id=replica.replica_id, was=before.value, now=breaker.state.value)

@@ -10,8 +10,6 @@ started again, once for each silence, and nobody is blamed.
 
 import math
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final, NoReturn
 
 import attrs
@@ -90,15 +88,14 @@ class StallWatch:
         """``call`` has ended; whether that was because its client took nothing."""
         return self._calls.pop(call).gave_up
 
-    @contextmanager
-    def watching(self, attempt: Attempt) -> Iterator[None]:
-        """Look at ``attempt`` for the block."""
+    def watch_attempt(self, attempt: Attempt) -> None:
+        """``attempt`` runs, and its scope is cancelled if its replica falls silent."""
         self._attempts[attempt] = None
-        try:
-            yield
-        finally:
-            del self._attempts[attempt]
-            self._excused.pop(attempt, None)
+
+    def forget_attempt(self, attempt: Attempt) -> None:
+        """``attempt`` has ended."""
+        del self._attempts[attempt]
+        self._excused.pop(attempt, None)
 
     async def run(self) -> NoReturn:
         """Look, again and again, while there are calls."""

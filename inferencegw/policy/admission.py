@@ -114,6 +114,8 @@ class AdmissionQueue(Generic[T]):
         Raises:
             QueueFull: it would have to wait, and too many do.
         """
+        if not self._lines and serve(ticket) is Answer.SERVED:
+            return True  # as always, but where a gateway is full
         line = self._line(ticket.model)
         line.new[ticket.number] = ticket
         self._new += 1
@@ -151,8 +153,11 @@ class AdmissionQueue(Generic[T]):
         What is ``SERVED`` leaves the queue before the next is asked. ``serve`` must not call back into the queue.
         """
         lines = [self._lines[name] for name in ([model] if model is not None else self._lines) if name in self._lines]
+        if not lines:
+            return
         exhausted: set[str] = set()
-        for _, _, ticket in heapq.merge(*(line.in_order() for line in lines)):
+        tickets = heapq.merge(*(line.in_order() for line in lines)) if len(lines) > 1 else lines[0].in_order()
+        for _, _, ticket in tickets:
             if ticket.model in exhausted:
                 continue
             answer = serve(ticket)

@@ -159,7 +159,7 @@ class Picker(Generic[C]):
         reason = PickReason.BOUNDED_LOAD if bounded_ones else PickReason.LEAST_CONNECTIONS
         if any(best):
             reason = PickReason.LAST_RESORT
-        elif bounded_ones and next(group.ring.walk(request.key)) == chosen.replica_id:
+        elif bounded_ones and self._is_home(chosen, group, request.key, passed):
             reason = PickReason.AFFINITY
         return Pick(chosen, reason, tuple(passed.items()))
 
@@ -196,10 +196,16 @@ class Picker(Generic[C]):
                 break  # nobody after it can be better
         return able, passed
 
+    def _is_home(self, chosen: C, group: Group[C], key: int, passed: dict[str, Skip]) -> bool:
+        """Whether ``key`` belongs to ``chosen``."""
+        # Nobody was passed over: it came first, unless those without room were not even looked at.
+        if not passed and not _is_crowded(group):
+            return True
+        return next(group.ring.walk(key)) == chosen.replica_id
+
     def _in_order(self, group: Group[C], key: int) -> Iterable[C]:
         members = group.members
-        # Of n replicas f have room: walking past the others takes about n / f steps, sorting those that have takes f.
-        if len(group.free) ** 2 < len(members):
+        if _is_crowded(group):
             return [members[replica_id] for replica_id in group.ring.order(key, group.free)]
         return (members[replica_id] for replica_id in group.ring.walk(key))
 
@@ -222,6 +228,14 @@ class Picker(Generic[C]):
         shares = [candidate.load / (candidate.weight * candidate.warmth(now)) for candidate in among]
         least = min(shares)
         return self.rng.choice([candidate for candidate, share in zip(among, shares, strict=True) if share == least])
+
+
+def _is_crowded(group: Group[C]) -> bool:
+    """Whether so few have room that only those are looked at.
+
+    Of n replicas f have room: walking past the others takes about n / f steps, sorting those that have takes f.
+    """
+    return len(group.free) ** 2 < len(group.members)
 
 
 def _rank(candidate: C, request: Request) -> Rank:

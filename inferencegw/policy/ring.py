@@ -11,6 +11,7 @@ replicas come into question, their distances are compared instead, which gives t
 """
 
 import functools
+from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterator
 from hashlib import blake2b
@@ -52,6 +53,7 @@ class HashRing:
 
     def __init__(self) -> None:
         self._places: list[tuple[int, str]] = []
+        self._circle = array("Q")  # the points alone: small and in one piece, or a search would miss every cache
         self._points: dict[str, tuple[int, ...]] = {}
 
     def __len__(self) -> int:
@@ -69,16 +71,18 @@ class HashRing:
         self._points[replica_id] = points
         self._places += ((point, replica_id) for point in points)
         self._places.sort()  # two sorted runs: merged, not sorted anew
+        self._circle = array("Q", [point for point, _ in self._places])
 
     def discard(self, replica_id: str) -> None:
         """Take a replica's places away, if it has any."""
         if self._points.pop(replica_id, None) is not None:
             self._places = [place for place in self._places if place[1] != replica_id]
+            self._circle = array("Q", [point for point, _ in self._places])
 
     def walk(self, key: int) -> Iterator[str]:
         """Every replica once, clockwise from ``key``."""
         places = self._places
-        start = bisect_left(places, (key, ""))
+        start = bisect_left(self._circle, key)
         seen: set[str] = set()
         for index in range(start, start + len(places)):
             replica_id = places[index % len(places)][1]
@@ -90,7 +94,9 @@ class HashRing:
 
     def order(self, key: int, among: Collection[str]) -> list[str]:
         """``among``, all of them on the ring, in the order of :meth:`walk`."""
-        return sorted(among, key=lambda replica_id: (self._distance(key, replica_id), replica_id))
+        placed = [(self._distance(key, replica_id), replica_id) for replica_id in among]
+        placed.sort()
+        return [replica_id for _, replica_id in placed]
 
     def shares(self) -> dict[str, float]:
         """The part of all keys that belongs to each replica, by id. It looks at every point: not for each call."""

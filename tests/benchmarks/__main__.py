@@ -7,7 +7,7 @@ smoke tests beside this file.
 import argparse
 import sys
 
-from . import relay, simulation, swim
+from . import pick, relay, simulation, swim
 
 
 def main() -> int:
@@ -23,6 +23,9 @@ def main() -> int:
     simulation_parser = benchmarks.add_parser("simulation", help="what a virtual minute costs, and where the time goes")
     simulation.add_arguments(simulation_parser)
     simulation_parser.set_defaults(run=simulation.run)
+    pick_parser = benchmarks.add_parser("pick", help="what choosing a replica costs as the fleet grows")
+    pick.add_arguments(pick_parser)
+    pick_parser.set_defaults(run=pick.run)
     options = parser.parse_args()
     return int(options.run(options))
 

@@ -128,13 +128,15 @@ def test_a_client_asks_where_it_is_in_the_queue(backend: str) -> None:
     """And knows it while it waits for its first token."""
 
     async def main() -> None:
-        async with AsyncClient(server.address) as client, client.generate("p") as generation:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(collect, generation)
-                while not (position := generation.queue_position):
-                    await anyio.lowlevel.checkpoint()
-                assert position == 3
-                tasks.cancel_scope.cancel()
+        async with (
+            AsyncClient(server.address) as client,
+            client.generate("p") as generation,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(collect, generation)
+            for _ in iter(lambda: generation.queue_position, 3):
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
 
     async def waits(call: ServerCall) -> None:
         assert ("gw-want-queue-position", "1") in call.metadata

@@ -44,8 +44,11 @@ def retrying(front: Front) -> Iterator[Front]:
 
 async def test_grpcio_comes_again_when_it_is_told_to() -> None:
     """A full queue is refused with a pause of 50 ms, and the client notices nothing but the time."""
-    replica = ScriptedReplica(wait_for_ever, max_capacity=1)
+    replica = ScriptedReplica(max_capacity=1)
     async with gateway(replica, queue_size=0) as front:
+        while (await front.ask()).code is not grpc.StatusCode.OK:
+            pass  # the replica is not connected yet, and nobody may wait for it
+        replica.script = wait_for_ever
         with retrying(front) as patient:
             running = front.start()
             await replica.until(lambda: replica.active == 1)

@@ -48,8 +48,10 @@ class Streams:
     async def _run(self, call: Call, attempt: Attempt) -> None:
         scope = trio.CancelScope()
         self.watch.watch(call, scope)
-        with attempt.scope, self.watch.watching(attempt):
+        self.watch.watch_attempt(attempt)
+        with attempt.scope:
             await trio.sleep_forever()
+        self.watch.forget_attempt(attempt)
         self.watch.forget(call)
         self.ended[attempt] = trio.current_time()
 

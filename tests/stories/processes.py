@@ -1,5 +1,6 @@
 """Real processes for stories: ``trio-gw`` as a user starts it, and a grpcio client that knows only the messages."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -64,11 +65,13 @@ def cluster(replicas: int, *replica_flags: str) -> Iterator[tuple[Process, list[
 
 
 def _until_all_serve(gateway: Process, replicas: int) -> None:
-    """One-token calls until every replica has answered one: idle replicas are picked at random."""
+    """One-token calls until every replica has answered one: prompts that begin differently have different homes."""
     with client(gateway.address) as infer:
         seen: set[str] = set()
-        while len(seen) < replicas:
-            seen.update(token.replica_id for token in infer(prompt="are you there?", max_tokens=1))
+        for number in itertools.count():
+            if len(seen) == replicas:
+                return
+            seen.update(token.replica_id for token in infer(prompt=f"{number}: are you there?", max_tokens=1))
 
 
 @contextmanager
