@@ -34,7 +34,8 @@ class Kind(enum.Enum):
     """A drain; whoever is connected is told."""
     FREEZE = ("freeze", 2.0)
     CUT = ("cut", 2.0, True)
-    """TCP tries again after pauses that double: the last one may be as long as all before it."""
+    """TCP tries again after pauses that double: the last one may be as long as all before it, those of an earlier cut
+    included whose last pause ends in this one."""
     HOLD = ("hold", 2.0)
     SLOW = ("slow", 2.0)
     LOSS = ("loss", 15.0)
@@ -68,6 +69,7 @@ class Disturbance:
         detail: how much, for people.
         sides: where it came between hosts: who was on which side.
         until: when it was mended.
+        silent_since: when the first of the cuts began that it prolongs; its own beginning where it prolongs none.
     """
 
     kind: Kind
@@ -76,11 +78,12 @@ class Disturbance:
     detail: str = ""
     sides: tuple[frozenset[str], ...] = ()
     until: float = math.inf
+    silent_since: float = math.inf
 
     @property
     def felt_until(self) -> float:
         """When nothing more can come of it."""
-        lasted = self.until - self.since if self.kind.again else 0.0
+        lasted = self.until - min(self.since, self.silent_since) if self.kind.again else 0.0
         return max(self.until + self.kind.after + lasted, self.since + self.kind.at_least)
 
     def touches(self, hosts: Collection[str], since: float, until: float) -> bool:
@@ -108,7 +111,14 @@ class History:
         """Write down that something is being done to ``hosts``, or between ``sides``."""
         parts = tuple(frozenset(side) for side in sides)
         everybody = frozenset(hosts).union(*parts)
-        entry = Disturbance(kind, everybody, trio.current_time(), detail, parts)
+        now = trio.current_time()
+        entry = Disturbance(kind, everybody, now, detail, parts)
+        prolonged = [
+            min(one.since, one.silent_since)
+            for one in self.entries
+            if one.kind is kind and one.felt_until >= now and not one.hosts.isdisjoint(everybody)
+        ]
+        entry.silent_since = min([now, *prolonged])
         self.entries.append(entry)
         return entry
 
