@@ -10,6 +10,7 @@ for a night. All print the line that replays a failure.
 
 import ctypes
 import os
+import signal
 import sys
 import threading
 import time
@@ -40,7 +41,13 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "fast")
 
 
 def pytest_configure() -> None:
-    """Adopt the orphans of child processes (see prctl(2)); there is nothing like it outside Linux."""
+    """Adopt the orphans of child processes (see prctl(2)), and let Ctrl-C be heard by what tests start.
+
+    There is nothing like the former outside Linux. The latter is not heard in the background of a script: a shell
+    without job control has what it starts there ignore SIGINT, and that is inherited.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
