@@ -152,7 +152,7 @@ class AdmissionQueue(Generic[T]):
         """
         lines = [self._lines[name] for name in ([model] if model is not None else self._lines) if name in self._lines]
         exhausted: set[str] = set()
-        for _, _, ticket in heapq.merge(*(line.in_order() for line in lines)):
+        for ticket in _in_order(lines):
             if ticket.model in exhausted:
                 continue
             answer = serve(ticket)
@@ -163,6 +163,10 @@ class AdmissionQueue(Generic[T]):
                 if len(exhausted) == len(lines):
                     return
 
+    def in_order(self) -> Iterator[Ticket[T]]:
+        """Everybody who waits now, in the order in which they are asked."""
+        return _in_order(list(self._lines.values()))
+
     def position(self, ticket: Ticket[T]) -> int:
         """How many of its line are before it; the next to be served is at 0."""
         line = self._lines[ticket.model].in_order()
@@ -170,3 +174,7 @@ class AdmissionQueue(Generic[T]):
 
     def _line(self, model: str) -> _Line[T]:
         return self._lines.setdefault(model, _Line())
+
+
+def _in_order(lines: list[_Line[T]]) -> Iterator[Ticket[T]]:
+    return (ticket for _, _, ticket in heapq.merge(*(line.in_order() for line in lines)))
