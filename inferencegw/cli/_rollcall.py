@@ -32,6 +32,8 @@ class MemberSeen:
     address: str
     since: float
     connected: bool
+    breaker: str = ""
+    """The state of the gateway's breaker for it, where the two are connected."""
 
 
 @attrs.frozen
