@@ -42,9 +42,9 @@ async def look_out(gateway: str, tell: Callable[[MembersSeen], None]) -> NoRetur
 
 
 def seen_at(now: float, answer: admin_pb2.ListMembersResponse, status: admin_pb2.GatewayStatus) -> MembersSeen:
-    """The members, which of these very processes the gateway is connected to, and how its breakers for them stand."""
-    connected = {(one.replica_id, one.epoch): breaker_of(one) for one in status.replicas if one.connected}
-    rows = map(row_of, answer.members)
+    """The members, which of these very processes the gateway is connected to, and what it thinks of them."""
+    connected = {(one.replica_id, one.epoch): one for one in status.replicas if one.connected}
+    nobody = admin_pb2.ReplicaStatus()
     return MembersSeen(
         [
             MemberSeen(
@@ -53,14 +53,15 @@ def seen_at(now: float, answer: admin_pb2.ListMembersResponse, status: admin_pb2
                 row.epoch,
                 row.grpc_address,
                 now - row.since,
-                (row.id, row.epoch) in connected,
-                connected.get((row.id, row.epoch), ""),
+                connected=(row.id, row.epoch) in connected,
+                breaker=breaker_of(connected.get((row.id, row.epoch), nobody)),
+                load=connected.get((row.id, row.epoch), nobody).load,
             )
-            for row in rows
+            for row in map(row_of, answer.members)
         ]
     )
 
 
 def breaker_of(one: admin_pb2.ReplicaStatus) -> str:
-    """As ``trio-gw status`` calls it, in capitals."""
-    return name_of(admin_pb2.BreakerState, one.breaker, "BREAKER_STATE_")
+    """As ``trio-gw status`` calls it, in capitals; "" where there is none."""
+    return name_of(admin_pb2.BreakerState, one.breaker, "BREAKER_STATE_") if one.breaker else ""

@@ -97,7 +97,7 @@ def demo(
     """Show a cluster at work: a gateway, and three replicas that it finds by gossip. One is killed, and comes back.
 
     The killed one's streams go on elsewhere. Then one is slow, and loses a race; and one refuses, until its breaker
-    opens, and is asked again. Takes about twenty-five seconds, needs nothing but this package, and leaves no process
+    opens, and is asked again. Takes about twenty seconds, needs nothing but this package, and leaves no process
     running, however it is ended. On a terminal it draws live panels, elsewhere it prints lines.
 
     Example: ``trio-gw demo --keep``
@@ -178,6 +178,12 @@ class _Show:
         await self._until(holds)
         self._play.deadline = math.inf
 
+    async def _settle(self) -> None:
+        """Return when the gateway, too, knows that nothing runs: a prompt goes now to where it belongs."""
+        await self._until(lambda: self.story.is_quiet)
+        next_look = self.story.roll.looks + 2  # one may be on its way, with what was
+        await self._until_noticed(lambda: self.story.roll.looks >= next_look and self.story.roll.are_idle)
+
     # -- the play ---------------------------------------------------------------------------------------------------
 
     async def _perform(self, cluster: Cluster) -> None:
@@ -194,11 +200,12 @@ class _Show:
                 await self._until_noticed(lambda: self.story.roll.is_declared_dead)
                 await cluster.restart(victim)
                 await self._until_noticed(lambda: self.story.roll.is_back)
-                await self._until(lambda: self.story.is_quiet)
+                await self._settle()
                 keys = [key_for(name, REPLICAS, MODEL) for name in REPLICAS]
                 await send(ENCORE, self._at_least(ENCORE_TOKENS), keys)
-                await self._until(lambda: self.story.is_quiet)
+                await self._settle()
                 await self._race(cluster, client, streams, REPLICAS[0])
+                await self._settle()
                 await self._trip(cluster, send, REPLICAS[-1])
 
     async def _race(self, cluster: Cluster, client: AsyncClient, streams: trio.Nursery, slow: str) -> None:

@@ -23,7 +23,7 @@ def test_a_look_says_when_each_state_began_and_how_that_very_process_is_connecte
     status = admin_pb2.GatewayStatus(
         replicas=[
             admin_pb2.ReplicaStatus(
-                replica_id="r1", epoch=7, connected=True, breaker=admin_pb2.BREAKER_STATE_HALF_OPEN
+                replica_id="r1", epoch=7, connected=True, load=2, breaker=admin_pb2.BREAKER_STATE_HALF_OPEN
             ),
             admin_pb2.ReplicaStatus(replica_id="r2", epoch=8, connected=False),
             admin_pb2.ReplicaStatus(replica_id="r3", epoch=5, connected=True, breaker=admin_pb2.BREAKER_STATE_CLOSED),
@@ -31,7 +31,7 @@ def test_a_look_says_when_each_state_began_and_how_that_very_process_is_connecte
     )
     assert seen_at(10.0, admin_pb2.ListMembersResponse(members=members), status) == MembersSeen(
         [
-            MemberSeen("r1", "ALIVE", 7, "r1:1", 7.5, connected=True, breaker="HALF_OPEN"),
+            MemberSeen("r1", "ALIVE", 7, "r1:1", 7.5, connected=True, breaker="HALF_OPEN", load=2),
             MemberSeen("r2", "DEAD", 8, "r2:1", 7.5, connected=False),
             MemberSeen("r3", "ALIVE", 9, "r3:1", 7.5, connected=False),
         ]

@@ -228,6 +228,15 @@ def test_a_race_that_did_not_go_as_it_should_is_said(race: RaceRun, surprise: st
     assert told(*the_kill(), DEAD, RESTARTED, BACK, *encore("r2"), race).surprises() == [surprise]
 
 
+def test_the_replicas_are_idle_when_the_gateway_takes_none_to_have_anything_to_do() -> None:
+    """What it was last told of them may be older than the end of their streams."""
+    story = told()
+    story.handle(a_look(a_member("r2", load=1)))
+    assert (story.roll.looks, story.roll.are_idle) == (2, False)
+    story.handle(a_look())
+    assert (story.roll.looks, story.roll.are_idle) == (3, True)
+
+
 def test_each_change_of_the_breaker_is_told_once() -> None:
     """Of the replica that was told to refuse; what the others' do is nobody's trial."""
     story = told(RejectOrdered("r3"))
