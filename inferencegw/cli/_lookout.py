@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 
 import trio
 
-from inferencegw.cli._admin import PATIENCE
+from inferencegw.cli._admin import PATIENCE, name_of
 from inferencegw.cli._rollcall import MemberSeen, MembersSeen
 from inferencegw.cli.members import LIST_MEMBERS, row_of
 from inferencegw.config import split_address
@@ -42,14 +42,26 @@ async def look_out(gateway: str, tell: Callable[[MembersSeen], None]) -> NoRetur
 
 
 def seen_at(now: float, answer: admin_pb2.ListMembersResponse, status: admin_pb2.GatewayStatus) -> MembersSeen:
-    """The members, and which of these very processes the gateway is connected to."""
-    connected = {(one.replica_id, one.epoch) for one in status.replicas if one.connected}
-    rows = map(row_of, answer.members)
+    """The members, which of these very processes the gateway is connected to, and what it thinks of them."""
+    connected = {(one.replica_id, one.epoch): one for one in status.replicas if one.connected}
+    nobody = admin_pb2.ReplicaStatus()
     return MembersSeen(
         [
             MemberSeen(
-                row.id, row.state, row.epoch, row.grpc_address, now - row.since, (row.id, row.epoch) in connected
+                row.id,
+                row.state,
+                row.epoch,
+                row.grpc_address,
+                now - row.since,
+                connected=(row.id, row.epoch) in connected,
+                breaker=breaker_of(connected.get((row.id, row.epoch), nobody)),
+                load=connected.get((row.id, row.epoch), nobody).load,
             )
-            for row in rows
+            for row in map(row_of, answer.members)
         ]
     )
+
+
+def breaker_of(one: admin_pb2.ReplicaStatus) -> str:
+    """As ``trio-gw status`` calls it, in capitals; "" where there is none."""
+    return name_of(admin_pb2.BreakerState, one.breaker, "BREAKER_STATE_") if one.breaker else ""

@@ -32,6 +32,10 @@ class MemberSeen:
     address: str
     since: float
     connected: bool
+    breaker: str = ""
+    """The state of the gateway's breaker for it, where the two are connected."""
+    load: int = 0
+    """What the gateway takes it to have running."""
 
 
 @attrs.frozen
@@ -70,6 +74,8 @@ class RollCall:
     restarted: ReplicaRestarted | None = None
     back_after: float | None = None
     """Seconds from its start to its being ALIVE again."""
+    looks: int = 0
+    """So many so far."""
     mistakes: list[str] = attrs.field(factory=list)
 
     # -- events -----------------------------------------------------------------------------------------------------
@@ -85,6 +91,7 @@ class RollCall:
 
     def handle_look(self, members: Iterable[MemberSeen]) -> list[str]:
         """The line that each change since the last look is worth."""
+        self.looks += 1
         before, self.members = self.members, {member.member_id: member for member in members}
         return [
             self._tell(member, before.get(member.member_id))
@@ -115,6 +122,11 @@ class RollCall:
         """Whether each of ``names`` is ALIVE, and the gateway connected to it."""
         members = [self.members.get(name) for name in names]
         return all(member is not None and member.state == ALIVE and member.connected for member in members)
+
+    @property
+    def are_idle(self) -> bool:
+        """Whether the gateway takes none of the replicas to have anything to do."""
+        return all(member.load == 0 for member in self.members.values())
 
     @property
     def is_declared_dead(self) -> bool:

@@ -29,6 +29,9 @@ COLUMNS: Final = 2
 TAIL_CHARACTERS: Final = 400
 """How much of a stream's text is laid out; the panel shows the end of it."""
 
+PANELS: Final = 8
+"""The latest streams; the others are over."""
+
 LINES: Final = 2
 """Lines of text in a panel: eight streams, the members and the news fit 24 lines."""
 
@@ -102,8 +105,8 @@ class PanelScreen:
 
 
 def render(story: Story) -> RenderableType:
-    """The whole picture: who is in the cluster, what was last heard of it, and every stream."""
-    panels = [_panel(story.streams[number]) for number in sorted(story.streams)]
+    """The whole picture: who is in the cluster, what was last heard of it, and the latest streams."""
+    panels = [_panel(story.streams[number]) for number in sorted(story.streams)[-PANELS:]]
     grid = Table.grid(expand=True)
     for _ in range(COLUMNS):
         grid.add_column(ratio=1)

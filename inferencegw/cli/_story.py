@@ -3,17 +3,19 @@
 The rule: the story knows no process, terminal or clock. The demo hands it everything that happened, in order; it
 answers with the lines a reader without a terminal sees, keeps what the panels of :mod:`inferencegw.cli._screen` draw,
 decides which replica to kill and when, and says at the end whether everything went as it should: every replica was
-found by the gossip, one was killed, declared DEAD, started again, found again and answered again; and every stream
-ended OK, those of the killed one too, which went on at another replica with the very next token.
+found by the gossip, one was killed, declared DEAD, started again, found again and answered again; a slow one lost a
+race, and the breaker of one that refused opened and closed again; and every stream ended OK, those of the killed one
+too, which went on at another replica with the very next token.
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final, TypeAlias, assert_never
 
 import attrs
 
 from inferencegw.cli._rollcall import MembersSeen, ReplicaKilled, ReplicaRestarted, RollCall
+from inferencegw.cli._trials import FaultsCleared, RaceRun, RejectOrdered, SlowOrdered, Trials
 from inferencegw.errors import StatusCode
 
 __all__ = ["Event", "ProcessReady", "PromptSent", "Story", "Stream", "StreamEnded", "TokenArrived", "one_line"]
@@ -57,9 +59,9 @@ class StreamEnded:
     splices: str = ""
 
 
-Event: TypeAlias = (
-    ProcessReady | PromptSent | TokenArrived | StreamEnded | MembersSeen | ReplicaKilled | ReplicaRestarted
-)
+TrialEvent: TypeAlias = SlowOrdered | RaceRun | RejectOrdered | FaultsCleared
+ClusterEvent: TypeAlias = ProcessReady | MembersSeen | ReplicaKilled | ReplicaRestarted
+Event: TypeAlias = PromptSent | TokenArrived | StreamEnded | ClusterEvent | TrialEvent
 
 
 @attrs.frozen
@@ -123,6 +125,7 @@ class Story:
     profile: str
     """Of the gossip, which is as quick as that says."""
     roll: RollCall = attrs.field(default=attrs.Factory(lambda self: RollCall(self.replicas), takes_self=True))
+    trials: Trials = attrs.field(factory=Trials)
     streams: dict[int, Stream] = attrs.field(factory=dict)
     news: str = attrs.field()
     """The last line that was not about what a prompt brought."""
@@ -145,19 +148,37 @@ class Story:
                 return self._handle_token(event)
             case StreamEnded():
                 return self._handle_end(event)
+            case SlowOrdered() | RaceRun() | RejectOrdered() | FaultsCleared():
+                return self._as_news(self._handle_trial(event))
             case ProcessReady() | MembersSeen() | ReplicaKilled() | ReplicaRestarted():
-                lines = list(map(one_line, self._handle_cluster(event)))
-                self.news = lines[-1] if lines else self.news
-                return lines
+                return self._as_news(self._handle_cluster(event))
             case _:
                 assert_never(event)
 
-    def _handle_cluster(self, event: ProcessReady | MembersSeen | ReplicaKilled | ReplicaRestarted) -> list[str]:
+    def _as_news(self, told: Iterable[str]) -> list[str]:
+        lines = list(map(one_line, told))
+        self.news = lines[-1] if lines else self.news
+        return lines
+
+    def _handle_trial(self, event: TrialEvent) -> list[str]:
+        match event:
+            case SlowOrdered():
+                return self.trials.handle_slow(event)
+            case RaceRun():
+                return self.trials.handle_race(event)
+            case RejectOrdered():
+                return self.trials.handle_reject(event)
+            case FaultsCleared():
+                return self.trials.handle_clear(event)
+            case _:
+                assert_never(event)
+
+    def _handle_cluster(self, event: ClusterEvent) -> list[str]:
         match event:
             case ProcessReady(name, pid, address):
                 return [f"{name} is ready on {address} (pid {pid})"]
             case MembersSeen(members):
-                lines = self.roll.handle_look(members)
+                lines = [*self.roll.handle_look(members), *self.trials.handle_look(members)]
                 if self.sent_before_return is None and self.roll.is_back:
                     self.sent_before_return = len(self.streams)
                 return lines
@@ -260,7 +281,7 @@ class Story:
             return f"{name} was started again, and the gateway is not connected to it as a living member"
         if not self._served_by(name)[1]:
             return f"{name} is back, and has answered nothing since"
-        return None
+        return self.trials.missed()
 
     def summary(self) -> list[str]:
         """The closing lines, the same with and without a terminal."""
@@ -280,6 +301,7 @@ class Story:
             f"tokens: {tokens}, {astray} lost or repeated",
             f"served by: {', '.join(map(self._share, served))}",
             *(f"gossip (profile {self.profile}): {line}" for line in self.roll.summary()),
+            *self.trials.summary(),
             *(f"unexpected: {surprise}" for surprise in self.surprises()),
         ]
 

@@ -1,9 +1,10 @@
-"""``trio-gw demo``: a cluster that finds itself, prompts streamed through it, a replica killed, and its return.
+"""``trio-gw demo``: a cluster that finds itself, a replica killed in mid-stream, and its return.
 
 The rule: everything is real (processes, sockets, gossip, the client library), nothing that runs survives the demo, and
 nothing waits for time to pass: each step comes when the one before it is seen to have happened. A prompt is sent when
 the one before it has begun; the kill comes when all have been sent and every stream is well under way; the replica is
-started again when the gossip has declared it DEAD, and asked again when the gateway has it back.
+started again when the gossip has declared it DEAD, and asked again when the gateway has it back. Then two that live get
+into trouble, one after the other: a slow one loses a race, and one that refuses is left alone until it has recovered.
 What is told, which replica dies and what counts as a surprise, :class:`~inferencegw.cli._story.Story` decides.
 
 ::
@@ -32,7 +33,8 @@ from inferencegw.cli._exit import EXIT_FAILED, EXIT_OK
 from inferencegw.cli._lookout import look_out
 from inferencegw.cli._screen import PanelScreen, PlainScreen, Screen
 from inferencegw.cli._story import Event, PromptSent, Story, StreamEnded, TokenArrived
-from inferencegw.client import AsyncClient, AsyncGeneration
+from inferencegw.cli._trials import RaceRun
+from inferencegw.client import AsyncClient, AsyncGeneration, Hedge
 from inferencegw.config import ReplicaConfig
 from inferencegw.errors import RpcError, StatusCode
 
@@ -55,6 +57,20 @@ TOKENS: Final = 44
 """The first stream is half through when the last one is well under way. High: a long show. Low: the kill comes late."""
 
 ENCORE_TOKENS: Final = 20
+
+RACE: Final = "Who is quicker?"
+"""Belongs to a replica that is slow, and is asked of another one at the same time (``hedge="race"``)."""
+
+SLOW_FACTOR: Final = 20.0
+"""High: where nobody else can take the race, the demo gives it up late. Low: on a busy machine the slow one may win."""
+
+KNOCKS: Final = ("Knock, knock.", "Is anybody at home?", "Hello?", "Then somebody else?")
+"""Belong to a replica that refuses: three open its breaker, and the fourth is not even asked of it."""
+
+PROBE: Final = ("Are you well again?",)
+"""Sent when the breaker lets one call through."""
+
+BRIEF_TOKENS: Final = 5
 
 SHORTEST_STREAM: Final = 2.0
 """Seconds that a stream takes at least, by having more tokens where they come fast: all of them are to be open at once.
@@ -80,14 +96,15 @@ def demo(
 ) -> int:
     """Show a cluster at work: a gateway, and three replicas that it finds by gossip. One is killed, and comes back.
 
-    Takes about fifteen seconds, needs nothing but this package, and leaves no process running, however it is ended. On
-    a terminal it draws live panels, elsewhere it prints lines.
+    The killed one's streams go on elsewhere. Then one is slow, and loses a race; and one refuses, until its breaker
+    opens, and is asked again. Takes about twenty seconds, needs nothing but this package, and leaves no process
+    running, however it is ended. On a terminal it draws live panels, elsewhere it prints lines.
 
     Example: ``trio-gw demo --keep``
 
-    Exit status: 0 if a replica was killed, declared DEAD, started again and answered again, and all streams ended OK,
-    those that it had when it was killed too; 1 if not, or if the cluster did not start; 130 after Ctrl-C, 143 after
-    SIGTERM.
+    Exit status: 0 if a replica was killed, declared DEAD, started again and answered again, the slow one lost, the
+    breaker opened and closed, and all streams ended OK, those of the killed one too; 1 if not, or if the cluster did
+    not start; 130 after Ctrl-C, 143 after SIGTERM.
     """
     story = Story(REPLICAS, len(PROMPTS), PROFILE)
     console = Console()
@@ -161,6 +178,12 @@ class _Show:
         await self._until(holds)
         self._play.deadline = math.inf
 
+    async def _settle(self) -> None:
+        """Return when the gateway, too, knows that nothing runs: a prompt goes now to where it belongs."""
+        await self._until(lambda: self.story.is_quiet)
+        next_look = self.story.roll.looks + 2  # one may be on its way, with what was
+        await self._until_noticed(lambda: self.story.roll.looks >= next_look and self.story.roll.are_idle)
+
     # -- the play ---------------------------------------------------------------------------------------------------
 
     async def _perform(self, cluster: Cluster) -> None:
@@ -177,9 +200,38 @@ class _Show:
                 await self._until_noticed(lambda: self.story.roll.is_declared_dead)
                 await cluster.restart(victim)
                 await self._until_noticed(lambda: self.story.roll.is_back)
-                await self._until(lambda: self.story.is_quiet)
+                await self._settle()
                 keys = [key_for(name, REPLICAS, MODEL) for name in REPLICAS]
                 await send(ENCORE, self._at_least(ENCORE_TOKENS), keys)
+                await self._settle()
+                await self._race(cluster, client, streams, REPLICAS[0])
+                await self._settle()
+                await self._trip(cluster, send, REPLICAS[-1])
+
+    async def _race(self, cluster: Cluster, client: AsyncClient, streams: trio.Nursery, slow: str) -> None:
+        """A prompt that belongs to ``slow``, which is slow, asked of another one at the same time."""
+        before = await cluster.cancelled_at(slow)
+        await cluster.slow_down(slow, SLOW_FACTOR)
+        key = key_for(slow, REPLICAS, MODEL)
+        tokens = self._at_least(ENCORE_TOKENS)
+        send = partial(self._send, streams, client, hedge="race")
+        number = len(self.story.streams) + 1
+        await send((RACE,), tokens, [key])
+        await self._until_noticed(lambda: self.story.is_quiet)
+        cancelled = await cluster.cancelled_at(slow) - before
+        self.tell(RaceRun(number, self.story.streams[number].replica_id, cancelled))
+        await cluster.clear_faults(slow)
+
+    async def _trip(self, cluster: Cluster, send: Callable[..., Awaitable[None]], name: str) -> None:
+        """Prompts that belong to ``name``, which refuses them until its breaker is open; and one when it is well."""
+        trials, key = self.story.trials, key_for(name, REPLICAS, MODEL)
+        await cluster.reject(name)
+        await send(KNOCKS, BRIEF_TOKENS, [key] * len(KNOCKS))
+        await self._until_noticed(lambda: trials.is_open)
+        await cluster.clear_faults(name)
+        await self._until_noticed(lambda: trials.is_rested and self.story.is_quiet)
+        await send(PROBE, BRIEF_TOKENS, [key])
+        await self._until_noticed(lambda: trials.is_healed)
 
     def _at_least(self, tokens: int) -> int:
         """So many, or as many as it takes for a stream not to be over before the others have begun."""
@@ -192,6 +244,8 @@ class _Show:
         prompts: Sequence[str],
         tokens: int,
         keys: Sequence[str] = (),
+        *,
+        hedge: Hedge | None = None,
     ) -> None:
         """Send the prompts, each when the one before it has begun; with ``keys``, each belongs where its key does."""
         await trio.lowlevel.checkpoint()
@@ -199,7 +253,7 @@ class _Show:
         for number, (prompt, key) in enumerate(zip_longest(prompts, keys, fillvalue=""), first):
             begun = trio.Event()
             self.tell(PromptSent(number, prompt))
-            generation = client.generate(prompt, max_tokens=tokens, affinity_key=key)
+            generation = client.generate(prompt, max_tokens=tokens, affinity_key=key, hedge=hedge)
             streams.start_soon(self._stream, number, generation, begun)
             await begun.wait()
 

@@ -32,6 +32,7 @@ import trio
 from inferencegw.config import GatewayConfig
 from inferencegw.gateway.admin import GatewayAdminServicer
 from inferencegw.gateway.dispatcher import Dispatcher
+from inferencegw.gateway.gate import Gate
 from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.record import Records
 from inferencegw.gateway.servicer import GatewayServicer
@@ -66,6 +67,7 @@ class Gateway:
         slots: what its replicas can take.
         pool: the replicas it is connected to.
         membership: its part in the gossip; None where it takes none.
+        records: what became of its latest calls.
 
     Raises:
         ConfigError: a TLS file cannot be used.
@@ -89,6 +91,7 @@ class Gateway:
         self.slots: Final = Slots(slow_start=config.slow_start)
         self.pool: Final = ReplicaPool(config, self.slots, rng, to_replicas)
         self.membership: MembershipService | None = None
+        self.records: Final = Records()
         if config.gossips:
             meta = Meta(role=MemberRole.GATEWAY)
             self.membership = MembershipService(
@@ -114,9 +117,8 @@ class Gateway:
                 async with trio.open_nursery() as connections:
                     async with trio.open_nursery() as calls:
                         dispatcher = self._dispatcher = Dispatcher(config, pool, slots, calls, self._rng)
-                        records = Records()
-                        front = GatewayServicer(config, dispatcher, records, self._rng, self._wall_clock)
-                        admin = GatewayAdminServicer(config, dispatcher, pool, slots, records, membership)
+                        front = GatewayServicer(config, dispatcher, self.records, self._rng, self._wall_clock)
+                        admin = GatewayAdminServicer(config, dispatcher, pool, slots, self.records, membership)
                         services = [front.service, admin.service, health.service]
                         services += reflection_services(services)
                         server = Server(services, limits=config.limits, ssl_context=self._to_clients)
@@ -141,6 +143,11 @@ class Gateway:
     def calls_running(self) -> int:
         """Calls that were accepted and have not ended."""
         return 0 if self._dispatcher is None else self._dispatcher.statistics().running
+
+    @property
+    def gate(self) -> Gate:
+        """Where calls wait for their slots. RuntimeError before :meth:`run`."""
+        return _not_started() if self._dispatcher is None else self._dispatcher.gate
 
     def _begin_drain(self, dispatcher: Dispatcher, server: Server, calls: trio.CancelScope) -> None:
         if self.membership is not None:

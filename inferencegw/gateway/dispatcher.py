@@ -69,6 +69,10 @@ class Dispatcher:
         slots: what there is to give to calls.
         calls: where they run.
         rng: breaks ties and draws jitter.
+
+    Attributes:
+        gate: gives them their slots.
+        stalls: watches them.
     """
 
     def __init__(
@@ -78,7 +82,7 @@ class Dispatcher:
         self._pool = pool
         self._slots = slots
         self._calls = calls
-        self._gate = Gate(
+        self.gate = Gate(
             slots,
             rng,
             queue_size=config.queue_size,
@@ -86,7 +90,7 @@ class Dispatcher:
             no_replica_grace=config.no_replica_grace,
             check=self._check,
         )
-        self._hedging = Hedging(self._gate, config.hedge)
+        self._hedging = Hedging(self.gate, config.hedge)
         limits = StallLimits(
             first_token=config.first_token_timeout,
             inter_token=config.inter_token_timeout,
@@ -105,13 +109,13 @@ class Dispatcher:
     def drain(self) -> None:
         """Refuse calls from now on, those that wait for a slot included; those that have one go on."""
         self._draining = True
-        self._gate.reconsider()
+        self.gate.reconsider()
         self._slots.recheck()
 
     def statistics(self) -> DispatcherStatistics:
         """Counts for metrics and tests."""
         hedging = self._hedging.statistics()
-        return DispatcherStatistics(self._accepted, len(self._runs), self._gate.waiting, self._draining, hedging)
+        return DispatcherStatistics(self._accepted, len(self._runs), self.gate.waiting, self._draining, hedging)
 
     async def deliver(self, call: Call) -> None:
         """Run ``call`` until its final token was sent.
@@ -160,7 +164,7 @@ class Dispatcher:
         """Attempts, until the final token was sent, or the plan gives up."""
         relay = Relay(call, self._pool, self._slots, self.stalls, self._hedging)
         while True:
-            lease = await self._gate.acquire(call, self._request(call))
+            lease = await self.gate.acquire(call, self._request(call))
             first = self._begin(call, lease)
             hedge = self._hedging.plan(call, first, partial(self._begin, call), partial(self._request, call))
             attempts = await Race().run(first, relay.run, hedge)

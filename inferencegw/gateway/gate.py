@@ -13,7 +13,7 @@ A drain refuses those that wait for their first slot. A call that has begun goes
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import attrs
 import trio
@@ -21,7 +21,7 @@ import trio
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway.call import Call
 from inferencegw.gateway.request import refusal
-from inferencegw.gateway.slots import Lease, Slots
+from inferencegw.gateway.slots import Lease, Replica, Slots
 from inferencegw.policy.admission import AdmissionQueue, Answer, QueueFull, Ticket
 from inferencegw.policy.picker import Picker, Request, Unpicked
 from inferencegw.policy.rate import ServiceRate
@@ -54,6 +54,10 @@ class Gate:
         queue_timeout: seconds that a call waits for a slot.
         no_replica_grace: seconds that it waits for a replica to appear.
         check: raises RpcError where calls for a model cannot be served, whatever becomes free.
+
+    Attributes:
+        on_grant: called with whoever is about to get a slot, while it still waits, and whose slot; a hedge has no
+            ticket.
     """
 
     def __init__(
@@ -74,12 +78,17 @@ class Gate:
         self._queue_timeout = queue_timeout
         self._grace = no_replica_grace
         self._check = check
+        self.on_grant: Callable[[Ticket[_Waiter] | None, Replica], None] = lambda _ticket, _replica: None
         slots.watch(change=self._serve_all, offer=self.reconsider)
 
     @property
     def waiting(self) -> int:
         """Calls that wait for a slot."""
         return len(self._queue)
+
+    def tickets(self) -> Iterable[Ticket[_Waiter]]:
+        """Who waits for a slot, in the order in which they are asked."""
+        return self._queue.in_order()
 
     def reconsider(self) -> None:
         """Who is there has changed, or whether we drain: whoever waits finds out whether that is still worth while."""
@@ -124,6 +133,7 @@ class Gate:
         call.record.note_pick(pick, now)
         if isinstance(pick, Unpicked) or not affords():
             return None
+        self.on_grant(None, pick.replica)
         return self._slots.grant(pick.replica, raced=True)
 
     def _serve_all(self) -> None:
@@ -136,6 +146,7 @@ class Gate:
         waiter.call.record.note_pick(pick, now)
         if isinstance(pick, Unpicked):
             return Answer.NOT_THIS if pick is Unpicked.UNSUITABLE else Answer.NOTHING
+        self.on_grant(ticket, pick.replica)
         waiter.lease = self._slots.grant(pick.replica)
         waiter.wake()
         self._rate.note(now)

@@ -156,8 +156,7 @@ class AdmissionQueue(Generic[T]):
         if not lines:
             return
         exhausted: set[str] = set()
-        tickets = heapq.merge(*(line.in_order() for line in lines)) if len(lines) > 1 else lines[0].in_order()
-        for _, _, ticket in tickets:
+        for ticket in _in_order(lines):
             if ticket.model in exhausted:
                 continue
             answer = serve(ticket)
@@ -168,6 +167,10 @@ class AdmissionQueue(Generic[T]):
                 if len(exhausted) == len(lines):
                     return
 
+    def in_order(self) -> Iterator[Ticket[T]]:
+        """Everybody who waits now, in the order in which they are asked."""
+        return _in_order(list(self._lines.values()))
+
     def position(self, ticket: Ticket[T]) -> int:
         """How many of its line are before it; the next to be served is at 0."""
         line = self._lines[ticket.model].in_order()
@@ -175,3 +178,9 @@ class AdmissionQueue(Generic[T]):
 
     def _line(self, model: str) -> _Line[T]:
         return self._lines.setdefault(model, _Line())
+
+
+def _in_order(lines: list[_Line[T]]) -> Iterator[Ticket[T]]:
+    # Most often there is one model, and nothing to be merged.
+    entries = lines[0].in_order() if len(lines) == 1 else heapq.merge(*(line.in_order() for line in lines))
+    return (ticket for _, _, ticket in entries)

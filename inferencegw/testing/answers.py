@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-from inferencegw.client import FinishReason, Token
+from inferencegw.client import FinishReason, Hedge, Token
 from inferencegw.errors import Metadata, StatusCode
 from inferencegw.replica.tokens import TokenSource
 
@@ -33,6 +33,7 @@ class Request:
     resume_offset: int = 0
     resume_text: str = ""
     timeout: float = math.inf
+    hedge: Hedge | None = None
 
 
 def oracle(request: Request) -> list[str]:
@@ -61,6 +62,7 @@ class Answer:
         gateway: the one it asked.
         begun: when, on trio's clock.
         tokens: what came.
+        first_at: when the first of them did; None until then.
         code: how it ended; None while it has not, and for ever if the client left or crashed.
         message: that status's, for people.
         trailers: that status's metadata.
@@ -73,6 +75,7 @@ class Answer:
     gateway: str
     begun: float
     tokens: list[Token] = attrs.field(factory=list)
+    first_at: float | None = None
     code: StatusCode | None = None
     message: str = ""
     trailers: Metadata = ()

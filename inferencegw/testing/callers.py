@@ -167,6 +167,8 @@ class Caller:
     def _note(self, answer: Answer, token: Token) -> None:
         answer.tokens.append(token)
         answer.progress = trio.current_time()
+        if answer.first_at is None:
+            answer.first_at = answer.progress
         self._witness.token(answer)
 
     def _close(self, answer: Answer) -> None:

@@ -61,7 +61,10 @@ class Fault:
         return f"{self.at:6.2f} s: {self.kind.value} {whom} {self.detail}".rstrip() + f", for {self.seconds:.2f} s"
 
 
-MISDEEDS: Final = ("crash@{}", "close@{}", "truncate@{}", "repeat@{}", "skip@{}", "slow=3", "error=0.5", "reject")
+MISDEEDS: Final = (
+    *("crash@{}", "close@{}", "freeze@{}", "truncate@{}", "repeat@{}", "skip@{}"),
+    *("slow=3", "slow=10", "error=0.5", "reject"),
+)
 """Where there is a brace, the number of a token goes."""
 
 
@@ -88,7 +91,8 @@ def _draw(rng: random.Random, replicas: Sequence[str], gateways: Sequence[str], 
         case FaultKind.LOSS:
             return Fault(at, kind, (), lasts, rng.choice((0.1, 0.3)))
         case FaultKind.MISBEHAVE:
-            return Fault(at, kind, (replica,), lasts, rng.choice(MISDEEDS).format(rng.randrange(20)))
+            number = rng.choice((0, rng.randrange(24)))  # the first token is the one at which a race is decided
+            return Fault(at, kind, (replica,), lasts, rng.choice(MISDEEDS).format(number))
         case FaultKind.CRASH:
             return Fault(at, kind, (one,), lasts, rng.choice(("", "eof")))
         case FaultKind.STOP | FaultKind.FREEZE:

@@ -6,12 +6,13 @@ happens in the same way, byte for byte. What it was like comes back as a :class:
 
 import random
 from collections import Counter
+from collections.abc import Iterator
 from typing import Final, Self
 
 import attrs
 import trio
 
-from inferencegw.testing.answers import total_tokens
+from inferencegw.testing.answers import Answer, total_tokens
 from inferencegw.testing.faults import Fault, draw_faults, play
 from inferencegw.testing.lifecycle import open_cluster
 from inferencegw.testing.load import Question, draw_questions, run_client
@@ -35,6 +36,26 @@ class Size:
     faults: int = 8
     calm: float = 20.0
     """Seconds at the end in which no fault begins."""
+    capacity: int = 4
+    """A replica's slots."""
+    rush: float = 1.0
+    """Share of the time, from its beginning, in which all questions come."""
+    queue: int = 100
+    """Calls that may wait at a gateway."""
+
+    @classmethod
+    def draw(cls, rng: random.Random, *, short: bool = False) -> Self:
+        """A minute, or ten seconds, with one to three gateways and three to eight replicas, often too few of them."""
+        drawn = cls(
+            gateways=rng.randint(1, 3),
+            replicas=rng.randint(3, 8),
+            capacity=rng.choice((1, 1, 2, 4)),
+            rush=rng.choice((0.2, 0.6, 1.0)),
+            queue=rng.choice((2, 10, 100)),
+        )
+        if short:
+            return attrs.evolve(drawn, clients=9, seconds=10.0, questions=2, tokens=12, faults=4, calm=4.0)
+        return drawn
 
 
 @attrs.frozen(kw_only=True)
@@ -46,11 +67,12 @@ class Scenario:
     faults: tuple[Fault, ...]
 
     @classmethod
-    def draw(cls, seed: int, size: Size = Size()) -> Self:
-        """The scenario of ``seed``."""
+    def draw(cls, seed: int, size: Size | None = None) -> Self:
+        """The scenario of ``seed``; of a size that is drawn, too, unless it is given."""
         rng = random.Random(f"scenario {seed}")  # noqa: S311 - to be repeated
+        size = size or Size.draw(rng)
         loads = tuple(
-            tuple(draw_questions(rng, seconds=size.seconds, count=size.questions, tokens=size.tokens))
+            tuple(draw_questions(rng, seconds=size.rush * size.seconds, count=size.questions, tokens=size.tokens))
             for _ in range(size.clients)
         )
         faults = draw_faults(
@@ -76,10 +98,15 @@ class Report:
     """How calls ended, and how many did so."""
     done: dict[str, int]
     """What was done to the cluster, and how often."""
+    used: dict[str, int]
+    """What gateways had to do for their calls, and for how many, as far as their clients were told."""
 
 
 SPEED: Final = {"token_delay": 0.1, "jitter": 0.2}
 """What the replicas are like."""
+
+PATIENCE: Final = {"first_token_timeout": 6.0, "inter_token_timeout": 4.0}
+"""Seconds until gateways call a silent replica stalled. High: no run is long enough to see it."""
 
 
 async def run_scenario(scenario: Scenario, network: Underlay) -> Report:
@@ -89,7 +116,14 @@ async def run_scenario(scenario: Scenario, network: Underlay) -> Report:
         CheckFailed: a promise was broken.
     """
     size = scenario.size
-    opening = open_cluster(size.replicas, size.gateways, network=network, gossip_profile="gateway", replica=SPEED)
+    opening = open_cluster(
+        size.replicas,
+        size.gateways,
+        network=network,
+        gossip_profile="gateway",
+        gateway={**PATIENCE, "queue_size": size.queue},
+        replica={**SPEED, "max_capacity": size.capacity},
+    )
     async with opening as cluster:
         end = trio.current_time() + size.seconds
         async with trio.open_nursery() as nursery:
@@ -101,4 +135,14 @@ async def run_scenario(scenario: Scenario, network: Underlay) -> Report:
         answers = cluster.answers
         ends = Counter("left" if one.code is None else f"{one.code.name} {one.reason}".strip() for one in answers)
         done = Counter(entry.kind.word for entry in cluster.history.entries)
-    return Report(calls=len(answers), tokens=total_tokens(answers), ends=dict(ends), done=dict(done))
+        used = Counter(what for one in answers for what in _used(one))
+    return Report(calls=len(answers), tokens=total_tokens(answers), ends=dict(ends), done=dict(done), used=dict(used))
+
+
+def _used(answer: Answer) -> Iterator[str]:
+    if answer.trailer("gw-queue-ms") not in {"", "0"}:
+        yield "waited"
+    if answer.trailer("gw-splices"):
+        yield "continued"
+    if answer.request.hedge is not None and int(answer.trailer("gw-attempts") or 0) > 1:
+        yield "hedged or tried again"

@@ -7,7 +7,13 @@ from inferencegw.cli._rollcall import MemberSeen, MembersSeen
 
 def a_member(name: str, state: str = "ALIVE", **fields: Any) -> MemberSeen:
     """A replica that the gateway is connected to, in its state since the moment 0."""
-    known = {"epoch": 1000, "address": f"127.0.0.1:{40_000 + int(name[1:])}", "since": 0.0, "connected": True}
+    known = {
+        "epoch": 1000,
+        "address": f"127.0.0.1:{40_000 + int(name[1:])}",
+        "since": 0.0,
+        "connected": True,
+        "breaker": "CLOSED",
+    }
     return MemberSeen(name, state, **{**known, **fields})
 
 

@@ -14,7 +14,7 @@ from inferencegw.cli import demo as demo_module
 from inferencegw.cli.app import execute
 
 FAST = ("--token-delay-ms", "20")
-SUMMARY = ("streams: 8, all OK, ", "tokens: ", "served by: ", "gossip (profile fast): ")
+SUMMARY = ("streams: 14, all OK, ", "tokens: ", "served by: ", "gossip (profile fast): ")
 
 
 class Demo:
@@ -77,7 +77,7 @@ def is_gone(pid: int) -> bool:
 
 
 async def test_without_a_terminal_the_demo_prints_lines_and_ends_by_itself_with_status_0() -> None:
-    """Found, killed, DEAD, back; each stream of the killed replica goes on elsewhere, a summary, nobody left."""
+    """Found, killed, DEAD, back; the killed one's streams go on; a race, a breaker; a summary, nobody left."""
     command = [sys.executable, "-m", "inferencegw", "demo", *FAST]
     with trio.fail_after(60):
         result = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
@@ -103,9 +103,13 @@ async def test_without_a_terminal_the_demo_prints_lines_and_ends_by_itself_with_
         f"  prompt {number}: from token {index} on at {to}, as {killed} was killed" in lines
         for number, to, index in moves
     )
-    assert f"streams: 8, all OK, {len(moves)} of them moved to another replica" in lines
+    assert f"streams: 14, all OK, {len(moves)} of them moved to another replica" in lines
     assert re.search(r"^tokens: \d+, 0 lost or repeated$", text, re.MULTILINE)
-    assert re.search(rf"^served by: .*{killed} {len(moves)} \(killed\) and 1 \(back\)", text, re.MULTILINE)
+    assert re.search(rf"^served by: .*{killed} {len(moves)} \(killed\) and \d \(back\)", text, re.MULTILINE)
+    assert re.search(
+        r"^hedge: prompt 9 was won by r[23]; r1 was slow, and says that it had 1 cancelled$", text, re.MULTILINE
+    )
+    assert "breaker: that of r3 was CLOSED, OPEN, HALF_OPEN, CLOSED" in lines
     assert not any("\x1b" in line for line in lines)
 
 
@@ -141,7 +145,9 @@ def press_ctrl_c(process: trio.Process) -> None:
     os.killpg(process.pid, signal.SIGINT)
 
 
-@pytest.mark.parametrize("moment", [" is ready on ", "r3 is found", "kill -9", "is started again", "prompt 8: "])
+@pytest.mark.parametrize(
+    "moment", [" is ready on ", "r3 is found", "kill -9", "is started again", "prompt 8: ", "HALF_OPEN"]
+)
 async def test_ctrl_c_ends_a_demo_and_all_its_processes_without_a_word(moment: str) -> None:
     """At whichever moment: no traceback, no orphan, the status a shell expects."""
     with trio.fail_after(60):

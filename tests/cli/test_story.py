@@ -17,6 +17,7 @@ from inferencegw.cli._story import (
     StreamEnded,
     TokenArrived,
 )
+from inferencegw.cli._trials import FaultsCleared, RaceRun, RejectOrdered, SlowOrdered
 from inferencegw.errors import StatusCode
 from tests.cli.rolls import a_look, a_member
 
@@ -27,6 +28,17 @@ KILLED: Final = ReplicaKilled("r2", 4711, at=10.0)
 DEAD: Final = a_look(a_member("r2", "DEAD", since=11.5))
 RESTARTED: Final = ReplicaRestarted("r2", at=11.75)
 BACK: Final = a_look(a_member("r2", epoch=4000, since=12.5))
+TRIALS: Final = (
+    SlowOrdered("r1", 20.0),
+    RaceRun(2, "r3", 1),
+    FaultsCleared("r1"),
+    RejectOrdered("r3"),
+    a_look(a_member("r2", epoch=4000), a_member("r3", breaker="OPEN")),
+    FaultsCleared("r3"),
+    a_look(a_member("r2", epoch=4000), a_member("r3", breaker="HALF_OPEN")),
+    a_look(a_member("r2", epoch=4000)),
+)
+"""What is done to those that live, as it should go."""
 
 
 def told(*events: Event) -> Story:
@@ -125,8 +137,8 @@ def the_kill() -> list[Event]:
 
 
 def encore(replica: str) -> list[Event]:
-    """One more prompt."""
-    return [PromptSent(4, "d"), *tokens(4, replica, 5), StreamEnded(4, StatusCode.OK, delivered=5)]
+    """One more prompt, and the trials."""
+    return [PromptSent(4, "d"), *tokens(4, replica, 5), StreamEnded(4, StatusCode.OK, delivered=5), *TRIALS]
 
 
 def test_a_good_demo_has_no_surprises() -> None:
@@ -141,6 +153,8 @@ def test_a_good_demo_has_no_surprises() -> None:
         "served by: r1 2, r2 2 (killed) and 1 (back), r3 1",
         "gossip (profile fast): r2 DEAD 1.50 s after kill -9",
         "gossip (profile fast): r2 ALIVE again 0.75 s after its start",
+        "hedge: prompt 2 was won by r3; r1 was slow, and says that it had 1 cancelled",
+        "breaker: that of r3 was CLOSED, OPEN, HALF_OPEN, CLOSED",
     ]
 
 
@@ -186,6 +200,57 @@ def test_whatever_of_the_membership_was_to_be_seen_and_was_not_is_said(events: l
     assert told(*the_kill(), *events).surprises() == [surprise]
 
 
+@pytest.mark.parametrize(
+    ("seen", "surprise"),
+    [
+        (0, "no slow replica was raced"),
+        (1, "no slow replica was raced"),
+        (4, "r3 refused calls, and its breaker has not opened"),
+        (5, "r3 refuses no more, and its breaker has not closed"),
+        (7, "r3 refuses no more, and its breaker has not closed"),
+    ],
+)
+def test_whatever_of_the_trials_was_to_be_seen_and_was_not_is_said(seen: int, surprise: str) -> None:
+    """The first thing that is missing, after so many of their events."""
+    events = encore("r2")[: -len(TRIALS)]
+    assert told(*the_kill(), DEAD, RESTARTED, BACK, *events, *TRIALS[:seen]).surprises() == [surprise]
+
+
+@pytest.mark.parametrize(
+    ("race", "surprise"),
+    [
+        (RaceRun(2, "r1", 0), "r1 was slow, and won its race"),
+        (RaceRun(2, "r3", 0), "r1 has lost its race, and says that it had 0 cancelled"),
+    ],
+)
+def test_a_race_that_did_not_go_as_it_should_is_said(race: RaceRun, surprise: str) -> None:
+    """The other one delivers, and the slow one stops: both are to be seen."""
+    assert told(*the_kill(), DEAD, RESTARTED, BACK, *encore("r2"), race).surprises() == [surprise]
+
+
+def test_the_replicas_are_idle_when_the_gateway_takes_none_to_have_anything_to_do() -> None:
+    """What it was last told of them may be older than the end of their streams."""
+    story = told()
+    story.handle(a_look(a_member("r2", load=1)))
+    assert (story.roll.looks, story.roll.are_idle) == (2, False)
+    story.handle(a_look())
+    assert (story.roll.looks, story.roll.are_idle) == (3, True)
+
+
+def test_each_change_of_the_breaker_is_told_once() -> None:
+    """Of the replica that was told to refuse; what the others' do is nobody's trial."""
+    story = told(RejectOrdered("r3"))
+    opened = a_look(a_member("r1", breaker="OPEN"), a_member("r3", breaker="OPEN"))
+    assert story.handle(opened) == ["breaker: that of r3 is OPEN"]
+    assert story.handle(opened) == []
+    assert story.handle(a_look(a_member("r3", connected=False, breaker=""))) == []
+    assert (story.trials.is_open, story.trials.is_rested, story.trials.is_healed) == (True, False, False)
+    assert story.handle(a_look(a_member("r3", breaker="HALF_OPEN"))) == ["breaker: that of r3 is HALF_OPEN"]
+    assert (story.trials.is_open, story.trials.is_rested, story.trials.is_healed) == (True, True, False)
+    assert story.handle(a_look()) == ["breaker: that of r3 is CLOSED"]
+    assert (story.trials.is_open, story.trials.is_rested, story.trials.is_healed) == (True, False, True)
+
+
 def test_replicas_that_are_not_found_are_named() -> None:
     """By the gossip, or by the connection that follows from it."""
     story = Story(REPLICAS, 1, "fast")
@@ -203,7 +268,8 @@ def test_a_stream_of_the_killed_replica_that_fails_is_a_surprise() -> None:
     failed: list[Event] = [KILLED, StreamEnded(1, StatusCode.UNAVAILABLE, "connection lost", delivered=8)]
     moved: list[Event] = [*tokens(2, "r1", 1, start=8), StreamEnded(2, StatusCode.OK, delivered=9, splices="8:r2>r1")]
     story = told(*sent, *failed, *moved, DEAD, RESTARTED, BACK, PromptSent(3, "c"), *tokens(3, "r2", 5))
-    story.handle(StreamEnded(3, StatusCode.OK, delivered=5))
+    for event in (StreamEnded(3, StatusCode.OK, delivered=5), *TRIALS):
+        story.handle(event)
     assert story.surprises() == ["prompt 1 failed after 8 tokens: connection lost"]
     assert story.summary()[0] == "streams: 3, 2 OK, 1 of them moved to another replica"
 
@@ -240,7 +306,7 @@ def test_the_news_is_the_last_line_that_is_not_about_a_prompt() -> None:
 )
 def test_what_should_not_happen_is_said(ending: list[Event], surprise: str) -> None:
     """A demo that goes wrong says so in its summary (and in its exit status)."""
-    story = told(*the_kill(), DEAD, RESTARTED, BACK, PromptSent(4, "d"), *tokens(4, "r2", 12), *ending)
+    story = told(*the_kill(), DEAD, RESTARTED, BACK, *TRIALS, PromptSent(4, "d"), *tokens(4, "r2", 12), *ending)
     assert story.surprises() == [surprise]
     assert story.summary()[-1] == f"unexpected: {surprise}"
 
@@ -277,6 +343,13 @@ def test_the_panels_show_every_stream_with_its_replica_and_count() -> None:
     assert "connection lost" in shown
     assert "word39" in shown
     assert "word5 " not in shown
+
+
+def test_the_panels_show_the_latest_eight_streams() -> None:
+    """There is no room for more, and the first ones are over."""
+    sent: list[Event] = [PromptSent(number, f"What is {number}?") for number in range(1, 15)]
+    shown = picture(told(*sent))
+    assert all((f" {number}: What is {number}?" in shown) == (number > 6) for number in range(1, 15))
 
 
 def test_the_panels_show_every_member_with_its_state() -> None:

@@ -5,7 +5,7 @@ import argparse
 import os
 import sys
 
-from .runner import CORPUS, Outcome, replay_line, run_seeds, summary
+from .runner import CORPUS, SHORT, Outcome, replay_line, run_seeds, summary
 
 
 def main() -> int:
@@ -14,14 +14,17 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=15, help="how many (default 15)")
     parser.add_argument("--start", type=int, default=0, help="the first one: goes on where another run has ended")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument(SHORT, action="store_true", help="ten seconds of each instead of a minute")
     options = parser.parse_args()
     seeds = range(options.start, options.start + options.seeds)
     outcomes: list[Outcome] = []
-    for outcome in run_seeds(seeds, min(options.jobs, options.seeds)):
+    for outcome in run_seeds(seeds, min(options.jobs, options.seeds), short=options.short):
         outcomes.append(outcome)
         if outcome.error:
             print(outcome.story if options.seeds == 1 else outcome.error)
-            print(f"seed {outcome.seed} failed; replay it: {replay_line(outcome.seed)}", flush=True)
+            print(
+                f"seed {outcome.seed} failed; replay it: {replay_line(outcome.seed, short=options.short)}", flush=True
+            )
         elif options.seeds == 1:
             print(f"seed {outcome.seed}: {outcome.report}, trace {outcome.digest}")
     failed = [outcome.seed for outcome in outcomes if outcome.error]

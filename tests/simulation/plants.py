@@ -10,10 +10,18 @@ from typing import Any, Final
 import pytest
 import trio
 
+from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway import relay
+from inferencegw.gateway.attempt import Attempt
+from inferencegw.gateway.race import Race
 from inferencegw.gateway.slots import Lease, Slots
 from inferencegw.membership import Cluster, ClusterView
+from inferencegw.policy import admission
+from inferencegw.policy.budget import Budget
 from inferencegw.policy.outcome import Outcome
+from inferencegw.rpc.client_connection import ClientConnection, OutboundCall
+from inferencegw.rpc.connection import ClosedBy
+from inferencegw.v1.replica_pb2 import GenerateResponse
 
 __all__ = ["PLANTS", "Plant"]
 
@@ -70,7 +78,7 @@ def falling_incarnation(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Cluster, "publish", stale)
 
 
-def leaked_slot(patch: pytest.MonkeyPatch) -> None:
+def leaked_lease(patch: pytest.MonkeyPatch) -> None:
     """A lease is given back where its attempt ends in order, and nowhere else."""
     release = Slots.release
 
@@ -81,10 +89,55 @@ def leaked_slot(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slots, "release", forgetful)
 
 
+def overtaken_ticket(patch: pytest.MonkeyPatch) -> None:
+    """The latest is asked first."""
+    in_order = admission._in_order
+    patch.setattr(admission, "_in_order", lambda lines: reversed(list(in_order(lines))))
+
+
+def suppressed_reset(patch: pytest.MonkeyPatch) -> None:
+    """A call that a gateway does not want any more is forgotten by it, and its replica is not told."""
+
+    def forget(self: ClientConnection, call: OutboundCall) -> None:
+        if not call.closed:
+            self._forget(call, ClosedBy.RESET_SENT, RpcError(StatusCode.CANCELLED, "cancelled by the caller"))
+            self._settle()
+
+    patch.setattr(ClientConnection, "cancel", forget)
+
+
+def patient_hedge(patch: pytest.MonkeyPatch) -> None:
+    """The winner of a race sends its first token when the loser has ended by itself, or has a token as well."""
+    send, races = relay.Relay._send, dict[Attempt, Race]()
+
+    def commit(self: Race, winner: Attempt) -> None:
+        self.winner = winner
+        self._hedging.cancel()
+        races[winner] = self
+
+    async def patient(self: relay.Relay, fresh: list[GenerateResponse], attempt: Attempt) -> None:
+        race = races.pop(attempt, None)
+        while race is not None and any(one.ended is None for one in race.attempts if one is not attempt):  # noqa: ASYNC110 - a slip
+            await trio.sleep(0.01)
+        await send(self, fresh, attempt)
+
+    patch.setattr(Race, "commit", commit)
+    patch.setattr(relay.Relay, "_send", patient)
+
+
+def free_hedges(patch: pytest.MonkeyPatch) -> None:
+    """The budget allows everything."""
+    patch.setattr(Budget, "try_withdraw", lambda self, tokens, now: True)
+
+
 PLANTS: Final[dict[str, Plant]] = {
     "a repeated token": repeated_token,
     "a swallowed RST": swallowed_reset,
     "a lost EOF": lost_eof,
     "a falling incarnation": falling_incarnation,
-    "a leaked slot": leaked_slot,
+    "a leaked lease": leaked_lease,
+    "an overtaken ticket": overtaken_ticket,
+    "a suppressed RST": suppressed_reset,
+    "a hedge that waits for the loser": patient_hedge,
+    "hedges that nobody pays": free_hedges,
 }

@@ -6,6 +6,7 @@ what is known: the schedule, the error and the end of the trace.
 
 import contextlib
 import json
+import random
 import subprocess
 import sys
 import time
@@ -22,9 +23,22 @@ from inferencegw.telemetry.log import configure_logging
 from inferencegw.testing import simulate
 from inferencegw.testing.scenario import Report, Scenario, Size, run_scenario
 
-__all__ = ["CORPUS", "Outcome", "corpus", "read_outcome", "replay_line", "run_seed", "run_seeds", "summary"]
+__all__ = [
+    "CORPUS",
+    "SHORT",
+    "Outcome",
+    "corpus",
+    "read_outcome",
+    "replay_line",
+    "run_seed",
+    "run_seeds",
+    "short_size",
+    "summary",
+]
 
 CORPUS: Final = Path(__file__).with_name("corpus.txt")
+
+SHORT: Final = "--short"
 
 TIME_LIMIT: Final = 900.0
 """Virtual seconds until a run is given up: one that hangs fails."""
@@ -45,15 +59,20 @@ class Outcome:
     """All of it."""
 
 
-def replay_line(seed: int) -> str:
+def replay_line(seed: int, *, short: bool = False) -> str:
     """What to type to see it again."""
-    return f"python -m tests.simulation --start {seed} --seeds 1"
+    return f"python -m tests.simulation --start {seed} --seeds 1" + (f" {SHORT}" if short else "")
+
+
+def short_size(seed: int) -> Size:
+    """Of the ten seconds of ``seed``."""
+    return Size.draw(random.Random(f"short {seed}"), short=True)
 
 
 def run_seed(seed: int, size: Size | None = None) -> Outcome:
     """Run the scenario of ``seed``."""
     configure_logging("critical")
-    scenario = Scenario.draw(seed, size or Size())
+    scenario = Scenario.draw(seed, size)
     begin = time.process_time()
     try:
         done = simulate(partial(run_scenario, scenario), seed=seed, time_limit=TIME_LIMIT)
@@ -71,13 +90,13 @@ def _leaves(error: BaseException) -> Iterator[str]:
         yield f"{type(error).__name__}: {error}"
 
 
-def run_seeds(seeds: Sequence[int], jobs: int) -> Iterator[Outcome]:
-    """Run them all in ``jobs`` processes; each outcome comes as soon as those before it are there."""
+def run_seeds(seeds: Sequence[int], jobs: int, *, short: bool = False) -> Iterator[Outcome]:
+    """Run them all in ``jobs`` processes, a minute or ten seconds each; outcomes come in the order of the seeds."""
     shards = [seeds[number::jobs] for number in range(jobs)]
     with contextlib.ExitStack() as stack:
         workers = []
         for shard in shards:
-            command = [sys.executable, "-m", "tests.simulation.worker", *map(str, shard)]
+            command = [sys.executable, "-m", "tests.simulation.worker", *([SHORT] if short else []), *map(str, shard)]
             workers.append(stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)))
             stack.callback(workers[-1].kill)  # ends what an exception here would leave running
         for number in range(len(seeds)):
@@ -108,10 +127,12 @@ def summary(outcomes: Iterable[Outcome]) -> str:
     reports = [one.report for one in good if one.report is not None]
     ends: Counter[str] = sum((Counter(report.ends) for report in reports), Counter())
     done: Counter[str] = sum((Counter(report.done) for report in reports), Counter())
+    used: Counter[str] = sum((Counter(report.used) for report in reports), Counter())
     seconds = sorted(one.seconds for one in good) or [0.0]
     return "\n".join([
         f"{len(good)} seeds passed; {sum(r.calls for r in reports)} calls, {sum(r.tokens for r in reports)} tokens",
         f"seconds of one core for a seed: median {seconds[len(seconds) // 2]:.2f}, most {seconds[-1]:.2f}",
         "ends: " + ", ".join(f"{how} {count}" for how, count in ends.most_common()),
+        "used: " + ", ".join(f"{what} {count}" for what, count in used.most_common()),
         "done: " + ", ".join(f"{what} {count}" for what, count in done.most_common()),
     ])  # fmt: skip

@@ -1,12 +1,14 @@
 """Every checker bites: a bug is planted, or something is done that the history does not know, and it says so."""
 
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 import structlog
 import trio
 
+from inferencegw.gateway.gate import Gate
 from inferencegw.membership import Cluster, ClusterView
 from inferencegw.replica.control import ReplicaControl
 from inferencegw.replica.tokens import TokenSource
@@ -73,6 +75,40 @@ async def leave_early(cluster: TestCluster) -> None:
         await client.generate("hello", max_tokens=100, leave_after=3)
 
 
+async def queue_up(cluster: TestCluster) -> None:
+    """Three calls for one slot."""
+    await cluster.start_replica("only", max_capacity=1)
+    await cluster.converged()
+    async with cluster.open_client() as client, trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(partial(client.generate, f"call {number}", max_tokens=8))
+
+
+async def race(cluster: TestCluster) -> None:
+    """Two replicas of one speed, and two of very different ones."""
+    await ask_both(cluster)
+    await cluster.start_replica("slow", token_delay=0.5)
+    await cluster.stop("r1")
+    await cluster.converged()
+    await ask_both(cluster)
+
+
+async def ask_both(cluster: TestCluster) -> None:
+    """A call that two replicas race for."""
+    await cluster.generate("hello", max_tokens=100, hedge="race")
+
+
+async def ask_twice(cluster: TestCluster) -> None:
+    """Four calls with long prompts, each of which the gateway would like to ask a second replica."""
+    for number in range(2):
+        await cluster.start_replica(f"slow{number}", token_delay=1.0)
+        await cluster.stop(f"r{number + 1}")
+    await cluster.converged()
+    async with cluster.open_client() as client, trio.open_nursery() as nursery:
+        for number in range(4):
+            nursery.start_soon(partial(client.generate, f"{number} {'x' * 400}", max_tokens=2, hedge="adaptive"))
+
+
 @pytest.mark.parametrize(
     ("bug", "story", "checker"),
     [
@@ -80,15 +116,27 @@ async def leave_early(cluster: TestCluster) -> None:
         ("a swallowed RST", crash_in_mid_stream, "CallsGoOn"),
         ("a lost EOF", end_in_mid_stream, "CallsGoOn"),
         ("a falling incarnation", suspect, "NewsOnlyGrows"),
-        ("a leaked slot", leave_early, "LeasesConserved"),
+        ("a leaked lease", leave_early, "LeasesConserved"),
+        ("an overtaken ticket", queue_up, "TicketsInOrder"),
+        ("a suppressed RST", ask_both, "LosersStop"),
+        ("a hedge that waits for the loser", race, "FirstTokenWins"),
+        ("hedges that nobody pays", ask_twice, "OwnHedgesArePaid"),
     ],
 )
 def test_a_planted_bug_is_found(bug: str, story: Story, checker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the checker whose promise it breaks; without it the same story passes."""
-    play(story)
+    options = {"replicas": 0} if story is queue_up else {}
+    play(story, **options)
     PLANTS[bug](monkeypatch)
     with pytest.raises(CheckFailed, match=rf"^{checker}: "):
-        play(story)
+        play(story, **options)
+
+
+def test_a_lost_wake_up_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slot is given back, and nobody who waits is asked."""
+    monkeypatch.setattr(Gate, "_serve_all", lambda self: None)
+    with pytest.raises(CheckFailed, match=r"^TicketsInOrder: .* g1: 2 wait, and there was room: ticket 2 at only"):
+        play(queue_up, replicas=0)
 
 
 def test_a_token_that_the_oracle_does_not_know_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,13 @@ concerned, and nothing else. Each is proved to bite on a planted bug: one that n
 from typing import Final
 
 from inferencegw.testing.checkers.base import Checker, CheckFailed
+from inferencegw.testing.checkers.hedges import FirstTokenWins, LosersStop
 from inferencegw.testing.checkers.leases import LeasesConserved
 from inferencegw.testing.checkers.liveness import CallsGoOn
 from inferencegw.testing.checkers.membership import CrashesAreFound, NewsOnlyGrows, NobodyDiesForNothing, ViewsConverge
+from inferencegw.testing.checkers.order import TicketsInOrder
 from inferencegw.testing.checkers.quiet import QuietEnd
+from inferencegw.testing.checkers.spending import OwnHedgesArePaid
 from inferencegw.testing.checkers.streams import HonestEnds, StreamsArePrefixes
 
 __all__ = ["CHECKERS", "CheckFailed", "Checker"]
@@ -23,6 +26,10 @@ CHECKERS: Final[tuple[type[Checker], ...]] = (
     HonestEnds,
     CallsGoOn,
     LeasesConserved,
+    TicketsInOrder,
+    FirstTokenWins,
+    LosersStop,
+    OwnHedgesArePaid,
     NewsOnlyGrows,
     NobodyDiesForNothing,
     CrashesAreFound,

@@ -4,6 +4,7 @@ from typing import Final
 
 import trio
 
+from inferencegw.gateway import Gateway
 from inferencegw.testing.answers import Answer
 from inferencegw.testing.checkers.base import Checker
 from inferencegw.testing.history import Kind
@@ -23,7 +24,10 @@ process has gone, and whoever does not hear that is deaf."""
 
 
 class CallsGoOn(Checker):
-    """An open call gets a token, or ends, within five seconds, unless something holds its gateway or replica up."""
+    """An open call gets a token, or ends, within five seconds, unless something holds its gateway or replica up.
+
+    Or the queue does, of which others see that it moves.
+    """
 
     _next_look = 0.0
 
@@ -36,6 +40,9 @@ class CallsGoOn(Checker):
                     self.require(self._is_held_up(answer, now), f"{answer}: stuck since {answer.progress:.3f}")
 
     def _is_held_up(self, answer: Answer, now: float) -> bool:
+        gateway = self.cluster.nodes[answer.gateway]
+        if gateway.is_running and isinstance(gateway.process, Gateway) and gateway.process.gate.waiting:
+            return True
         hosts = {answer.gateway, answer.client, *answer.replicas}
         if not answer.tokens:
             hosts |= self.cluster.nodes.keys()

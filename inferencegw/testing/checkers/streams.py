@@ -10,7 +10,7 @@ INTERNAL poison                           four attempts were made, and replicas 
 UNAVAILABLE draining                      the gateway was told to leave
 UNAVAILABLE no_replica                    some replica, or the gossip, was disturbed
 UNAVAILABLE without a word                the gateway, the client or the way between them was disturbed
-RESOURCE_EXHAUSTED queue_full             there were as many calls as places
+RESOURCE_EXHAUSTED queue_full             as many calls were there as may wait
 UNAVAILABLE, RESOURCE_EXHAUSTED           it has waited for as long as a call waits for a place
 queue_timeout
 RESOURCE_EXHAUSTED slow_client            the client, or the way to it, was disturbed for as long
@@ -161,14 +161,9 @@ class HonestEnds(Checker):
         return answer.ended - answer.begun >= answer.request.timeout - 1e-6
 
     def _all_full(self, answer: Answer) -> bool:
-        """Whether there may have been no place: one that was given back a second ago counts as taken."""
-        now = trio.current_time()
-        self._recent = [one for one in self._recent if one.ended > now - 1.0]
-        free = [
-            node.config.max_capacity
-            for name, node in self.cluster.nodes.items()
-            if isinstance(node.config, ReplicaConfig)
-            and node.serves
-            and not self.cluster.history.touching({name, answer.gateway}, answer.begun, answer.ended)
-        ]
-        return len(self._open) + len(self._recent) > sum(free)
+        """Whether its gateway may have had as many calls as wait there at most; one that ended a second ago counts."""
+        config = self.cluster.nodes[answer.gateway].config
+        assert isinstance(config, GatewayConfig), "a call goes to a gateway"
+        self._recent = [one for one in self._recent if one.ended > trio.current_time() - 1.0]
+        there = [one for one in (*self._open, *self._recent) if one.gateway == answer.gateway]
+        return len(there) > config.queue_size
