@@ -36,7 +36,8 @@ nitpick_ignore_regex = [
     # Type variables and private names show in signatures, and mean nothing to a reader.
     ("py:.*", r".*\.(_\w+|[A-Z]|[A-Z]\w*T)"),
     # What these rooms do not export shows in annotations of what they do: the makings of a call, iterators.
-    ("py:class", r"inferencegw\.(rpc|client|replica)\.\w+\.\w+"),
+    ("py:class", r"inferencegw\.(rpc|client|replica|gateway)\.\w+\.\w+"),
+    ("py:class", r"inferencegw\.gateway\.gate\.\w+"),
     ("py:class", r"inferencegw\.testing\.(sockets|loopback)\.\w+"),
     ("py:.*", r"inferencegw\.v1\..*"),
 ]

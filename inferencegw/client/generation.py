@@ -52,6 +52,7 @@ class InferCall:
         self._timeout = timeout
         self._deadline = math.inf
         self._stream: ClientStream | None = None
+        self._latest: ClientStream | None = None  # of the latest try; None while that has none
         self._streams = AsyncExitStack()
         self._may_resend = True
         self._retries = RETRIES
@@ -59,12 +60,12 @@ class InferCall:
     @property
     def initial_metadata(self) -> Metadata:
         """The response's initial metadata; empty until it came."""
-        return () if self._stream is None else self._stream.initial_metadata
+        return () if self._latest is None else self._latest.initial_metadata
 
     @property
     def trailing_metadata(self) -> Metadata:
         """The trailing metadata; empty until the call has ended."""
-        return () if self._stream is None else self._stream.trailing_metadata
+        return () if self._latest is None else self._latest.trailing_metadata
 
     async def open(self) -> None:
         """Send the request.
@@ -98,10 +99,11 @@ class InferCall:
         return batch
 
     async def _send(self) -> None:
+        self._latest = None  # what an earlier try was told is not how this one ends
         channel = await self._channel()
         opening = channel.open_stream(INFER, self.request, deadline=self._deadline, metadata=WANTS)
         try:
-            self._stream = await self._streams.enter_async_context(opening)
+            self._stream = self._latest = await self._streams.enter_async_context(opening)
         except RpcError as error:
             await self._spend_retry(error)
             await self._send()

@@ -105,7 +105,7 @@ class Report:
 SPEED: Final = {"token_delay": 0.1, "jitter": 0.2}
 """What the replicas are like."""
 
-PATIENCE: Final = {"first_token_timeout": 6.0, "inter_token_timeout": 4.0}
+PATIENCE: Final = {"first_token_timeout": 10.0, "inter_token_timeout": 8.0}
 """Seconds until gateways call a silent replica stalled. High: no run is long enough to see it."""
 
 

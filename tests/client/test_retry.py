@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from typing import NoReturn
 
 import anyio
 import anyio.lowlevel
@@ -10,7 +11,7 @@ import pytest
 
 from inferencegw.client import AsyncClient, Client
 from inferencegw.client.generation import LONGEST_PAUSE, RETRIES
-from inferencegw.errors import RpcError, StatusCode
+from inferencegw.errors import ConnectionLost, RpcError, StatusCode
 from inferencegw.rpc import ServerCall
 from tests.client.support import Script, answer, both_backends, collect, gateway, run, sends, tokens, wait_for_ever
 
@@ -53,6 +54,25 @@ def test_a_refusal_with_a_pause_is_heeded(backend: str, code: StatusCode, header
     with gateway(refusing(2, code, headers=headers)) as server:
         run(backend, main)
         assert len(server.calls) == 3
+
+
+@both_backends
+def test_a_refusal_is_not_how_a_later_try_has_ended(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway refuses, and cannot be reached when the call is made again: what it had said is not said of that."""
+
+    async def lost() -> NoReturn:
+        await anyio.lowlevel.checkpoint()
+        raise ConnectionLost("nobody serves there")
+
+    async def main() -> None:
+        async with AsyncClient(server.address) as client, client.generate("p") as generation:
+            monkeypatch.setattr(generation.call, "_connect", lost)
+            with pytest.raises(ConnectionLost):
+                await anext(generation)
+            assert generation.trailing_metadata == ()
+
+    with gateway(refusing(1)) as server:
+        run(backend, main)
 
 
 @both_backends

@@ -17,7 +17,6 @@ from inferencegw.gateway.race import Race
 from inferencegw.gateway.slots import Lease, Slots
 from inferencegw.membership import Cluster, ClusterView
 from inferencegw.policy import admission
-from inferencegw.policy.budget import Budget
 from inferencegw.policy.outcome import Outcome
 from inferencegw.rpc.client_connection import ClientConnection, OutboundCall
 from inferencegw.rpc.connection import ClosedBy
@@ -125,11 +124,6 @@ def patient_hedge(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(relay.Relay, "_send", patient)
 
 
-def free_hedges(patch: pytest.MonkeyPatch) -> None:
-    """The budget allows everything."""
-    patch.setattr(Budget, "try_withdraw", lambda self, tokens, now: True)
-
-
 PLANTS: Final[dict[str, Plant]] = {
     "a repeated token": repeated_token,
     "a swallowed RST": swallowed_reset,
@@ -139,5 +133,4 @@ PLANTS: Final[dict[str, Plant]] = {
     "an overtaken ticket": overtaken_ticket,
     "a suppressed RST": suppressed_reset,
     "a hedge that waits for the loser": patient_hedge,
-    "hedges that nobody pays": free_hedges,
 }

@@ -1,9 +1,11 @@
 """Calls go on or end: nobody waits for what will not come."""
 
+import math
 from typing import Final
 
 import trio
 
+from inferencegw.client.generation import LONGEST_PAUSE
 from inferencegw.gateway import Gateway
 from inferencegw.testing.answers import Answer
 from inferencegw.testing.checkers.base import Checker
@@ -29,19 +31,25 @@ class CallsGoOn(Checker):
     Or the queue does, of which others see that it moves.
     """
 
-    _next_look = 0.0
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self._next_look = 0.0
+        self._queued: dict[str, float] = {}
 
     def on_step(self) -> None:
         now = trio.current_time()
         if now >= self._next_look:
             self._next_look = now + LOOK
+            for node in self.cluster.nodes.values():
+                if node.is_running and isinstance(node.process, Gateway) and node.process.gate.waiting:
+                    self._queued[node.name] = now
             for answer in self.cluster.open_answers:
                 if now - answer.progress > PATIENCE:
                     self.require(self._is_held_up(answer, now), f"{answer}: stuck since {answer.progress:.3f}")
 
     def _is_held_up(self, answer: Answer, now: float) -> bool:
-        gateway = self.cluster.nodes[answer.gateway]
-        if gateway.is_running and isinstance(gateway.process, Gateway) and gateway.process.gate.waiting:
+        # It waits there, or was refused because others do, and its client pauses.
+        if now - self._queued.get(answer.gateway, -math.inf) <= LONGEST_PAUSE + LOOK:
             return True
         hosts = {answer.gateway, answer.client, *answer.replicas}
         if not answer.tokens:
