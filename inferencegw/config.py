@@ -17,6 +17,7 @@ from inferencegw.errors import ConfigError
 from inferencegw.policy.attempts import AttemptLimits
 from inferencegw.policy.breaker import BreakerLimits
 from inferencegw.swim.config import PROFILES, SwimConfig
+from inferencegw.swim.meta import address_text
 
 __all__ = [
     "MAX_KEEPALIVE_TIME",
@@ -24,6 +25,7 @@ __all__ = [
     "MembershipConfig",
     "ReplicaConfig",
     "RpcLimits",
+    "address_text",
     "is_address",
     "is_loopback",
     "option",

@@ -15,10 +15,10 @@ from cyclopts import Parameter
 
 from inferencegw.cli._exit import CommandError, describe, leaves
 from inferencegw.cli._integer import INTEGER
-from inferencegw.config import GatewayConfig, ReplicaConfig
+from inferencegw.config import GatewayConfig, ReplicaConfig, address_text
 from inferencegw.errors import ConfigError
 
-__all__ = ["LOG_LEVEL", "flag", "join_address", "serve"]
+__all__ = ["LOG_LEVEL", "flag", "serve"]
 
 LOG_LEVEL: Final = Parameter(
     help="Least important events to log. debug: everything, for finding faults; critical: hardly any."
@@ -33,11 +33,6 @@ def flag(config: type[attrs.AttrsInstance], field: str) -> Parameter:
     return Parameter.combine(INTEGER, view) if attribute.type in {int, int | None} else view
 
 
-def join_address(host: str, port: int) -> str:
-    """``host:port``, with an IPv6 address in brackets (RFC 3986 section 3.2.2)."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 async def serve(run_server: Callable[..., Awaitable[None]], config: GatewayConfig | ReplicaConfig) -> None:
     """Run a server until it has drained; print the ready line, with all that it serves, once it accepts calls.
 
@@ -50,7 +45,7 @@ async def serve(run_server: Callable[..., Awaitable[None]], config: GatewayConfi
         async with trio.open_nursery() as nursery:
             served: dict[str, tuple[str, int]] = await nursery.start(run_server, config)
             ready = True
-            addresses = (f"{name}={join_address(host, port)}" for name, (host, port) in served.items())
+            addresses = (f"{name}={address_text(place)}" for name, place in served.items())
             # One write, newline included, whatever the buffering: a script may take what one read() gives it.
             sys.stdout.write(f"ready {' '.join(addresses)}\n")
             sys.stdout.flush()
@@ -62,7 +57,7 @@ async def serve(run_server: Callable[..., Awaitable[None]], config: GatewayConfi
         reason = error.strerror or describe(error)
         # Membership names its address as the system names files; trio's listeners leave that to us.
         where, flag = (
-            error.filename or join_address(config.host, config.port),
+            error.filename or address_text((config.host, config.port)),
             "gossip-port" if error.filename else "port",
         )
         raise CommandError(

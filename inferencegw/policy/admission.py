@@ -19,7 +19,7 @@ import itertools
 from bisect import insort
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import attrs
 
@@ -29,7 +29,7 @@ __all__ = ["AdmissionQueue", "Answer", "QueueFull", "Ticket"]
 
 T = TypeVar("T")
 
-TOTAL: int = 4
+TOTAL: Final = 4
 """The bound over all models, in times the bound of one."""
 
 

@@ -19,7 +19,7 @@ import anyio.lowlevel
 from anyio.streams.tls import TLSAttribute
 from google.protobuf.message import Message
 
-from inferencegw.config import RpcLimits
+from inferencegw.config import RpcLimits, address_text
 from inferencegw.errors import ConnectionLost, Metadata, RpcError, StatusCode
 from inferencegw.rpc.channel import ClientStream
 from inferencegw.rpc.client_connection import ClientConnection
@@ -56,7 +56,7 @@ async def open_anyio_channel(
     Raises:
         ConnectionLost: no HTTP/2 server could be reached there in ``handshake_timeout``.
     """
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    address = address_text((host, port))
     scheme = "http" if ssl_context is None else "https"
     try:
         with anyio.fail_after(limits.handshake_timeout):

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import trio
 from google.protobuf.message import DecodeError, Message
 
-from inferencegw.config import RpcLimits
+from inferencegw.config import RpcLimits, address_text
 from inferencegw.errors import ConnectionLost, Metadata, RpcError, StatusCode
 from inferencegw.rpc.client_connection import ClientConnection, OutboundCall
 from inferencegw.rpc.doorbell import Doorbell
@@ -57,7 +57,7 @@ async def open_channel(
     except (OSError, UnicodeError, trio.BrokenResourceError, trio.TooSlowError) as error:
         reason = str(error.__cause__ or error) or "no answer in time"
         raise ConnectionLost(f"cannot connect to {host}:{port}: {reason}", maybe_processed=False) from error
-    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    authority = address_text((host, port))
     scheme = "http" if ssl_context is None else "https"
     async with open_channel_over(stream, authority=authority, scheme=scheme, limits=limits) as channel:
         yield channel

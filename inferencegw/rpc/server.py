@@ -18,7 +18,7 @@ import trio
 from purerpc.rpc import Cardinality
 from purerpc.server import BoundRPCMethod
 
-from inferencegw.config import RpcLimits
+from inferencegw.config import RpcLimits, address_text
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.rpc.call import Peer, ServerCall
 from inferencegw.rpc.events import Arrived, CallEnded, CallReceived, Event
@@ -115,7 +115,7 @@ class Server:
             await trio.aclose_forcefully(stream)
             return
         watch_idle(stream)
-        await self.serve_stream(stream, peer_address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        await self.serve_stream(stream, peer_address=address_text((host, port)))
 
     async def serve_stream(self, stream: trio.abc.Stream, *, peer_address: str) -> None:
         """Serve one connection over any byte stream; return when it has ended. Never raises on account of the peer."""

@@ -10,8 +10,8 @@ from functools import partial
 import pytest
 import trio
 
-from inferencegw.cli._serving import join_address
 from inferencegw.cli.app import execute
+from inferencegw.config import address_text
 from inferencegw.testing.children import Child, parse_ready_line, run_child
 
 SERVERS = ("run", "replica")
@@ -122,5 +122,5 @@ async def test_a_server_on_an_ipv6_address_puts_it_in_brackets() -> None:
 
 def test_an_address_is_joined_as_it_is_split() -> None:
     """RFC 3986's brackets, for IPv6 only."""
-    assert join_address("127.0.0.1", 80) == "127.0.0.1:80"
-    assert join_address("::1", 80) == "[::1]:80"
+    assert address_text(("127.0.0.1", 80)) == "127.0.0.1:80"
+    assert address_text(("::1", 80)) == "[::1]:80"
