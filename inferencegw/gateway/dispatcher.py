@@ -112,6 +112,11 @@ class Dispatcher:
         self.gate.reconsider()
         self._slots.recheck()
 
+    @property
+    def running(self) -> int:
+        """Calls that were accepted and have not ended."""
+        return len(self._runs)
+
     def statistics(self) -> DispatcherStatistics:
         """Counts for metrics and tests."""
         hedging = self._hedging.statistics()

@@ -1,6 +1,6 @@
 """A whole run as a value: a cluster, a load and a schedule of faults, all drawn from one seed.
 
-The rule: ``Scenario.draw(seed)`` is everything there is to know of a run; with the same seed for the network it
+The rule: ``Scenario.draw(seed, size)`` is everything there is to know of a run; with the same seed for the network it
 happens in the same way, byte for byte. What it was like comes back as a :class:`Report`.
 """
 
@@ -67,10 +67,9 @@ class Scenario:
     faults: tuple[Fault, ...]
 
     @classmethod
-    def draw(cls, seed: int, size: Size | None = None) -> Self:
-        """The scenario of ``seed``; of a size that is drawn, too, unless it is given."""
+    def draw(cls, seed: int, size: Size) -> Self:
+        """The scenario of ``seed``."""
         rng = random.Random(f"scenario {seed}")  # noqa: S311 - to be repeated
-        size = size or Size.draw(rng)
         loads = tuple(
             tuple(draw_questions(rng, seconds=size.rush * size.seconds, count=size.questions, tokens=size.tokens))
             for _ in range(size.clients)

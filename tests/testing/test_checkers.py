@@ -224,7 +224,7 @@ def test_a_checker_of_ones_own_looks_on(monkeypatch: pytest.MonkeyPatch) -> None
     """It is given beside the others, and what it finds from inside the scheduler ends the run as well."""
 
     class NobodyAsksTwice(Checker):
-        def on_step(self) -> None:
+        def look(self, now: float) -> None:
             if len(self.cluster.answers) > 1:
                 self.fail("somebody did")
 

@@ -10,7 +10,7 @@ from inferencegw.telemetry.log import configure_logging
 from inferencegw.testing import SimNetwork, TestCluster, open_cluster, simulate
 from inferencegw.testing.faults import LONGEST, Fault, FaultKind, draw_faults, play
 from inferencegw.testing.history import Kind
-from inferencegw.testing.scenario import Scenario
+from inferencegw.testing.scenario import Scenario, Size
 
 DRAW = partial(draw_faults, replicas=["r1", "r2", "r3"], gateways=["g1"], seconds=30.0)
 
@@ -26,8 +26,8 @@ def test_a_seed_draws_one_schedule_in_order() -> None:
 
 def test_a_scenario_is_its_seed() -> None:
     """Loads and faults; as text, a fault a line."""
-    assert Scenario.draw(5) == Scenario.draw(5) != Scenario.draw(6)
-    assert len(str(Scenario.draw(5)).splitlines()) == len(Scenario.draw(5).faults)
+    assert Scenario.draw(5, Size()) == Scenario.draw(5, Size()) != Scenario.draw(6, Size())
+    assert len(str(Scenario.draw(5, Size())).splitlines()) == len(Scenario.draw(5, Size()).faults)
 
 
 DONE: dict[FaultKind, tuple[tuple[str, ...], float | str, Kind]] = {

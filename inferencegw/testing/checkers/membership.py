@@ -77,13 +77,11 @@ class CrashesAreFound(Checker):
         if disturbance.kind in CONFUSING:
             self._due.clear()
 
-    def on_step(self) -> None:
-        if self._due and trio.current_time() >= min(self._due.values()):
-            now = trio.current_time()
-            for dead in [node for node, due in self._due.items() if now >= due]:
-                del self._due[dead]
-                if not self.cluster.history.touching(self.cluster.nodes, dead.crashed or 0.0, now, CONFUSING):
-                    self._check(dead)
+    def look(self, now: float) -> None:
+        for dead in [node for node, due in self._due.items() if now >= due]:
+            del self._due[dead]
+            if not self.cluster.history.touching(self.cluster.nodes, dead.crashed or 0.0, now, CONFUSING):
+                self._check(dead)
 
     def _check(self, dead: Node) -> None:
         for node in self.cluster.nodes.values():
