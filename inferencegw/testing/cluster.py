@@ -202,7 +202,7 @@ class TestCluster(Witness):
     def unite(self, *sides: Iterable[str]) -> None:
         """Undo that partition."""
         named = [tuple(side) for side in sides]
-        self.history.end({Kind.CUT}, {name for side in named for name in side})
+        self.history.end({Kind.CUT}, sides=named)
         for side, other in permutations(named, 2):
             for sender, receiver in product(side, other):
                 self.network.mend(sender, receiver)
@@ -214,17 +214,17 @@ class TestCluster(Witness):
 
     def mend(self, sender: str, receiver: str) -> None:
         """Undo a cut."""
-        self.history.end({Kind.CUT}, {sender, receiver})
+        self.history.end({Kind.CUT}, sides=[[sender], [receiver]])
         self.network.mend(sender, receiver)
 
     def hold(self, one: str, other: str) -> None:
         """Keep everything between these two waiting."""
-        self.disturb(Kind.HOLD, sides=[[one], [other]])
+        self.disturb(Kind.HOLD, sides=sorted([[one], [other]]))
         self.network.hold(one, other)
 
     def release(self, one: str, other: str) -> None:
         """Deliver what was held."""
-        self.history.end({Kind.HOLD}, {one, other})
+        self.history.end({Kind.HOLD}, sides=sorted([[one], [other]]))
         self.network.release(one, other)
 
     def slow(self, name: str, factor: float) -> None:
