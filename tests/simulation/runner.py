@@ -21,7 +21,7 @@ from typing import Final
 import attrs
 
 from inferencegw.telemetry.log import configure_logging
-from inferencegw.testing import simulate
+from inferencegw.testing import Link, SimNetwork, simulate
 from inferencegw.testing.scenario import Report, Scenario, Size, run_scenario
 
 __all__ = [
@@ -37,6 +37,9 @@ __all__ = [
 ]
 
 CORPUS: Final = Path(__file__).with_name("corpus.txt")
+
+ROUGH: Final = Link(duplicate=0.01, reorder=0.05)
+"""What every link is like: now and then a datagram comes twice, or after the next one."""
 
 TIME_LIMIT: Final = 900.0
 """Virtual seconds until a run is given up: one that hangs fails."""
@@ -86,11 +89,16 @@ def run_seed(seed: int, size: Size) -> Outcome:
     scenario = Scenario.draw(seed, size)
     begin = time.process_time()
     try:
-        done = simulate(partial(run_scenario, scenario), seed=seed, time_limit=TIME_LIMIT)
+        done = simulate(partial(_play, scenario), seed=seed, time_limit=TIME_LIMIT)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what this seed has found
         story = f"{scenario}\n{''.join(traceback.format_exception(error))}"
         return Outcome(seed, time.process_time() - begin, error=" | ".join(_leaves(error)), story=story)
     return Outcome(seed, time.process_time() - begin, done.value, done.trace.digest())
+
+
+async def _play(scenario: Scenario, network: SimNetwork) -> Report:
+    network.default_link = ROUGH
+    return await run_scenario(scenario, network)
 
 
 def _leaves(error: BaseException) -> Iterator[str]:

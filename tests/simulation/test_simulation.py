@@ -91,6 +91,13 @@ def test_equal_seeds_give_equal_traces_in_every_process() -> None:
     assert len({line.split()[1] for line in lines}) == SAME
 
 
+def test_nothing_is_carried_over_from_one_simulation_to_the_next() -> None:
+    """The second one in a process is as the first."""
+    first, second = (run_seed(5, SMALL) for _ in range(2))
+    assert not first.error
+    assert first == attrs.evolve(second, seconds=first.seconds)
+
+
 def test_a_failure_tells_how_to_replay_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error in one line; the schedule, the error and the end of the trace in many; and one line to see it again."""
     monkeypatch.setattr(TokenSource, "text", lambda self, index: f"{index} {random.random()}")  # noqa: TID251 - planted
