@@ -23,7 +23,7 @@ class Kind(enum.Enum):
     """What can be done to a cluster: its name, and until when it is felt.
 
     ``after`` is seconds after it was mended, ``again`` whether as long again as it lasted comes on top, ``at_least`` is
-    seconds after it began.
+    seconds after it began, ``is_over_at_once`` whether there is nothing to mend.
     """
 
     CRASH = ("crash", 2.0)
@@ -40,7 +40,7 @@ class Kind(enum.Enum):
     SLOW = ("slow", 2.0)
     LOSS = ("loss", 15.0)
     """Of datagrams: a suspicion that it has caused may take that long to become a verdict."""
-    RESET = ("reset", 2.0)
+    RESET = ("reset", 2.0, False, 0.0, True)
     """Connections of these hosts are torn, at both ends."""
     FAULT = ("fault", 2.0)
     """Something that a replica was told to do wrong."""
@@ -51,11 +51,13 @@ class Kind(enum.Enum):
         after: float,
         again: bool = False,  # noqa: FBT001, FBT002 - a table
         at_least: float = 0.0,
+        is_over_at_once: bool = False,  # noqa: FBT001, FBT002 - likewise
     ) -> None:
         self.word: Final = word
         self.after: Final = after
         self.again: Final = again
         self.at_least: Final = at_least
+        self.is_over_at_once: Final = is_over_at_once
 
 
 @attrs.define(eq=False)
@@ -119,6 +121,8 @@ class History:
             if one.kind is kind and one.felt_until >= now and not one.hosts.isdisjoint(everybody)
         ]
         entry.silent_since = min([now, *prolonged])
+        if kind.is_over_at_once:
+            entry.until = now
         self.entries.append(entry)
         return entry
 

@@ -52,3 +52,14 @@ async def test_a_partition_that_ends_leaves_others_of_the_same_hosts(autojump_cl
     history.end({Kind.CUT}, sides=["b", "a"])
     assert [entry.until for entry in (first, way)] == [math.inf] * 2
     assert [entry.until - entry.since for entry in (other, back)] == [1.0] * 2
+
+
+async def test_a_reset_is_over_when_it_has_begun(autojump_clock: MockClock) -> None:
+    """There is nothing to mend: it excuses what comes of it in the next two seconds, and nothing after them."""
+    history = History()
+    entry = history.begin(Kind.RESET, ["a", "b"])
+    assert (entry.until, entry.felt_until) == (entry.since, entry.since + 2.0)
+    await trio.sleep(2.5)
+    now = trio.current_time()
+    assert history.touching({"a"}, now, now) == []
+    assert history.touching({"a"}, 0.0, now) == [entry]
