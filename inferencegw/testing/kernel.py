@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 if TYPE_CHECKING:
     from inferencegw.testing.datagrams import Mailbox
     from inferencegw.testing.handshake import Listener
+    from inferencegw.testing.streams import End
 
 __all__ = ["Kernel", "error", "is_loopback", "is_wildcard"]
 
@@ -53,11 +54,13 @@ class Kernel:
     Attributes:
         listeners: of TCP, by address and port.
         mailboxes: of UDP, likewise.
+        ends: of connections, until their process has closed them and there is nothing left to do for them.
     """
 
     def __init__(self, addresses: tuple[str, ...]) -> None:
         self.listeners: Final[dict[tuple[str, int], Listener]] = {}
         self.mailboxes: Final[dict[tuple[str, int], Mailbox]] = {}
+        self.ends: Final[dict[End, None]] = {}
         self._addresses = addresses
         self._next_port = _FIRST_EPHEMERAL
 

@@ -195,9 +195,9 @@ class SimNetwork(trio.abc.SocketFactory):
         """Perform ``action`` at the virtual time ``when``, without a task, e.g. ``partial(network.crash, "r1")``."""
         self.agenda.at(when, action)
 
-    def under_way(self) -> list[str]:
-        """The packets that are on their way or held, described."""
-        return self.paths.under_way()
+    def under_way(self) -> list[object]:
+        """The packets that are on their way or held, described, and the connections that a kernel has not done with."""
+        return [*self.paths.under_way(), *(end for host in self.hosts.values() for end in host.kernel.ends)]
 
     def note(self, *words: str) -> None:
         """Add a line to the trace."""

@@ -102,6 +102,10 @@ class End:
         self._heard = network.agenda.now
         self._probes = 0
         self._watch = 0
+        process.host.kernel.ends[self] = None
+
+    def __str__(self) -> str:
+        return f"connection {self.local}>{self.remote}"
 
     # -- for its process --------------------------------------------------------------------------------------------
 
@@ -152,6 +156,7 @@ class End:
                 self.reset()
             else:
                 self.finish()
+            self.retire()
             self.readable.open()
             self.writable.open()
 
@@ -164,10 +169,17 @@ class End:
     def forget(self) -> None:
         """The kernel knows it no more, and says nothing: it answers what still comes with a reset."""
         self.closed = self.gone = True
-        self._lost.clear()
-        self.buffer.clear()
+        self.retire()
         self.readable.open()
         self.writable.open()
+
+    def retire(self) -> None:
+        """Keep nothing of it once nobody has any use for it and nothing is left to be said."""
+        told = self.finished and self.peer is not None and self.peer.eof
+        if self.closed and (self.gone or self.error or told):
+            self._lost.clear()
+            self.buffer.clear()
+            self.process.host.kernel.ends.pop(self, None)
 
     def watch(self) -> None:
         """The options of ``keepalive`` have changed."""
@@ -280,6 +292,7 @@ class End:
         self._grants_lost = 0
         if data is None:
             self.eof = True
+            peer.retire()
         else:
             self.buffer += data
         self.readable.open()
@@ -309,6 +322,7 @@ class End:
         if not (self.error or self.gone):
             self.error = number
             self._lost.clear()
+            self.retire()
             self.readable.open()
             self.writable.open()
 
