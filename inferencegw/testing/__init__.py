@@ -12,7 +12,7 @@ from inferencegw.testing.loopback import Loopback, on_loopback
 from inferencegw.testing.network import SimNetwork
 from inferencegw.testing.paths import Link
 from inferencegw.testing.rules import Delay, Drop, Kind, Packet, Pass, Place, Reset, Rule, Verdict
-from inferencegw.testing.simulation import Simulated, StuckError, current_network, simulate
+from inferencegw.testing.simulation import Simulated, StuckError, simulate
 from inferencegw.testing.trace import Trace
 
 __all__ = [
@@ -40,7 +40,6 @@ __all__ = [
     "Trace",
     "Verdict",
     "current_host",
-    "current_network",
     "on_loopback",
     "open_cluster",
     "oracle",

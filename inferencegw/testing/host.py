@@ -151,7 +151,6 @@ class Host:
     Attributes:
         name: what it is called, for the resolver too.
         addresses: its IP addresses, loopback apart.
-        clock_offset: seconds by which its wall clock is wrong.
         state: UP, FROZEN or DOWN.
     """
 
@@ -160,7 +159,6 @@ class Host:
         self.name: Final = name
         self.addresses: Final = addresses
         self.kernel: Final = kernel
-        self.clock_offset = 0.0
         self.state = State.UP
         self.left_open: list[str] = []
         self.processes: dict[Process, None] = {}

@@ -54,7 +54,7 @@ class LoopbackHost:
         self.delay = 0.0
         self.state = _State.UP
         self._changed = changed
-        self._lives: set[trio.CancelScope] = set()
+        self._lives: dict[trio.CancelScope, None] = {}
 
     async def run(self, body: Callable[..., Awaitable[T]], /, *args: object) -> T | None:
         """Run ``body(*args)`` here, crashed or not; None if the host crashes under it."""
@@ -63,7 +63,7 @@ class LoopbackHost:
             self.set_state(_State.UP)
         token = _current.set(self)
         life = trio.CancelScope()
-        self._lives.add(life)
+        self._lives[life] = None
         try:
             with life:
                 return await body(*args)
@@ -72,7 +72,7 @@ class LoopbackHost:
                 raise
             # What a process feels while it is being killed is nobody's business: the kill is what happened.
         finally:
-            self._lives.discard(life)
+            self._lives.pop(life, None)
             _current.reset(token)
         return None  # noqa: ASYNC910 - the body has waited, and was killed
 
@@ -88,7 +88,7 @@ class LoopbackHost:
     def crash(self) -> None:
         """End everything at once: first the tasks, so that none of them meets a closed socket."""
         self.set_state(_State.DOWN)
-        lives, self._lives = self._lives, set()
+        lives, self._lives = self._lives, {}
         for life in lives:
             life.cancel()
         for sock in list(self.sockets):
@@ -144,9 +144,9 @@ class Loopback:
         """The host of that name."""
         return self._hosts.setdefault(name, LoopbackHost(name, self._changed))
 
-    def wall_clock(self, _host: str, /) -> Callable[[], float]:
+    def wall_clock(self) -> float:
         """This machine's."""
-        return time.time
+        return time.time()
 
     def under_way(self) -> Collection[object]:
         """Datagrams that are held."""

@@ -6,7 +6,7 @@ which the seed of the simulation starts.
 
 import random
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from itertools import combinations, permutations
 from typing import Any, Final, TypeAlias
@@ -26,7 +26,7 @@ from inferencegw.testing.trace import Trace
 __all__ = ["WALL_AT_ZERO", "Name", "SimNetwork"]
 
 WALL_AT_ZERO: Final = 1.7e9
-"""What every correct wall clock shows when a simulation begins, in seconds since 1970."""
+"""What every wall clock shows when a simulation begins, in seconds since 1970."""
 
 Name: TypeAlias = str | Host
 """A host, or its name."""
@@ -52,7 +52,6 @@ class SimNetwork(trio.abc.SocketFactory):
         self.paths: Final = Paths(self.agenda, self.rng, self.trace)
         self.hosts: Final[dict[str, Host]] = {}
         self._owners: dict[str, Host] = {}
-        self._aliases: dict[str, tuple[Host, ...]] = {}
 
     # -- hosts and names --------------------------------------------------------------------------------------------
 
@@ -75,19 +74,13 @@ class SimNetwork(trio.abc.SocketFactory):
         self.note("host", name, *addresses)
         return host
 
-    def alias(self, name: str, hosts: Iterable[Name]) -> None:
-        """Have ``name`` stand for all ``hosts``, as a headless service does; none: nobody knows the name any more."""
-        self._aliases[name] = tuple(self._host(host) for host in hosts)
-        self.note("alias", name, *(host.name for host in self._aliases[name]))
-
     def random(self, name: str) -> random.Random:
         """A generator of its own for ``name``, which the seed starts; others' draws do not move it."""
         return random.Random(f"{self.seed}/{name}")  # noqa: S311 - to be repeated, not to be secret
 
-    def wall_clock(self, host: Name) -> Callable[[], float]:
-        """The wall clock of ``host``: seconds since 1970, by its ``clock_offset`` wrong."""
-        owner = self._host(host)
-        return lambda: WALL_AT_ZERO + owner.clock_offset + self.agenda.now
+    def wall_clock(self) -> float:
+        """What every clock on a wall shows: seconds since 1970."""
+        return WALL_AT_ZERO + self.agenda.now
 
     # -- verbs ------------------------------------------------------------------------------------------------------
 
@@ -227,8 +220,7 @@ class SimNetwork(trio.abc.SocketFactory):
         """The addresses of ``name``, as seen from ``asker``; none if nobody knows it."""
         if name == "localhost":
             return ["127.0.0.1", "::1"]
-        hosts = self._aliases.get(name) or [host for host in [self.hosts.get(name)] if host is not None]
-        return [address for host in hosts for address in host.addresses]
+        return list(self.hosts[name].addresses) if name in self.hosts else []
 
     def deliver(self, data: bytes, sender: tuple[str, int], to: tuple[str, int], receiver: Host | None) -> None:
         """A datagram has arrived at ``receiver``."""

@@ -123,7 +123,7 @@ def make_node(name: str, config: NodeConfig, network: Underlay, crash: Callable[
     host = network.host(name)
     given: Final[dict[str, Any]] = {
         "rng": random.Random(network.rng.getrandbits(64)),  # noqa: S311 - a simulation's
-        "wall_clock": network.wall_clock(name),
+        "wall_clock": network.wall_clock,
     }
     process: Gateway | Replica
     match config:

@@ -114,6 +114,8 @@ class Paths:
         links: that of one direction, by the names of sender and receiver.
         slowness: factor on the delay of a host's links, by its name.
         rules: asked in order, before anything else.
+        on_rule_failure: called with what a rule raises. It is asked inside the sender's task, and the sender, which is
+            the product, would take the error for one of its socket.
     """
 
     def __init__(self, agenda: Agenda, rng: random.Random, trace: Trace) -> None:
@@ -122,6 +124,7 @@ class Paths:
         self.links: Final[dict[tuple[str, str], Link]] = {}
         self.slowness: Final[dict[str, float]] = {}
         self.rules: Final[list[Rule]] = []
+        self.on_rule_failure: Callable[[Exception], None] = _raise
         self._agenda = agenda
         self._rng = rng
         self._trace = trace
@@ -208,7 +211,11 @@ class Paths:
 
     def _judge(self, flight: Flight, number: int) -> Verdict | None:
         packet = Packet(flight.kind, flight.source, flight.destination, flight.size, number)
-        return next((verdict for rule in self.rules if (verdict := rule(packet)) is not None), None)
+        try:
+            return next((verdict for rule in self.rules if (verdict := rule(packet)) is not None), None)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the test's, and ends the simulation
+            self.on_rule_failure(error)
+            return None
 
     def _depart(self, flight: Flight, pair: tuple[str, str], number: int, extra: float) -> None:
         delay = extra + self._base_delay(pair)
@@ -258,3 +265,7 @@ class Paths:
             flight.lose()
         else:
             flight.arrive()
+
+
+def _raise(error: Exception) -> None:
+    raise error

@@ -1,4 +1,4 @@
-"""The name server of a virtual network: hosts by their names, and names with several hosts.
+"""The name server of a virtual network: hosts by their names.
 
 The rule: it answers at once, from what the network says now; a name that nobody has is an error as the system's is.
 """

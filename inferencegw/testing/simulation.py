@@ -5,7 +5,6 @@ the same trace, byte for byte, in every process; so a seed that fails is a bug r
 """
 
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from functools import partial
 from typing import Final, Generic, TypeVar
 
@@ -18,7 +17,7 @@ from inferencegw.testing.resolver import Resolver
 from inferencegw.testing.scheduler import decided_order, decided_ties, leaves, virtual_clock
 from inferencegw.testing.trace import Trace
 
-__all__ = ["HOME", "Simulated", "StuckError", "current_network", "simulate"]
+__all__ = ["HOME", "Simulated", "StuckError", "simulate"]
 
 HOME: Final = "home"
 """The host on which the body of a simulation runs, where it does not say otherwise."""
@@ -34,8 +33,6 @@ LAST_LINES: Final = 30
 """Lines of the trace that a failure shows."""
 
 T = TypeVar("T")
-
-_current: ContextVar[SimNetwork] = ContextVar("inferencegw.testing.network")
 
 
 @attrs.frozen
@@ -63,7 +60,8 @@ def simulate(body: Callable[[SimNetwork], Awaitable[T]], *, seed: int, time_limi
     Raises:
         TooSlowError: it has not ended in ``time_limit``, and was cancelled.
         StuckError: it has not ended when it was cancelled, either; where there are nurseries, in an ExceptionGroup.
-        Exception: what ``body`` raised, with a note that tells the seed and the last lines of the trace.
+        Exception: what ``body`` raised, with a note that tells the seed and the last lines of the trace; or, whatever
+            came of ``body``, the first error of an action or of a rule, caused by what ``body`` raised as well.
     """
     network = SimNetwork(seed)
     failures: list[Exception] = []
@@ -73,11 +71,12 @@ def simulate(body: Callable[[SimNetwork], Awaitable[T]], *, seed: int, time_limi
         failures.append(error)
         everything.cancel()
 
+    network.paths.on_rule_failure = fail
+
     async def run() -> T:
         decided_ties()
         trio.socket.set_custom_socket_factory(network)
         trio.socket.set_custom_hostname_resolver(Resolver(network))
-        _current.set(network)
         network.at(time_limit + LAST_RESORT, partial(_break_off, network, trio.lowlevel.current_task()))
         with everything, trio.fail_after(time_limit), network.host(HOME, HOME_ADDRESS).entered():
             return await body(network)
@@ -85,7 +84,14 @@ def simulate(body: Callable[[SimNetwork], Awaitable[T]], *, seed: int, time_limi
 
     try:
         with decided_order(seed):
-            value = trio.run(run, clock=virtual_clock(network.agenda, fail))
+            try:
+                value = trio.run(run, clock=virtual_clock(network.agenda, fail))
+            except Exception as error:
+                if failures and error is not failures[0]:
+                    raise failures[0] from error
+                raise
+        if failures:  # the body has ended all the same: nothing in it waited any more, or behind a shield only
+            raise failures[0]
     except BaseException as error:
         lines = [f"  {line}" for line in network.trace.lines[-LAST_LINES:]]
         note = [f"seed {seed}, {network.agenda.now:.3f} virtual seconds; the trace ends:", *lines]
@@ -100,11 +106,3 @@ def _break_off(network: SimNetwork, main: trio.lowlevel.Task) -> None:
     for task in leaves(main):
         trio.lowlevel.reschedule(task, outcome.Error(error))
     network.agenda.after(1.0, partial(_break_off, network, main))
-
-
-def current_network() -> SimNetwork:
-    """The network of the simulation that this code is part of; RuntimeError outside of one."""
-    try:
-        return _current.get()
-    except LookupError:
-        raise RuntimeError("no virtual network here: this code does not run in a simulation") from None

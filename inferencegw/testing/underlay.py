@@ -45,8 +45,8 @@ class Underlay(Protocol):
     def host(self, name: str, /) -> UnderlayHost:
         """The host of that name; a new one is made, and one that has crashed is up again."""
 
-    def wall_clock(self, host: str, /) -> Callable[[], float]:
-        """What a clock on the wall of ``host`` shows, in seconds since 1970."""
+    def wall_clock(self) -> float:
+        """What a clock on the wall shows, in seconds since 1970."""
 
     def partition(self, *sides: Iterable[str]) -> None:
         """Let nothing through between any two sides."""
@@ -87,4 +87,4 @@ class Underlay(Protocol):
         """
 
     def under_way(self) -> Collection[object]:
-        """What is still on its way from one host to another."""
+        """What is still on its way from one host to another, and what else their kernels have still to do."""

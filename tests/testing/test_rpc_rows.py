@@ -31,7 +31,7 @@ async def replica(network: SimNetwork, **options: Any) -> AsyncIterator[Channel]
     host = network.host("b")
     config = ReplicaConfig(**{"id": "b", "host": "0.0.0.0", "token_delay": 1.0, "jitter": 0.0, **options})
     async with trio.open_nursery() as nursery:
-        await nursery.start(host.run, Replica(config, wall_clock=network.wall_clock(host)).run)
+        await nursery.start(host.run, Replica(config, wall_clock=network.wall_clock).run)
         with network.host("a").entered():
             async with open_channel("b", config.port) as channel:
                 yield channel
@@ -109,7 +109,7 @@ def test_a_client_that_does_not_read_stops_the_replica() -> None:
     async def body(network: SimNetwork) -> None:
         host = network.host("b")
         config = ReplicaConfig(id="b", host="0.0.0.0", token_delay=0.001, jitter=0.0)
-        served = Replica(config, wall_clock=network.wall_clock(host))
+        served = Replica(config, wall_clock=network.wall_clock)
         async with trio.open_nursery() as nursery:
             await nursery.start(host.run, served.run)
             with network.host("a").entered():
@@ -178,7 +178,7 @@ def test_a_drain_over_a_slow_link_loses_nothing() -> None:
     async def body(network: SimNetwork) -> list[int]:
         host = network.host("b")
         config = ReplicaConfig(id="b", host="0.0.0.0", token_delay=0.1, jitter=0.0)
-        served = Replica(config, wall_clock=network.wall_clock(host))
+        served = Replica(config, wall_clock=network.wall_clock)
         network.slow("b", 1000)
         async with trio.open_nursery() as nursery:
             await nursery.start(host.run, served.run)

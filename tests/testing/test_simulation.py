@@ -62,18 +62,56 @@ def test_tasks_that_cannot_be_cancelled_do_not_hang_the_test() -> None:
     assert "660.000 virtual seconds" in caught.value.__notes__[0]
 
 
+def fail() -> None:
+    """What a test's own action may do."""
+    raise ZeroDivisionError
+
+
 def test_a_rule_that_fails_fails_the_simulation() -> None:
-    """With its own error: nothing that a test does is swallowed."""
+    """With its own error, which no sender sees: what handles the errors of sockets would make one of those of it."""
+    seen: list[Exception] = []
 
     async def body(network: SimNetwork) -> None:
-        def rule(packet: object) -> None:
-            raise ZeroDivisionError
-
-        network.at(1.0, lambda: rule(None))
+        network.rules.append(lambda packet: fail())
+        network.host("somebody", "10.0.0.2")
+        with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as sock:
+            try:
+                await sock.sendto(b"hello", ("10.0.0.2", 1))
+            except Exception as error:  # noqa: BLE001 - as the product may
+                seen.append(error)
         await trio.sleep_forever()
 
     with pytest.raises(ZeroDivisionError):
         simulate(body, seed=1)
+    assert seen == []
+
+
+def test_an_action_that_fails_fails_a_simulation_that_cannot_be_cancelled() -> None:
+    """Also where the body returns as if nothing had been."""
+
+    async def body(network: SimNetwork) -> str:
+        network.at(1.0, fail)
+        with trio.CancelScope(shield=True):
+            await trio.sleep(2.0)
+        return "fine"
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        simulate(body, seed=1)
+    assert "2.000 virtual seconds" in caught.value.__notes__[0]
+
+
+def test_an_action_that_fails_is_told_before_what_the_body_raises_then() -> None:
+    """The body's own error may be a consequence, and is chained to it."""
+
+    async def body(network: SimNetwork) -> None:
+        network.at(1.0, fail)
+        with trio.CancelScope(shield=True):
+            await trio.sleep(2.0)
+        raise ValueError("oops")
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        simulate(body, seed=1)
+    assert repr(caught.value.__cause__) == "ValueError('oops')"
 
 
 def test_generators_are_independent_and_repeat() -> None:
