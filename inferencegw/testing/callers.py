@@ -8,7 +8,7 @@ does not end OK ends here without an exception: how it ended is in the account.
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import copy_context
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
 import trio
@@ -17,7 +17,6 @@ from inferencegw.client import AsyncClient, AsyncGeneration, Token
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.testing.answers import Answer, Request
 from inferencegw.testing.nodes import enter_client
-from inferencegw.testing.underlay import UnderlayHost
 
 __all__ = ["Caller", "Stream", "Witness"]
 
@@ -35,10 +34,21 @@ class Witness:
         """It has ended, or its client has left."""
 
 
+class ClientHost(Protocol):
+    """Where a client runs."""
+
+    @property
+    def name(self) -> str:
+        """What the client is called."""
+
+    async def run(self, body: Callable[..., Awaitable[None]], /, *args: object) -> None:
+        """Run ``body(*args)`` there, to its end or the host's."""
+
+
 class Caller:
     """One client; made by :meth:`TestCluster.open_client`."""
 
-    def __init__(self, host: UnderlayHost, gateway: str, address: str, witness: Witness) -> None:
+    def __init__(self, host: ClientHost, gateway: str, address: str, witness: Witness) -> None:
         self.name: Final = host.name
         self._host = host
         self._gateway = gateway

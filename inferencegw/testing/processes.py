@@ -5,9 +5,9 @@ of these processes takes a second of a processor to start. What they see is aske
 """
 
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
 import trio
 
@@ -28,23 +28,15 @@ BETWEEN: Final = 0.005
 
 Members: TypeAlias = Mapping[str, admin_pb2.Member]
 
-T = TypeVar("T")
-
 
 class _Here:
     """This machine, as the host of a client."""
 
     name = "here"
-    addresses = ("127.0.0.1",)
-    left_open: Collection[object] = ()
 
-    async def run(self, body: Callable[..., Awaitable[T]], /, *args: object) -> T:
+    async def run(self, body: Callable[..., Awaitable[None]], /, *args: object) -> None:
         """Run ``body(*args)``."""
-        return await body(*args)
-
-    def open_sockets(self) -> Collection[object]:
-        """Nobody asks."""
-        return ()
+        await body(*args)
 
 
 class ProcessCluster:
