@@ -4,19 +4,24 @@ The rule: a plant changes the product and nothing of the network or the checkers
 client or an operator relies on. ``python -m tests.simulation.mutations`` measures how many seeds it takes to find each.
 """
 
+import math
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
+import attrs
 import pytest
 import trio
 
+from inferencegw.client.generation import InferCall
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway import relay
 from inferencegw.gateway.attempt import Attempt
+from inferencegw.gateway.call import Call
 from inferencegw.gateway.race import Race
 from inferencegw.gateway.slots import Lease, Slots
 from inferencegw.membership import Cluster, ClusterView
 from inferencegw.policy import admission
+from inferencegw.policy.candidate import Candidate
 from inferencegw.policy.outcome import Outcome
 from inferencegw.rpc.client_connection import ClientConnection, OutboundCall
 from inferencegw.rpc.connection import ClosedBy
@@ -24,7 +29,15 @@ from inferencegw.v1.replica_pb2 import GenerateResponse
 
 __all__ = ["PLANTS", "Plant"]
 
-Plant = Callable[[pytest.MonkeyPatch], None]
+Bug: TypeAlias = Callable[[pytest.MonkeyPatch], None]
+
+
+@attrs.frozen
+class Plant:
+    """A bug, and which checkers' promises it breaks: another error than theirs is a plant that is broken itself."""
+
+    bug: Bug
+    checkers: tuple[str, ...]
 
 
 def repeated_token(patch: pytest.MonkeyPatch) -> None:
@@ -124,13 +137,44 @@ def patient_hedge(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(relay.Relay, "_send", patient)
 
 
+def endless_room(patch: pytest.MonkeyPatch) -> None:
+    """Every replica has room."""
+    patch.setattr(Candidate, "has_room", True)
+
+
+def dropped_deadline(patch: pytest.MonkeyPatch) -> None:
+    """The client does not pass on how long its caller wants to wait."""
+    begin = InferCall.__init__
+
+    def patient(self: InferCall, connect: Any, request: Any, _timeout: float) -> None:
+        begin(self, connect, request, math.inf)
+
+    patch.setattr(InferCall, "__init__", patient)
+
+
+def missing_account(patch: pytest.MonkeyPatch) -> None:
+    """A call that fails does not say how far it got."""
+    write = Call.write_trailers
+
+    def curt(self: Call, error: BaseException | None) -> None:
+        write(self, error)
+        if error is not None:
+            account = {"gw-delivered", "gw-digest", "gw-next-index"}
+            self.rpc.trailing_metadata[:] = [one for one in self.rpc.trailing_metadata if one[0] not in account]
+
+    patch.setattr(Call, "write_trailers", curt)
+
+
 PLANTS: Final[dict[str, Plant]] = {
-    "a repeated token": repeated_token,
-    "a swallowed RST": swallowed_reset,
-    "a lost EOF": lost_eof,
-    "a falling incarnation": falling_incarnation,
-    "a leaked lease": leaked_lease,
-    "an overtaken ticket": overtaken_ticket,
-    "a suppressed RST": suppressed_reset,
-    "a hedge that waits for the loser": patient_hedge,
+    "a repeated token": Plant(repeated_token, ("StreamsArePrefixes", "HonestEnds")),
+    "a swallowed RST": Plant(swallowed_reset, ("CallsGoOn",)),
+    "a lost EOF": Plant(lost_eof, ("CallsGoOn",)),
+    "a falling incarnation": Plant(falling_incarnation, ("NewsOnlyGrows",)),
+    "a leaked lease": Plant(leaked_lease, ("LeasesConserved",)),
+    "an overtaken ticket": Plant(overtaken_ticket, ("TicketsInOrder",)),
+    "a suppressed RST": Plant(suppressed_reset, ("LosersStop",)),
+    "a hedge that waits for the loser": Plant(patient_hedge, ("FirstTokenWins",)),
+    "a replica that always has room": Plant(endless_room, ("LeasesConserved",)),
+    "a deadline that is not passed on": Plant(dropped_deadline, ("DeadlinesHold",)),
+    "an end without an account": Plant(missing_account, ("HonestEnds",)),
 }

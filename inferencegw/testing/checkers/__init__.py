@@ -10,6 +10,7 @@ concerned, and nothing else. Each is proved to bite on a planted bug: one that n
 from typing import Final
 
 from inferencegw.testing.checkers.base import Checker, CheckFailed
+from inferencegw.testing.checkers.deadlines import DeadlinesHold
 from inferencegw.testing.checkers.hedges import FirstTokenWins, LosersStop
 from inferencegw.testing.checkers.leases import LeasesConserved
 from inferencegw.testing.checkers.liveness import CallsGoOn
@@ -24,6 +25,7 @@ __all__ = ["CHECKERS", "CheckFailed", "Checker"]
 CHECKERS: Final[tuple[type[Checker], ...]] = (
     StreamsArePrefixes,
     HonestEnds,
+    DeadlinesHold,
     CallsGoOn,
     LeasesConserved,
     TicketsInOrder,

@@ -15,7 +15,10 @@ RACING: Final = 2
 
 
 class LeasesConserved(Checker):
-    """At every step: granted less released is in flight, not more than calls or places; at the end none is."""
+    """At every step: granted less released is in flight, not more than calls or places; at the end none is.
+
+    Places are those of each replica. What it has for all gateways does not change while its process lives.
+    """
 
     def node_stepped(self, node: Node) -> None:
         process = node.process
@@ -23,6 +26,9 @@ class LeasesConserved(Checker):
             slots, calls = process.slots, process.calls_running
             if not slots.granted - slots.released == slots.in_flight <= RACING * calls:
                 self.fail(f"{node.name}: {_account(slots)}, with {calls} calls")
+            for replica in slots.fleet:
+                if not 0 <= replica.leases <= replica.max_capacity:
+                    self.fail(f"{node.name}: {replica.leases}/{replica.max_capacity} slots of {replica.replica_id}")
         elif not 0 <= process.slots.active <= process.slots.max_capacity:
             self.fail(f"{node.name}: {process.slots.load} slots are taken")
 

@@ -42,8 +42,8 @@ ATTEMPTS: Final = 3
 DEATHS: Final = 4
 """Replica processes that may die under one call."""
 
-SILENT: Final = (Kind.CRASH, Kind.POWER, Kind.RESET, Kind.STOP, Kind.FREEZE, Kind.CUT, Kind.HOLD, Kind.SLOW)
-"""What may end a connection, or a process with its connections."""
+SILENT: Final = (Kind.CRASH, Kind.POWER, Kind.RESET, Kind.STOP, Kind.FREEZE, Kind.CUT, Kind.HOLD)
+"""What may end a connection, or a process with its connections. Slowness does not: it ends nothing."""
 
 
 class StreamsArePrefixes(Checker):
@@ -119,17 +119,19 @@ class HonestEnds(Checker):
             self.require(excuse is not None, f"{answer}: no call may end so: {answer.message}")
             assert excuse is not None
             self.require(excuse(answer), f"{answer}: nothing was done that excuses it: {answer.message}")
-            if answer.trailer("gw-delivered"):
+            # Whatever end the gateway has said itself has its account; one that came of silence has none.
+            if answer.reason or answer.trailer("gw-request-id"):
                 self._check_account(answer)
         del self._open[answer]
         self._recent.append(answer)
 
     def _check_account(self, answer: Answer) -> None:
+        count = len(answer.tokens)
+        told = {name: answer.trailer(name) for name in ("gw-delivered", "gw-digest", "gw-next-index")}
+        self.require(all(told.values()), f"{answer}: told {told} only")
         # A deadline is enforced on both sides, and what was sent last may not have come in time.
         if answer.code is StatusCode.DEADLINE_EXCEEDED:
             return
-        count = len(answer.tokens)
-        told = {name: answer.trailer(name) for name in ("gw-delivered", "gw-digest", "gw-next-index")}
         true = {
             "gw-delivered": str(count),
             "gw-digest": answer.digest,
@@ -141,11 +143,11 @@ class HonestEnds(Checker):
         return bool(self.cluster.history.touching(hosts, answer.begun, answer.ended, kinds))
 
     def _tried(self, attempts: int, kinds: tuple[Kind, ...]) -> Callable[[Answer], object]:
-        """An excuse: so many attempts were made, and some replica was disturbed meanwhile."""
+        """An excuse: so many attempts were made, and some replica was disturbed meanwhile, or the way to it."""
 
         def excuses(answer: Answer) -> bool:
             enough = int(answer.trailer("gw-attempts") or 0) >= attempts
-            return enough and self._touched(set(self._replicas()), answer, kinds)
+            return enough and self._touched({answer.gateway, *self._replicas()}, answer, kinds)
 
         return excuses
 
