@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from inferencegw.testing import Loopback, on_loopback
 
@@ -147,6 +148,26 @@ async def test_a_crash_closes_what_was_open_and_ends_what_ran(network: Loopback)
             return "up again"
 
         assert await network.host("b").run(body) == "up again"
+
+
+async def test_a_crash_ends_processes_in_the_order_of_their_start(network: Loopback) -> None:
+    """Not in that of their addresses in memory: a story's seed decides as much as it can on real sockets."""
+    ended: list[int] = []
+
+    async def process(number: int) -> None:
+        def end(_raise_cancel: object) -> trio.lowlevel.Abort:
+            ended.append(number)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(end)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(network.host("b").run, process, number)
+            await trio.testing.wait_all_tasks_blocked()
+        network.crash("b")
+        nursery.cancel_scope.cancel()
+    assert ended == list(range(20))
 
 
 async def test_nobody_is_told_of_a_power_loss_until_it_is_over(network: Loopback) -> None:
