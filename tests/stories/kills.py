@@ -32,7 +32,7 @@ REPLICAS: Final = ("r1", "r2", "r3")
 
 FLAGS: Final = ("--token-delay-ms", "200", "--max-capacity", "120")
 """Two replicas can carry all, and a thousand tokens a second are a load that two shared processors can. A stream takes
-1.6 to 5.6 seconds: it may lose two replicas in a row, and is over before it could lose the four that would be poison."""
+1.6 to 5.6 seconds: it may lose two replicas, and has ended before it could lose the four that would be poison."""
 
 BEAT: Final = 5.0
 """Seconds from one kill to the next; the first comes after half of them."""
