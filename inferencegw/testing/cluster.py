@@ -161,7 +161,10 @@ class TestCluster(Witness):
 
         With ``silent`` as when the power fails: nor does its kernel say anything.
         """
-        self.disturb(Kind.POWER if silent else Kind.CRASH, {name})
+        now = trio.current_time()
+        # Behind a cut its kernel's last words are lost: to those on the other side it is as if there were none.
+        unheard = silent or self.history.touching({name}, now, now, (Kind.CUT, Kind.HOLD))
+        self.disturb(Kind.POWER if unheard else Kind.CRASH, {name})
         if name in self.nodes:
             self.nodes[name].crashed = trio.current_time()
         self._frozen.discard(name)

@@ -78,6 +78,7 @@ class Scenario:
             rng,
             replicas=[f"r{number + 1}" for number in range(size.replicas)],
             gateways=[f"g{number + 1}" for number in range(size.gateways)],
+            clients=[f"c{number + 1}" for number in range(size.clients)],
             seconds=size.seconds - size.calm,
             count=size.faults,
         )
