@@ -62,6 +62,24 @@ def test_a_newcomer_takes_keys_and_moves_no_others(replica_ids: list[str], some_
     assert [owner(ring, key) for key in some_keys] == before
 
 
+@given(ids, st.dictionaries(st.text(min_size=1, max_size=8), st.sampled_from([0.5, 1.0, 2.0]), max_size=4), st.data())
+def test_a_ring_that_is_thought_of_is_the_one_that_would_be(
+    replica_ids: list[str], newcomers: dict[str, float], data: st.DataObject
+) -> None:
+    """Point by point as if built anew; and the one that is there stays as it was."""
+    remove = data.draw(st.sets(st.sampled_from(replica_ids)))
+    add = {one: weight for one, weight in newcomers.items() if one not in replica_ids}
+    ring = ring_of(*replica_ids)
+    thought_of = ring.changed(add=add, remove=remove)
+    built = ring_of(*(one for one in replica_ids if one not in remove))
+    for one, weight in add.items():
+        built.add(one, weight)
+    assert (thought_of.shares(), len(thought_of)) == (built.shares(), len(built))
+    for key in (0, 2**63, 2**64 - 1):
+        assert list(thought_of.walk(key)) == list(built.walk(key))
+    assert ring.shares() == ring_of(*replica_ids).shares()
+
+
 def test_the_order_is_the_same_in_every_process() -> None:
     """Two gateways agree; ``hash()`` would not."""
     code = (
