@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from inferencegw.policy.ring import VIRTUAL_NODES, HashRing, affinity_key, points_of
 
@@ -156,3 +157,36 @@ def test_a_share_is_the_part_of_the_keys_that_belong_to_a_replica() -> None:
     counted = Counter(owner(ring, place) for place in places)
     for replica_id, share in ring.shares().items():
         assert abs(counted[replica_id] / len(places) - share) < 0.01
+
+
+class RingMachine(RuleBasedStateMachine):
+    """Replicas come, go and change their weights; against the distances from a key to each point of each of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ring = HashRing()
+        self.weights: dict[str, float] = {}
+
+    @rule(replica_id=st.sampled_from("abcd"), weight=st.sampled_from([0.001, 0.02, 0.1]))
+    def come(self, replica_id: str, weight: float) -> None:
+        """It comes, or has another weight."""
+        self.ring.add(replica_id, weight)
+        self.weights[replica_id] = weight
+
+    @rule(replica_id=st.sampled_from("abcd"))
+    def go(self, replica_id: str) -> None:
+        """It goes, if it is there."""
+        self.ring.discard(replica_id)
+        self.weights.pop(replica_id, None)
+
+    @invariant()
+    def walks_by_distance(self) -> None:
+        """From places all round the circle, the points of those that are there among them."""
+        assert (len(self.ring), {one for one in "abcd" if one in self.ring}) == (len(self.weights), set(self.weights))
+        points = {one: points_of(one, weight) for one, weight in self.weights.items()}
+        for key in [0, 2**62, 2**64 - 1, *(place for places in points.values() for place in places[:2])]:
+            nearest = {one: min((point - key) % 2**64 for point in places) for one, places in points.items()}
+            assert list(self.ring.walk(key)) == sorted(nearest, key=lambda one: nearest[one])
+
+
+TestRingMachine = RingMachine.TestCase
