@@ -15,7 +15,7 @@ from inferencegw.gateway.call import Call
 from inferencegw.gateway.gate import Gate
 from inferencegw.gateway.request import refusal
 from inferencegw.gateway.slots import Lease, Replica, Slots
-from tests.gateway.house import house, scripted
+from tests.gateway.house import house, paced, scripted
 from tests.gateway.parts import Caller, a_call, asks, gate_of, replica, slots_of
 from tests.gateway.support import generate, refuses, token, wait_for_ever
 
@@ -151,6 +151,7 @@ class Crowd:
         self.served: list[Entry] = []
         self.left: set[Call] = set()
         self.running: list[Entry] = []
+        self.ending: list[Entry] = []
         self.counts: Counter[str] = Counter()
 
     # -- what happens ----------------------------------------------------------------------------------------------
@@ -177,6 +178,23 @@ class Crowd:
         """A call ends."""
         if self.running:
             self.slots.release(self.running.pop(self.rng.randrange(len(self.running))).caller.lease)
+
+    def finish_later(self) -> None:
+        """A call ends at some time, perhaps in the very pass of the scheduler in which one that waits expires."""
+        if self.running:
+            entry = self.running.pop(self.rng.randrange(len(self.running)))
+            self.ending.append(entry)
+            self.nursery.start_soon(self.finish_at, entry, trio.current_time() + self.rng.choice([0.5, 15.0, 30.0]))
+
+    async def finish_at(self, entry: Entry, when: float) -> None:
+        """End it then."""
+        await trio.sleep_until(when)
+        self.ending.remove(entry)
+        self.slots.release(entry.caller.lease)
+
+    def look_again(self) -> None:
+        """Who is there may have changed, and has not: everybody wakes, and goes on waiting."""
+        self.slots.offer(self.replicas)
 
     def fail_over(self) -> None:
         """A call loses its replica, whose slot goes to who waits already, and goes on."""
@@ -207,8 +225,8 @@ class Crowd:
             return  # it does not know yet, and hands on what it is given
         [entry] = [one for one in self.waiting if one.caller.call is call]
         assert entry.takes(given)
-        asked = [one for one in self.waiting if one.since is not None]
-        assert not [one for one in asked if one.place < entry.place and one.takes(given)]
+        there = [one for one in self.waiting if one.since is not None and one.caller.error is None]
+        assert not [one for one in there if one.place < entry.place and one.takes(given)]
         self.waiting.remove(entry)
         self.served.append(entry)
 
@@ -234,7 +252,7 @@ class Crowd:
         assert [ticket.owner.call for ticket in self.gate.tickets()] == in_order
         self.counts["passed"] += bool(self.waiting and free)  # what is free is for nobody who waits
         self.check_hedge(bool(free))
-        assert self.slots.granted - self.slots.released == self.slots.in_flight == len(self.running)
+        assert self.slots.granted - self.slots.released == self.slots.in_flight == len(self.running) + len(self.ending)
 
     def check_hedge(self, is_free: bool) -> None:
         """A hedge gets a free slot if there is one, and nobody waits."""
@@ -253,13 +271,13 @@ async def test_ten_thousand_random_operations_show_no_inversion_and_no_lost_wake
     async with trio.open_nursery() as nursery:
         crowd = Crowd(nursery, random.Random(seed), mock_clock)
         steps: list[Callable[[], None]] = [*[crowd.arrive] * 4, *[crowd.finish] * 3, crowd.leave, crowd.fail_over]
-        steps += [crowd.resize, crowd.wait]
+        steps += [crowd.finish_later, crowd.resize, crowd.wait, crowd.look_again]
         for _ in range(2500):
             for step in crowd.rng.choices(steps, k=crowd.rng.choice([1, 1, 2])):
                 step()
             await crowd.check()
         nursery.cancel_scope.cancel()
-    for entry in crowd.running:
+    for entry in [*crowd.running, *crowd.ending]:
         crowd.slots.release(entry.caller.lease)
     assert (crowd.gate.waiting, crowd.slots.in_flight) == (0, 0)
     assert crowd.slots.granted == crowd.slots.released
@@ -391,6 +409,35 @@ async def test_a_continuation_that_no_version_suits_is_told_as_soon_as_if_nobody
 
 
 # -- at the front door ------------------------------------------------------------------------------------------------
+
+
+async def test_five_hundred_clients_on_four_slots_finish_in_the_order_of_their_tickets(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Each generation takes 40 ms and the first four begin 10 ms apart, so one ends every 10 ms: the next."""
+    active: list[int] = []
+    [only] = scripted(1, max_capacity=4)
+
+    async def counted(call: Any) -> None:
+        active.append(only.active)
+        await paced(0.04)(call)
+
+    only.script = counted
+    async with house(autojump_clock, only, queue_size=500) as it:
+        calls = []
+        for number in range(4):
+            calls.append(it.ask(request_id=f"q{number}", max_tokens=1))
+            await trio.sleep(0.01 if number < 3 else 0.005)
+        calls += [it.ask(request_id=f"q{number}", max_tokens=1) for number in range(4, 500)]
+        for call in calls:
+            assert (await call.finish()).code is StatusCode.OK
+        finished = sorted(calls, key=lambda call: call.ended_at)
+        tickets = [(await it.why(call.trailers["gw-request-id"])).ticket.number for call in finished]
+    assert tickets == [0] * 4 + list(range(5, 501))  # the first four have waited for nothing
+    assert finished[:4] == calls[:4]
+    moments = [0.01 * place for place in range(500)]
+    assert [call.ended_at - calls[0].ended_at for call in finished] == pytest.approx(moments, abs=0.001)
+    assert (len(active), max(active)) == (500, 4)
 
 
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(autojump_clock: trio.testing.MockClock) -> None:
