@@ -51,7 +51,7 @@ def ring(
     ``change`` is null without them, else ``prefixes``, ``moved``, ``share`` (0 to 1; null if no prefix came) and
     ``replicas`` with ``replica_id``, ``share``, ``share_after``, ``gained`` and ``lost`` (prefixes).
 
-    Examples: ``trio-gw ring --gateway 127.0.0.1:8080 "Why is the sky blue?"``;
+    Example: ``trio-gw ring --gateway 127.0.0.1:8080 "Why is the sky blue?"``, or
     ``trio-gw ring --add r5 --weight 2 --remove r2``
 
     Exit status: 0 if the gateway answered; 1 if it did not, or refused, because a replica is on the ring that is to be

@@ -81,10 +81,10 @@ class HashRing:
 
     def changed(self, *, add: Mapping[str, float], remove: Collection[str]) -> "HashRing":
         """Another circle: this one, without ``remove`` and with ``add``, who are not on it, by weight."""
-        other = HashRing()
+        other, gone = HashRing(), frozenset(remove)
         newcomers = {replica_id: points_of(replica_id, weight) for replica_id, weight in add.items()}
-        other._points = {one: points for one, points in self._points.items() if one not in remove} | newcomers
-        other._places = [place for place in self._places if place[1] not in remove]
+        other._points = {one: points for one, points in self._points.items() if one not in gone} | newcomers
+        other._places = [place for place in self._places if place[1] not in gone]
         other._places += ((point, one) for one, points in newcomers.items() for point in points)
         other._places.sort()
         other._circle = array("Q", [point for point, _ in other._places])

@@ -125,6 +125,7 @@ async def test_the_share_of_recent_prefixes_that_would_move_is_told(
         asked = await command("ring", *flags, "--gateway", cluster.address, "--json")
         shown = await command("ring", *flags, "--gateway", cluster.address)
         plain = await command("ring", "--gateway", cluster.address, "--json")
+        prompt = await command("ring", *flags, PROMPTS[0], "--gateway", cluster.address, "--json")
     pairs = list(zip(owners(r1=1, r2=1, r3=1), owners(**after), strict=True))
     moved = [(left, came) for left, came in pairs if left != came]
     change = asked.document["change"]
@@ -139,6 +140,7 @@ async def test_the_share_of_recent_prefixes_that_would_move_is_told(
         assert (one["share_after"] > 0) == (one["replica_id"] in after)
     assert f"{len(moved)} of 40 prefixes that came lately would move: {len(moved) / 40:.1%}" in shown.out.splitlines()
     assert plain.document == {**asked.document, "change": None}
+    assert (prompt.document["pick"]["replica_id"], prompt.document["change"]) == (pairs[0][0], change)
 
 
 async def test_a_replica_that_drains_would_come_back_with_its_own_weight(command: Command) -> None:
