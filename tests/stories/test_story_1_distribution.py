@@ -20,7 +20,7 @@ async def homes_of(client: Client, prompts: list[str]) -> list[str]:
     return [name for prompt in prompts for name in (await client.generate(prompt, max_tokens=1)).replicas]
 
 
-@on_both_networks(replicas=3, **CALM)
+@on_both_networks(replicas=3, replica={"token_delay": 0.005}, **CALM)
 async def test_thirty_prompts_have_the_homes_that_every_gateway_would_give_them(
     cluster: TestCluster, client: Client
 ) -> None:
@@ -28,7 +28,7 @@ async def test_thirty_prompts_have_the_homes_that_every_gateway_would_give_them(
     homes = await homes_of(client, PROMPTS)
     assert homes == [home(prompt, *ALL) for prompt in PROMPTS]
     assert sorted(set(homes)) == cluster.replicas
-    prefixes = [f"{prompt:x<64}" for prompt in PROMPTS]
+    prefixes = [f"{prompt:x<64}" for prompt in PROMPTS[:10]]
     assert await homes_of(client, [f"{prefix}, and so on" for prefix in prefixes]) == await homes_of(client, prefixes)
 
 
@@ -38,22 +38,20 @@ async def test_thirty_prompts_at_once_are_spread_no_further_from_the_mean_than_t
 ) -> None:
     """Each is where it is at home, or, where that is a quarter above the mean, next on the ring; none is elsewhere."""
     async with held(client, PROMPTS) as answers:
-        assert [answer.replicas for answer in answers] == [[name] for name in bounded(PROMPTS)]
-        assert [replica_of(cluster, name).slots.active for name in ALL] == [
-            bounded(PROMPTS).count(name) for name in ALL
-        ]
+        places = bounded(PROMPTS)
+        assert [answer.replicas for answer in answers] == [[name] for name in places]
+        assert [replica_of(cluster, name).slots.active for name in ALL] == [places.count(name) for name in ALL]
 
 
-@on_both_networks(replicas=3, **CALM)
+@on_both_networks(replicas=3, replica={"token_delay": 0.005}, **CALM)
 async def test_a_kill_moves_only_those_who_lived_there(cluster: TestCluster, client: Client) -> None:
     """The others keep their warm caches; and when the dead one is back, everybody is where he was."""
     before = await homes_of(client, PROMPTS)
     cluster.crash("r2")
     await comes_true(lambda: len(list(gateway_of(cluster).slots.fleet)) == 2)
     after = await homes_of(client, PROMPTS)
-    assert after == [
-        home(prompt, "r1", "r3") if old == "r2" else old for prompt, old in zip(PROMPTS, before, strict=True)
-    ]
+    moved = [home(prompt, "r1", "r3") if old == "r2" else old for prompt, old in zip(PROMPTS, before, strict=True)]
+    assert after == moved
     await cluster.restart("r2")
     await cluster.converged()
     assert await homes_of(client, PROMPTS) == before

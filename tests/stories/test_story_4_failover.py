@@ -39,7 +39,7 @@ async def test_two_hundred_streams_outlive_a_replica_of_three(cluster: TestClust
     """All that ran there at once go on elsewhere: none fails, none is short, none has a token twice."""
 
     async def ask(client: Client, number: int) -> None:
-        await client.generate(f"prompt {number}", max_tokens=20)
+        await client.generate(f"prompt {number}", max_tokens=12)
 
     async with cluster.open_client() as client, trio.open_nursery() as nursery:
         for number in range(200):

@@ -4,7 +4,10 @@ from typing import Final
 
 import pytest
 
+from inferencegw.gateway.pool import GET_INFO
+from inferencegw.rpc import open_channel
 from inferencegw.testing import TestCluster
+from inferencegw.v1.replica_pb2 import GetInfoRequest, GetInfoResponse
 
 from .harness import CALM, METRONOME, Client, comes_true, is_virtual, on_both_networks, replica_of
 
@@ -23,7 +26,7 @@ async def test_the_fast_replica_always_wins_and_the_slow_one_is_left_with_nothin
     await cluster.start_replica("fast", token_delay=FAST)
     await cluster.start_replica("slow", token_delay=0.5 if is_virtual(cluster) else 10.0)  # a busy machine is slow, too
     await cluster.converged()
-    slow = replica_of(cluster, "slow").slots
+    slow = replica_of(cluster, "slow").slots  # its own account
     for number in range(1, 11):
         async with client.stream(f"prompt {number}", hedge="race", max_tokens=5) as stream:
             await stream.read(1)
@@ -34,3 +37,13 @@ async def test_the_fast_replica_always_wins_and_the_slow_one_is_left_with_nothin
         assert (answer.is_whole, answer.replicas) == (True, ["fast"])
         if is_virtual(cluster):
             assert (answer.first_at or 0.0) - answer.begun == pytest.approx(FAST, abs=WAYS)
+    info = await info_of(cluster, "slow")
+    assert (info.tokens_generated_total, info.requests_cancelled_total) == (0, 10)
+
+
+async def info_of(cluster: TestCluster, name: str) -> GetInfoResponse:
+    """What a replica says of itself."""
+    node = cluster.nodes[name]
+    async with open_channel(node.host.addresses[0], node.addresses["grpc"][1]) as channel:
+        answer: GetInfoResponse = await channel.unary(GET_INFO, GetInfoRequest())
+        return answer

@@ -14,6 +14,8 @@ from inferencegw.rpc import open_channel
 from inferencegw.testing.cluster import INJECT
 from inferencegw.v1 import replica_pb2
 
+from .harness import METRONOME
+
 
 class Simulated:
     """A simulated replica called ``name``, a metronome unless told otherwise.
@@ -23,7 +25,7 @@ class Simulated:
     """
 
     def __init__(self, name: str, **options: Any) -> None:
-        self._replica = Replica(ReplicaConfig(id=name, **{"jitter": 0.0, "prefill_per_token": 0.0, **options}))
+        self._replica = Replica(ReplicaConfig(id=name, port=0, **{**METRONOME, **options}))
         self.address = ("", 0)
 
     @property
