@@ -133,7 +133,7 @@ class ReplicaPool:
             load = None if member is None else member.load
             if load is not None and load.epoch == replica.epoch and load.sequence > self._loads.get(replica, 0):
                 self._loads[replica] = load.sequence
-                self._slots.note_report(replica, load.active)
+                self._slots.note_rumour(replica, load.active)
 
     def _reconsider(self) -> None:
         """Bring standings and sessions into line with what was seen."""

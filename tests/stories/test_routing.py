@@ -11,7 +11,6 @@ import pytest
 import trio
 
 from inferencegw.errors import RpcError, StatusCode
-from inferencegw.swim.member import MemberState
 from inferencegw.testing import (
     Answer,
     Kind,
@@ -27,30 +26,6 @@ from inferencegw.testing.callers import Caller
 from inferencegw.testing.history import Kind as Done
 
 from .harness import VIRTUAL_LIMIT, story
-
-ALIVE, SUSPECT, DEAD, LEFT = MemberState
-
-
-@story(replicas=5)
-async def test_no_call_goes_to_the_dead(cluster: TestCluster) -> None:
-    """Five replicas, one killed: all see it DEAD, and twenty calls go to the other four (story 2)."""
-    cluster.crash("r3")
-    await cluster.all_see(DEAD, "r3")
-    answers = [await cluster.generate(f"question {number}", max_tokens=2) for number in range(20)]
-    assert all(answer.is_whole for answer in answers)
-    assert {name for answer in answers for name in answer.replicas} <= {"r1", "r2", "r4", "r5"}
-
-
-@story(replicas=2)
-async def test_a_call_that_loses_its_replica_goes_on_at_the_other(cluster: TestCluster) -> None:
-    """Killed at token 10 of 20: exactly twenty tokens, the oracle's, from two replicas (story 4)."""
-    async with cluster.open_client() as client, client.stream("tell me", max_tokens=20) as stream:
-        await stream.read(10)
-        cluster.crash(stream.answer.replicas[0])
-        await stream.finish()
-    assert stream.answer.is_whole
-    assert stream.answer.indexes == list(range(20))
-    assert len(stream.answer.replicas) == 2
 
 
 @story(replicas=3)
