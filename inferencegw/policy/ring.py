@@ -13,7 +13,7 @@ replicas come into question, their distances are compared instead, which gives t
 import functools
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from hashlib import blake2b
 from typing import Final
 
@@ -78,6 +78,17 @@ class HashRing:
         if self._points.pop(replica_id, None) is not None:
             self._places = [place for place in self._places if place[1] != replica_id]
             self._circle = array("Q", [point for point, _ in self._places])
+
+    def changed(self, *, add: Mapping[str, float], remove: Collection[str]) -> "HashRing":
+        """Another circle: this one, without ``remove`` and with ``add``, who are not on it, by weight."""
+        other, gone = HashRing(), frozenset(remove)
+        newcomers = {replica_id: points_of(replica_id, weight) for replica_id, weight in add.items()}
+        other._points = {one: points for one, points in self._points.items() if one not in gone} | newcomers
+        other._places = [place for place in self._places if place[1] not in gone]
+        other._places += ((point, one) for one, points in newcomers.items() for point in points)
+        other._places.sort()
+        other._circle = array("Q", [point for point, _ in other._places])
+        return other
 
     def walk(self, key: int) -> Iterator[str]:
         """Every replica once, clockwise from ``key``."""

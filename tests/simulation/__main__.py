@@ -5,7 +5,10 @@ import argparse
 import os
 import sys
 
-from .runner import CORPUS, Outcome, Scale, replay_line, run_seeds, summary
+from inferencegw.testing.scenario import Scenario
+
+from .corpus import Finding, keep
+from .runner import Outcome, Scale, replay_line, run_seeds, size_of, summary
 
 
 def main() -> int:
@@ -21,7 +24,12 @@ def main() -> int:
         metavar="|".join(scale.value for scale in Scale),
         help="one gateway and five replicas for a minute (default), up to three and eight, or ten seconds of the like",
     )
+    parser.add_argument("--keep", metavar="WHAT", help="put the first of them into the corpus, with what it has found")
     options = parser.parse_args()
+    if options.keep:
+        scenario = Scenario.draw(options.start, size_of(options.start, options.scale))
+        print(f"kept: {keep(Finding(options.keep, options.start, scenario))}")
+        return 0
     seeds = range(options.start, options.start + options.seeds)
     outcomes: list[Outcome] = []
     try:
@@ -38,7 +46,7 @@ def main() -> int:
     failed = [outcome.seed for outcome in outcomes if outcome.error]
     print(summary(outcomes))
     if failed:
-        print(f"{len(failed)} failed: {failed}. Once mended, they belong into {CORPUS.name}.")
+        print(f"{len(failed)} failed: {failed}. Put each new kind of them into the corpus: --keep WHAT.")
     return 1 if failed or len(outcomes) < len(seeds) else 0
 
 

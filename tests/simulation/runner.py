@@ -15,7 +15,6 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import attrs
@@ -25,18 +24,15 @@ from inferencegw.testing import Link, SimNetwork, simulate
 from inferencegw.testing.scenario import Report, Scenario, Size, run_scenario
 
 __all__ = [
-    "CORPUS",
     "Outcome",
     "Scale",
-    "corpus",
+    "play_scenario",
     "replay_line",
     "run_seed",
     "run_seeds",
     "size_of",
     "summary",
 ]
-
-CORPUS: Final = Path(__file__).with_name("corpus.txt")
 
 ROUGH: Final = Link(duplicate=0.01, reorder=0.05)
 """What every link is like: now and then a datagram comes twice, or after the next one."""
@@ -85,8 +81,12 @@ def replay_line(seed: int, scale: Scale) -> str:
 
 def run_seed(seed: int, size: Size) -> Outcome:
     """Run the scenario of ``seed``."""
+    return play_scenario(Scenario.draw(seed, size), seed)
+
+
+def play_scenario(scenario: Scenario, seed: int) -> Outcome:
+    """Run it on a network with ``seed``."""
     configure_logging("critical")
-    scenario = Scenario.draw(seed, size)
     begin = time.process_time()
     try:
         done = simulate(partial(_play, scenario), seed=seed, time_limit=TIME_LIMIT)
@@ -131,13 +131,6 @@ def _read_outcome(line: str) -> Outcome:
     fields = json.loads(line)
     report = fields.pop("report")
     return Outcome(**fields, report=None if report is None else Report(**report))
-
-
-def corpus() -> dict[tuple[Scale, int], str]:
-    """The seeds that once failed, each with what it found."""
-    lines = CORPUS.read_text(encoding="utf-8").splitlines()
-    entries = (line.split(" ", 2) for line in lines if line and not line.startswith("#"))
-    return {(Scale(scale), int(seed)): found for scale, seed, found in entries}
 
 
 def summary(outcomes: Iterable[Outcome]) -> str:

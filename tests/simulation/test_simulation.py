@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import attrs
@@ -18,8 +19,9 @@ from inferencegw.testing import simulate
 from inferencegw.testing.faults import Fault
 from inferencegw.testing.scenario import Scenario, run_scenario
 
+from .corpus import Finding, corpus, keep
 from .digests import SMALL
-from .runner import TIME_LIMIT, Scale, corpus, replay_line, run_seed, run_seeds, size_of, summary
+from .runner import TIME_LIMIT, Scale, play_scenario, replay_line, run_seed, run_seeds, summary
 from .strategies import schedules
 
 SHORT_SEEDS: Final = 200 if os.environ.get("CI") else 60
@@ -61,11 +63,20 @@ def test_a_minute_of_the_mixed_schedule(seed: int) -> None:
     assert_all_pass(range(seed, seed + 1), Scale.MINUTE, seen=("OK",))
 
 
-@pytest.mark.parametrize(("scale", "seed", "found"), [(*which, found) for which, found in corpus().items()])
-def test_what_once_was_found_is_not_found_again(scale: Scale, seed: int, found: str) -> None:
-    """Each seed of the corpus passes."""
-    outcome = run_seed(seed, size_of(seed, scale))
-    assert not outcome.error, f"{found}: {outcome.story}"
+@pytest.mark.parametrize("finding", list(corpus()), ids=lambda finding: str(finding.seed))
+def test_what_once_was_found_is_not_found_again(finding: Finding) -> None:
+    """Each scenario of the corpus passes."""
+    outcome = play_scenario(finding.scenario, finding.seed)
+    assert not outcome.error, f"{finding.found}: {outcome.story}"
+
+
+def test_what_is_kept_is_the_scenario_itself(tmp_path: Path) -> None:
+    """Questions of every kind and faults of every kind; nothing is overwritten."""
+    finding = Finding("something", 7, Scenario.draw(7, attrs.evolve(SMALL, clients=20, faults=100)))
+    keep(finding, tmp_path)
+    assert list(corpus(tmp_path)) == [finding]
+    with pytest.raises(FileExistsError):
+        keep(finding, tmp_path)
 
 
 @settings(max_examples=settings().max_examples // 4)

@@ -142,6 +142,13 @@ async def ask_slow_ones(cluster: TestCluster) -> None:
             nursery.start_soon(partial(client.generate, f"{number} {'x' * 400}", max_tokens=2, hedge="adaptive"))
 
 
+# Gossip that is slow enough to leave it to the connection to tell of a crash.
+OPTIONS: dict[Story, dict[str, Any]] = {
+    queue_up: {"replicas": 0},
+    crash_in_mid_stream: {"gossip_profile": "gateway"},
+}
+
+
 @pytest.mark.parametrize(
     ("bug", "story", "checker"),
     [
@@ -160,7 +167,7 @@ async def ask_slow_ones(cluster: TestCluster) -> None:
 )
 def test_a_planted_bug_is_found(bug: str, story: Story, checker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the checker whose promise it breaks; without it the same story passes."""
-    options = {"replicas": 0} if story is queue_up else {}
+    options = OPTIONS.get(story, {})
     play(story, **options)
     plant = PLANTS[bug]
     assert checker in plant.checkers
