@@ -20,10 +20,6 @@ HOLDS_UP: Final = (Kind.POWER, Kind.FREEZE, Kind.CUT, Kind.HOLD, Kind.SLOW, Kind
 process has gone, and whoever does not hear that is deaf."""
 
 
-ENDS: Final = (Kind.CRASH, Kind.POWER, Kind.STOP, Kind.RESET, Kind.FAULT)
-"""What ends a stream of a replica."""
-
-
 class CallsGoOn(Checker):
     """An open call gets a token, or ends, within two seconds, unless something holds its gateway or replica up.
 
@@ -47,10 +43,7 @@ class CallsGoOn(Checker):
         if now - self._queued.get(answer.gateway, -math.inf) <= LONGEST_PAUSE + LOOK:
             return True
         hosts = {answer.gateway, answer.client, *answer.replicas}
-        if not answer.tokens or self._moves(answer, now):
+        # Where something came between since its last token, it may have been given to any other replica.
+        if not answer.tokens or self.cluster.history.touching(hosts, answer.progress, now):
             hosts |= self.cluster.nodes.keys()
         return bool(self.cluster.history.touching(hosts, now - PATIENCE, now, HOLDS_UP))
-
-    def _moves(self, answer: Answer, now: float) -> bool:
-        """Whether something has ended its stream, so that it may be at any other replica, or wait for one."""
-        return bool(self.cluster.history.touching({answer.replicas[-1]}, answer.progress, now, ENDS))
