@@ -4,6 +4,7 @@ import math
 from typing import Final
 
 from inferencegw.client.generation import LONGEST_PAUSE
+from inferencegw.config import ReplicaConfig
 from inferencegw.gateway import Gateway
 from inferencegw.testing.answers import Answer
 from inferencegw.testing.checkers.base import LOOK, Checker
@@ -21,7 +22,7 @@ process has gone, and whoever does not hear that is deaf."""
 
 
 class CallsGoOn(Checker):
-    """An open call gets a token, or ends, within two seconds, unless something holds its gateway or replica up.
+    """An open call gets a token, or ends, within two seconds more than a token takes, unless something holds it up.
 
     Or the queue does, of which others see that it moves.
     """
@@ -34,9 +35,15 @@ class CallsGoOn(Checker):
         for node in self.cluster.nodes.values():
             if node.is_running and isinstance(node.process, Gateway) and node.process.gate.waiting:
                 self._queued[node.name] = now
+        patience = PATIENCE + self._slowest_token()
         for answer in self.cluster.open_answers:
-            if now - answer.progress > PATIENCE:
+            if now - answer.progress > patience:
                 self.require(self._is_held_up(answer, now), f"{answer}: stuck since {answer.progress:.3f}")
+
+    def _slowest_token(self) -> float:
+        """Seconds that a first token may take, of the replica that is made to be the slowest."""
+        configs = [node.config for node in self.cluster.nodes.values() if isinstance(node.config, ReplicaConfig)]
+        return max((one.prefill + one.token_delay * (1 + one.jitter) for one in configs), default=0.0)
 
     def _is_held_up(self, answer: Answer, now: float) -> bool:
         # It waits there, or was refused because others do, and its client pauses.
