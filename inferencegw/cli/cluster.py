@@ -10,7 +10,6 @@ import trio
 from cyclopts import App, Parameter
 
 from inferencegw.cli._exit import EXIT_OK
-from inferencegw.cli._integer import INTEGER
 from inferencegw.cli._serving import LOG_LEVEL, flag, print_ready
 from inferencegw.cli.supervisor.app import Supervisor, run_supervisor
 from inferencegw.cli.supervisor.journal import open_journal
