@@ -25,12 +25,13 @@ from typing import Final
 import structlog
 import trio
 
+from inferencegw.cli._exit import CommandError
 from inferencegw.cli.supervisor.journal import Listener
 from inferencegw.cli.supervisor.keeper import Keeper
 from inferencegw.cli.supervisor.plan import Plan
 from inferencegw.cli.supervisor.servicer import ReplicaManagerServicer
 from inferencegw.cli.supervisor.upkeep import Upkeep
-from inferencegw.config import split_address
+from inferencegw.config import address_text, split_address
 from inferencegw.rpc import Server
 from inferencegw.rpc.health import HealthServicer, ServingStatus
 from inferencegw.rpc.reflection import reflection_services
@@ -86,8 +87,8 @@ class Supervisor:
         """Run it until :meth:`leave`; reports where everybody serves, and where orders are taken, once all are ready.
 
         Raises:
-            ExceptionGroup: with ChildErrors: a child did not get ready the first time; with an OSError: the manager's
-                port cannot be had.
+            ExceptionGroup: with ChildErrors: a child did not get ready the first time; with a CommandError: the
+                manager's port cannot be had.
         """
         health = HealthServicer()
         health.set(SERVICE, ServingStatus.SERVING)
@@ -99,7 +100,14 @@ class Supervisor:
             await _all(partial(keepers.start, keeper.run) for keeper in (*others, *self._replicas.values()))
             async with trio.open_nursery() as connections:
                 listen = partial(server.listen, HOST, self._manager_port, connections=connections)
-                task_status.started({**self._served(), "manager": await connections.start(listen)})
+                try:
+                    address = await connections.start(listen)
+                except OSError as error:
+                    place = address_text((HOST, self._manager_port))
+                    raise CommandError(
+                        f"cannot listen on {place}: {error.strerror}: choose another --manager-port (0: a free one)"
+                    ) from error
+                task_status.started({**self._served(), "manager": address})
                 await self._leaving.wait()
                 health.drain()
                 server.drain(trio.current_time())
