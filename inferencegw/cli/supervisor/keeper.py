@@ -95,9 +95,11 @@ class Keeper:
         if self.child is not None:
             self.child.kill()
 
-    def started(self, child: Child) -> None:
+    def started(self, value: Child | None = None) -> None:
         """Called by its task, which takes this keeper for its task status: the child is ready."""
-        self.child, self.addresses = child, child.addresses
+        assert value is not None
+        child = self.child = value
+        self.addresses = child.addresses
         self.upkeep.handle_ready(trio.current_time())
         if self.upkeep.phase is Phase.UP:
             self._life.deadline = math.inf

@@ -81,15 +81,15 @@ def house(monkeypatch: pytest.MonkeyPatch) -> House:
         addresses = {"grpc": f"127.0.0.1:{len(lives)}", "gossip": f"127.0.0.1:{1000 + len(lives)}"}
         task_status.started(Child(name, cast("trio.Process", Process(name)), addresses))
         await ends[name].wait()
-        await house.may_end.wait()
+        await made.may_end.wait()
         return 0
 
     monkeypatch.setattr(keeper_module, "run_child", run_child)
     supervisor = Supervisor(
         PLAN, version="v1", patience=5.0, manager_port=0, listener=lambda _: told.append, rng=random.Random(0)
     )
-    house = House(supervisor, lives, told, ends, may_end, changed)
-    return house
+    made = House(supervisor, lives, told, ends, may_end, changed)
+    return made
 
 
 @asynccontextmanager
