@@ -60,7 +60,7 @@ class Keeper:
         """Keep it up until cancelled; started when it is ready for the first time.
 
         Raises:
-            ChildError: it did not get ready the first time: then something is wrong that no second try mends.
+            ChildError, OSError: it did not get ready the first time: then something is wrong that no second try mends.
         """
         self._task_status = task_status
         while True:
@@ -114,7 +114,7 @@ class Keeper:
         with trio.CancelScope(deadline=trio.current_time() + START_PATIENCE) as self._life:
             try:
                 how = f"status {await run_child(self.name, self.arguments(), listen=self.listen, task_status=self)}"
-            except ChildError as error:
+            except (ChildError, OSError) as error:  # the latter where there are no more processes to be had
                 if not self.addresses:
                     raise
                 how = str(error)

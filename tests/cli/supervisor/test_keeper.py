@@ -27,7 +27,7 @@ class Life:
     ready: trio.Event = attrs.field(factory=trio.Event)
     ended: trio.Event = attrs.field(factory=trio.Event)
     cut_short_at: float | None = None
-    fails: bool = False
+    failure: Exception | None = None
 
     def terminate(self) -> None:
         self.signals.append("TERM")
@@ -76,8 +76,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         listen(f"{name} begins")
         try:
             await life.ready.wait()
-            if life.fails:
-                raise ChildError(f"{name} ended with status 1 before it was ready: no luck")
+            if life.failure is not None:
+                raise life.failure
             task_status.started(Child(name, cast("trio.Process", life), {"grpc": f"127.0.0.1:{life.pid}"}))
             await life.ended.wait()
         except trio.Cancelled:
@@ -193,12 +193,15 @@ async def test_a_stop_in_a_pause_returns_at_once_and_a_start_in_one_does_not_wai
         nursery.cancel_scope.cancel()
 
 
-async def test_a_child_that_does_not_get_ready_again_is_tried_again(world: World, autojump_clock: Any) -> None:
+@pytest.mark.parametrize("failure", [ChildError("r1 ended"), OSError(11, "no more processes")])
+async def test_a_child_that_does_not_get_ready_again_is_tried_again(
+    world: World, autojump_clock: Any, failure: Exception
+) -> None:
     """Whether it ends before it is ready, or hangs."""
     async with trio.open_nursery() as nursery:
         (await up(nursery, world)).ended.set()
         failing = await world.next_life(1)
-        failing.fails = True
+        failing.failure = failure
         failing.ready.set()
         hanging = await world.next_life(2)
         begun = trio.current_time()
@@ -220,7 +223,7 @@ async def test_a_child_that_does_not_get_ready_the_first_time_is_an_error(
 
     async def fail() -> None:
         life = await world.next_life(0)
-        life.fails = True
+        life.failure = ChildError("r1 ended with status 1 before it was ready: no luck")
         life.ready.set()
 
     with pytest.RaisesGroup(pytest.RaisesExc(ChildError, match=f"r1 {problem}")):
