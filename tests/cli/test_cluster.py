@@ -237,6 +237,44 @@ async def test_a_second_signal_ends_it_at_once(number: signal.Signals) -> None:
     assert all(is_gone(pid) for pid in cluster.pids)
 
 
+async def test_ctrl_c_before_all_are_ready_ends_it_at_once() -> None:
+    """There is nothing to drain: the status a shell expects, no ready line, nobody left, no traceback."""
+    log = b""
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            start = partial(trio.run_process, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+            process: trio.Process = await nursery.start(start, [sys.executable, "-m", "inferencegw", *command_line()])
+            assert process.stdout is not None
+            assert process.stderr is not None
+            while b"child.ready id=g1" not in log:
+                log += await process.stderr.receive_some()
+            process.send_signal(signal.SIGINT)
+            async for chunk in process.stderr:
+                log += chunk
+            assert await process.stdout.receive_some() == b""
+    assert process.returncode == 130
+    assert b"Traceback" not in log
+    assert all(is_gone(int(match[2])) for match in CHILD.finditer(log.decode()))
+
+
+async def test_a_cluster_whose_reader_has_left_is_not_begun() -> None:
+    """``trio-gw cluster up | true``: nobody would know where it is. The status of SIGPIPE, nobody left."""
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            start = partial(trio.run_process, stdout=subprocess.PIPE, capture_stderr=True, check=False)
+            process: trio.Process = await nursery.start(start, [sys.executable, "-m", "inferencegw", *command_line()])
+            assert process.stdout is not None
+            await process.stdout.aclose()
+    assert process.returncode == 141
+
+
+def test_a_folder_for_logs_that_cannot_be_had_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file of that name is there. Nothing is started."""
+    (tmp_path / "logs").write_text("mine")
+    assert execute(command_line(log_dir=tmp_path / "logs")) == 1
+    assert capsys.readouterr().err == f"trio-gw: error: {tmp_path}/logs: File exists\n"
+
+
 async def test_logs_go_to_a_file_for_each_child_or_bear_its_name(tmp_path: Path) -> None:
     """The supervisor's own are on standard error in both cases."""
     async with supervised(log_dir=tmp_path / "logs") as cluster:

@@ -9,15 +9,13 @@ from collections.abc import Mapping
 import trio
 
 from inferencegw.cli.supervisor.keeper import Keeper
-from inferencegw.errors import RpcError, StatusCode
+from inferencegw.config import ReplicaConfig
+from inferencegw.errors import ConfigError, RpcError, StatusCode
 from inferencegw.rpc import ServerCall
 from inferencegw.rpc.trust import require_trusted
 from inferencegw.v1 import manager_grpc, manager_pb2
 
 __all__ = ["ReplicaManagerServicer"]
-
-MAX_NAME_BYTES = 64
-"""What the protos give a version; more cannot be started with."""
 
 
 class ReplicaManagerServicer(manager_grpc.ReplicaManagerServicer):
@@ -37,9 +35,7 @@ class ReplicaManagerServicer(manager_grpc.ReplicaManagerServicer):
         await trio.lowlevel.checkpoint()
         require_trusted(call.peer)
         keeper, version = self._find(call.request.replica_id), call.request.model_version
-        if not 1 <= len(version.encode()) <= MAX_NAME_BYTES:
-            problem = f"model_version is {len(version.encode())} bytes long; it must be 1 to {MAX_NAME_BYTES}"
-            raise RpcError(StatusCode.INVALID_ARGUMENT, problem)
+        _check(version)
         refusal = keeper.start(version)
         if refusal is not None:
             raise RpcError(StatusCode.FAILED_PRECONDITION, refusal)
@@ -52,3 +48,13 @@ class ReplicaManagerServicer(manager_grpc.ReplicaManagerServicer):
                 StatusCode.NOT_FOUND, f"no replica {replica_id!r} here; there are {', '.join(self._replicas)}"
             )
         return keeper
+
+
+def _check(version: str) -> None:
+    """RpcError unless a replica can be started with it: it goes on a command line."""
+    try:
+        ReplicaConfig(model_version=version)
+    except ConfigError as error:
+        raise RpcError(StatusCode.INVALID_ARGUMENT, str(error)) from error
+    if not version.isprintable():
+        raise RpcError(StatusCode.INVALID_ARGUMENT, f"model_version = {version!r}: must be printable")

@@ -39,7 +39,7 @@ class House:
 
     def versions_of(self, name: str) -> list[str]:
         """With which it was started, one time after the other."""
-        return [arguments[-1] for child, arguments in self.lives if child == name]
+        return [arguments[-1].removeprefix("--model-version=") for child, arguments in self.lives if child == name]
 
     def starts_of(self, name: str) -> int:
         """How often it was started."""
@@ -137,8 +137,8 @@ async def test_an_order_that_cannot_be_followed_says_why(house: House) -> None:
                 await manager.stop(replica_id)
         with pytest.raises(ManagerError, match=r"cannot start replica r1: .*: it runs with version v1: stop it first"):
             await manager.start("r1", "v2")
-        for version, length in (("", 0), ("v" * 65, 65), ("é" * 33, 66)):
-            with pytest.raises(ManagerError, match=f"model_version is {length} bytes long; it must be 1 to 64"):
+        for version in ("", "v" * 65, "é" * 33, "v\0", "v\n2"):
+            with pytest.raises(ManagerError, match=r"replica r1: .*model_version = '.*': must be "):
                 await manager.start("r1", version)
         assert house.told == []
 
