@@ -90,24 +90,20 @@ class Supervisor:
             ExceptionGroup: with ChildErrors: a child did not get ready the first time; with a CommandError: the
                 manager's port cannot be had.
         """
-        health = HealthServicer()
-        health.set(SERVICE, ServingStatus.SERVING)
-        services = [ReplicaManagerServicer(self._replicas).service, health.service]
+        health, orders = HealthServicer(), ReplicaManagerServicer(self._replicas)
+        health.set(SERVICE, ServingStatus.NOT_SERVING)
+        services = [orders.service, health.service]
         server = Server([*services, *reflection_services(services)])
         first, *others = self._gateways.values()
         async with trio.open_nursery() as keepers:
-            await keepers.start(first.run)  # the others join it
-            await _all(partial(keepers.start, keeper.run) for keeper in (*others, *self._replicas.values()))
             async with trio.open_nursery() as connections:
-                listen = partial(server.listen, HOST, self._manager_port, connections=connections)
-                try:
-                    address = await connections.start(listen)
-                except OSError as error:
-                    place = address_text((HOST, self._manager_port))
-                    raise CommandError(
-                        f"cannot listen on {place}: {error.strerror}: choose another --manager-port (0: a free one)"
-                    ) from error
-                task_status.started({**self._served(), "manager": address})
+                # Before anybody is started: a port that is taken is not worth a cluster that goes down again.
+                manager = await self._listen(server, connections)
+                await keepers.start(first.run)  # the others join it
+                await _all(partial(keepers.start, keeper.run) for keeper in (*others, *self._replicas.values()))
+                orders.are_taken = True
+                health.set(SERVICE, ServingStatus.SERVING)
+                task_status.started({**self._served(), "manager": manager})
                 await self._leaving.wait()
                 health.drain()
                 server.drain(trio.current_time())
@@ -124,6 +120,18 @@ class Supervisor:
         """``kill -9`` for every child."""
         for keeper in (*self._gateways.values(), *self._replicas.values()):
             keeper.kill()
+
+    async def _listen(self, server: Server, connections: trio.Nursery) -> tuple[str, int]:
+        try:
+            address: tuple[str, int] = await connections.start(
+                partial(server.listen, HOST, self._manager_port, connections=connections)
+            )
+        except OSError as error:
+            place = address_text((HOST, self._manager_port))
+            raise CommandError(
+                f"cannot listen on {place}: {error.strerror}: choose another --manager-port (0: a free one)"
+            ) from error
+        return address
 
     def _served(self) -> dict[str, tuple[str, int]]:
         """Where each child takes calls, by its name, and where others may join."""

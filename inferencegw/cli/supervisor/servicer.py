@@ -19,10 +19,15 @@ __all__ = ["ReplicaManagerServicer"]
 
 
 class ReplicaManagerServicer(manager_grpc.ReplicaManagerServicer):
-    """Stops and starts ``replicas``."""
+    """Stops and starts ``replicas``.
+
+    Attributes:
+        are_taken: whether orders are; not before everybody has been up once.
+    """
 
     def __init__(self, replicas: Mapping[str, Keeper]) -> None:
         self._replicas = replicas
+        self.are_taken = False
 
     async def Stop(self, call: ServerCall) -> manager_pb2.StopResponse:
         """Let one end, and stay down; answers when its process has ended."""
@@ -42,6 +47,8 @@ class ReplicaManagerServicer(manager_grpc.ReplicaManagerServicer):
         return manager_pb2.StartResponse()
 
     def _find(self, replica_id: str) -> Keeper:
+        if not self.are_taken:
+            raise RpcError(StatusCode.UNAVAILABLE, "the cluster is not up yet")
         keeper = self._replicas.get(replica_id)
         if keeper is None:
             raise RpcError(

@@ -16,6 +16,7 @@ from inferencegw.cli.supervisor.plan import Plan
 from inferencegw.config import address_text
 from inferencegw.errors import ManagerError
 from inferencegw.gateway.managers import open_manager
+from inferencegw.gateway.managers.supervisor import SupervisorManager
 from inferencegw.testing.children import Child, ChildError
 
 PLAN = Plan(gateways=2, replicas=2)
@@ -212,8 +213,31 @@ async def test_garbage_on_the_port_harms_nobody(house: House, garbage: bytes) ->
         assert house.told == ["r1"]
 
 
-async def test_a_port_that_is_taken_is_an_error_and_nobody_is_left(house: House) -> None:
-    """It says which; the children end with their nursery."""
+async def test_no_order_is_taken_before_all_have_been_up_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The port is there before they are; a child that never gets ready is not stopped, but an error of the start."""
+    beginning = trio.Event()
+
+    async def run_child(*args: object, **kwargs: object) -> int:
+        beginning.set()
+        await trio.sleep_forever()
+        raise AssertionError
+
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    await listener.aclose()
+    house.supervisor._manager_port = port
+    monkeypatch.setattr(keeper_module, "run_child", run_child)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(house.supervisor.run)
+        await beginning.wait()
+        manager = SupervisorManager("127.0.0.1", port)
+        with pytest.raises(ManagerError, match=r"cannot stop replica r1: .*: the cluster is not up yet"):
+            await manager.stop("r1")
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_port_that_is_taken_is_an_error_and_nobody_is_started(house: House) -> None:
+    """It says which."""
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with listener:
         house.supervisor._manager_port = listener.socket.getsockname()[1]
@@ -222,6 +246,7 @@ async def test_a_port_that_is_taken_is_an_error_and_nobody_is_left(house: House)
         )
         with pytest.RaisesGroup(taken, flatten_subgroups=True):
             await house.supervisor.run()
+    assert house.lives == []
 
 
 async def test_a_child_that_does_not_get_ready_is_an_error_and_nobody_is_left(

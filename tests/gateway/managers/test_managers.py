@@ -60,6 +60,18 @@ async def test_an_address_of_another_server_says_so_before_anything_is_stopped()
         nursery.cancel_scope.cancel()
 
 
+async def test_a_manager_that_takes_no_orders_yet_says_so_before_anything_is_stopped() -> None:
+    """Its cluster is on its way up, or down."""
+    health = HealthServicer()
+    health.set("inferencegw.v1.ReplicaManager", ServingStatus.NOT_SERVING)
+    async with trio.open_nursery() as nursery:
+        host, port = await nursery.start(partial(serve, [health.service]))
+        with pytest.raises(ManagerError, match=f"^{host}:{port} does not take orders: its cluster is not up yet"):
+            async with open_manager(f"{host}:{port}"):
+                pass
+        nursery.cancel_scope.cancel()
+
+
 async def test_an_order_that_cannot_be_passed_on_says_which_and_why() -> None:
     """Each has a connection of its own, so one that is lost in between is no matter; nobody there is one."""
     health = HealthServicer()
