@@ -9,6 +9,7 @@ not in this tree: nobody should catch them.
     InferenceGatewayError
     ├── ConfigError            the operator's: a value that cannot be used; nothing was started
     ├── MemberConflict         the operator's: two processes under one name; this one has stopped
+    ├── ManagerError           the replica manager's: a replica was not stopped or not started; ask again
     └── RpcError               one call ended with a status other than OK
         └── ConnectionLost     the peer or the network: every call on that connection ended
 """
@@ -20,6 +21,7 @@ __all__ = [
     "ConfigError",
     "ConnectionLost",
     "InferenceGatewayError",
+    "ManagerError",
     "MemberConflict",
     "Metadata",
     "RpcError",
@@ -62,6 +64,14 @@ class ConfigError(InferenceGatewayError, ValueError):
 
 class MemberConflict(InferenceGatewayError):
     """Another process of the cluster has this one's name. It goes on; this one has stopped taking part."""
+
+
+class ManagerError(InferenceGatewayError):
+    """A replica could not be stopped or started: by its manager's fault, or that of the way there.
+
+    The message names the replica and what failed. It may have been stopped or started all the same; the same order may
+    be given again.
+    """
 
 
 class RpcError(InferenceGatewayError):
