@@ -10,6 +10,7 @@ not in this tree: nobody should catch them.
     ├── ConfigError            the operator's: a value that cannot be used; nothing was started
     ├── ManagerError           whoever stops and starts replicas could not; the replica is as it was, or gone
     ├── MemberConflict         the operator's: two processes under one name; this one has stopped
+    ├── ManagerError           the replica manager's: a replica was not stopped or not started; ask again
     └── RpcError               one call ended with a status other than OK
         └── ConnectionLost     the peer or the network: every call on that connection ended
 """
@@ -68,6 +69,14 @@ class ManagerError(InferenceGatewayError):
 
 class MemberConflict(InferenceGatewayError):
     """Another process of the cluster has this one's name. It goes on; this one has stopped taking part."""
+
+
+class ManagerError(InferenceGatewayError):
+    """A replica could not be stopped or started: by its manager's fault, or that of the way there.
+
+    The message names the replica and what failed. It may have been stopped or started all the same; the same order may
+    be given again.
+    """
 
 
 class RpcError(InferenceGatewayError):

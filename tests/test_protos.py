@@ -14,10 +14,12 @@ import pytest
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FileDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
 
-from inferencegw.v1 import admin_pb2, gateway_pb2, gossip_pb2, replica_pb2
+from inferencegw.v1 import admin_pb2, gateway_pb2, gossip_pb2, manager_pb2, replica_pb2
 
 PROTOS = Path(__file__).resolve().parents[1] / "protos"
-FILES: list[FileDescriptor] = [module.DESCRIPTOR for module in (admin_pb2, gateway_pb2, gossip_pb2, replica_pb2)]
+FILES: list[FileDescriptor] = [
+    module.DESCRIPTOR for module in (admin_pb2, gateway_pb2, gossip_pb2, manager_pb2, replica_pb2)
+]
 
 UPPER_CAMEL = re.compile(r"[A-Z][A-Za-z0-9]*")
 LOWER_SNAKE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")

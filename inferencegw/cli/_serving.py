@@ -1,4 +1,4 @@
-"""What the two server commands share: flags made from their configuration classes, and the ready line.
+"""What the server commands share: flags made from their configuration classes, and the ready line.
 
 The rule: the attrs classes of :mod:`inferencegw.config` are the only place that knows a default, a range, or what a
 high and a low value cost; a flag takes its help and its default from there, and the class refuses what cannot work.
@@ -6,7 +6,7 @@ Standard output gets exactly one line, when the server accepts calls, for a scri
 """
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import attrs
@@ -18,7 +18,7 @@ from inferencegw.cli._integer import INTEGER
 from inferencegw.config import GatewayConfig, ReplicaConfig, address_text
 from inferencegw.errors import ConfigError
 
-__all__ = ["LOG_LEVEL", "flag", "serve"]
+__all__ = ["LOG_LEVEL", "flag", "print_ready", "serve"]
 
 LOG_LEVEL: Final = Parameter(
     help="Least important events to log. debug: everything, for finding faults; critical: hardly any."
@@ -33,6 +33,14 @@ def flag(config: type[attrs.AttrsInstance], field: str) -> Parameter:
     return Parameter.combine(INTEGER, view) if attribute.type in {int, int | None} else view
 
 
+def print_ready(served: Mapping[str, tuple[str, int]]) -> None:
+    """The ready line: each thing that is served, and where."""
+    addresses = (f"{name}={address_text(place)}" for name, place in served.items())
+    # One write, newline included, whatever the buffering: a script may take what one read() gives it.
+    sys.stdout.write(f"ready {' '.join(addresses)}\n")
+    sys.stdout.flush()
+
+
 async def serve(run_server: Callable[..., Awaitable[None]], config: GatewayConfig | ReplicaConfig) -> None:
     """Run a server until it has drained; print the ready line, with all that it serves, once it accepts calls.
 
@@ -45,10 +53,7 @@ async def serve(run_server: Callable[..., Awaitable[None]], config: GatewayConfi
         async with trio.open_nursery() as nursery:
             served: dict[str, tuple[str, int]] = await nursery.start(run_server, config)
             ready = True
-            addresses = (f"{name}={address_text(place)}" for name, place in served.items())
-            # One write, newline included, whatever the buffering: a script may take what one read() gives it.
-            sys.stdout.write(f"ready {' '.join(addresses)}\n")
-            sys.stdout.flush()
+            print_ready(served)
     except* OSError as errors:
         if ready:
             raise

@@ -44,6 +44,7 @@ for _name in (
     "undrain",
 ):
     app.command(f"inferencegw.cli.{_name}:{_name}", name=_name)
+app.command("inferencegw.cli.cluster:cluster", name="cluster")
 
 
 def main() -> int:

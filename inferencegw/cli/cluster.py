@@ -1,0 +1,126 @@
+"""``trio-gw cluster up``: gateways and simulated replicas on this machine, kept up until Ctrl-C."""
+
+import random
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Final
+
+import attrs
+import trio
+from cyclopts import App, Parameter
+
+from inferencegw.cli._exit import EXIT_OK
+from inferencegw.cli._serving import LOG_LEVEL, flag, print_ready
+from inferencegw.cli.supervisor.app import Supervisor, run_supervisor
+from inferencegw.cli.supervisor.journal import open_journal
+from inferencegw.cli.supervisor.plan import Plan
+from inferencegw.config import GatewayConfig, ReplicaConfig, option
+from inferencegw.telemetry.log import LogLevel, configure_logging
+
+MS: Final = 1000.0
+
+MARGIN: Final = 5.0
+"""Seconds from the end of a drain until a child that still runs is ended less kindly. High: a stuck one delays what
+waits for it. Low: on a busy machine goodbyes are cut short."""
+
+REPLICA: Final = ReplicaConfig()
+GATEWAY: Final = GatewayConfig()
+
+
+@attrs.frozen(kw_only=True)
+class ClusterConfig:
+    """How large a local cluster is, and where it takes orders."""
+
+    gateways: int = option(2, "Gateways. High: a process each. Low: with one, its clients wait while it is started again.", low=1, high=64, unit="gateways")  # fmt: skip # noqa: E501
+    replicas: int = option(3, "Replicas. High: a process each. Low: with one, nobody takes over from it.", low=1, high=256, unit="replicas")  # fmt: skip # noqa: E501
+    port: int = option(8080, "Port of the first gateway; the others' follow. 0: free ones.", low=0, high=65_472, unit="port")  # fmt: skip # noqa: E501
+    gossip_port: int = option(0, "UDP port for the first gateway's gossip; the others' follow. 0: free ones.", low=0, high=65_472, unit="port")  # fmt: skip # noqa: E501
+    manager_port: int = option(0, "Port for orders to stop and start replicas, for `rollout --manager`. 0: a free one.", low=0, high=65_535, unit="port")  # fmt: skip # noqa: E501
+
+
+DEFAULT: Final = ClusterConfig()
+
+cluster = App(name="cluster", help="A cluster on this machine, for trying things.")
+
+
+@cluster.command
+def up(  # noqa: PLR0913 one parameter for each flag
+    *,
+    replicas: Annotated[int, flag(ClusterConfig, "replicas")] = DEFAULT.replicas,
+    gateways: Annotated[int, flag(ClusterConfig, "gateways")] = DEFAULT.gateways,
+    port: Annotated[int, flag(ClusterConfig, "port")] = DEFAULT.port,
+    gossip_port: Annotated[int, flag(ClusterConfig, "gossip_port")] = DEFAULT.gossip_port,
+    manager_port: Annotated[int, flag(ClusterConfig, "manager_port")] = DEFAULT.manager_port,
+    log_dir: Annotated[
+        Path | None, Parameter(help="Folder for the children's logs, NAME.log each. None: all on standard error.")
+    ] = None,
+    model: Annotated[str, flag(ReplicaConfig, "model")] = REPLICA.model,
+    model_version: Annotated[str, flag(ReplicaConfig, "model_version")] = REPLICA.model_version,
+    token_delay_ms: Annotated[float, flag(ReplicaConfig, "token_delay")] = REPLICA.token_delay * MS,
+    prefill_ms: Annotated[float, flag(ReplicaConfig, "prefill")] = REPLICA.prefill * MS,
+    max_capacity: Annotated[int, flag(ReplicaConfig, "max_capacity")] = REPLICA.max_capacity,
+    slow_start: Annotated[float, flag(GatewayConfig, "slow_start")] = GATEWAY.slow_start,
+    drain_timeout: Annotated[float, flag(GatewayConfig, "drain_timeout")] = GATEWAY.drain_timeout,
+    gossip_profile: Annotated[str, flag(ReplicaConfig, "gossip_profile")] = "fast",
+    log_level: Annotated[LogLevel, LOG_LEVEL] = "info",
+) -> int:
+    """Run gateways g1, g2, ... and simulated replicas r1, r2, ... that find each other by gossip, and keep them up.
+
+    Whoever of them ends by itself is started again, after a pause that grows where it ends again and again: a gateway
+    on the same ports, a replica wherever there are free ones. None of them outlives this process, however it ends.
+
+    Prints one line, ``ready g1=HOST:PORT ... r1=HOST:PORT ... gossip=HOST:PORT manager=HOST:PORT``, when all accept
+    calls: where each takes them, where others may join, and where a rollout has replicas stopped and started. SIGTERM
+    or Ctrl-C takes all of it down: first the gateways, which let running calls finish, then the replicas. A second one
+    ends it at once.
+
+    Example: ``trio-gw cluster up --replicas 3 --gateways 2 --model-version v1``
+
+    Exit status: 0 after going down in order; 1 if one of them, or its port, could not be had at the start; 2 if an
+    option cannot be used; 130 or 143 after the second Ctrl-C or SIGTERM, or one before all were ready.
+    """
+    configure_logging(log_level)
+    size = ClusterConfig(
+        gateways=gateways, replicas=replicas, port=port, gossip_port=gossip_port, manager_port=manager_port
+    )
+    # Made to be checked: an option that cannot be used is said once, and nothing is started.
+    replica = ReplicaConfig(
+        model=model,
+        model_version=model_version,
+        token_delay=token_delay_ms / MS,
+        prefill=prefill_ms / MS,
+        max_capacity=max_capacity,
+        drain_timeout=drain_timeout,
+        gossip_port=0,
+        gossip_profile=gossip_profile,
+    )
+    gateway = GatewayConfig(slow_start=slow_start, drain_timeout=drain_timeout)
+    plan = Plan(
+        gateways=size.gateways,
+        replicas=size.replicas,
+        port=size.port,
+        gossip_port=size.gossip_port,
+        common=_flags(gossip_profile=gossip_profile, log_level=log_level, drain_timeout=gateway.drain_timeout),
+        gateway_flags=_flags(slow_start=gateway.slow_start),
+        replica_flags=_flags(
+            model=replica.model,
+            token_delay_ms=token_delay_ms,
+            prefill_ms=prefill_ms,
+            max_capacity=replica.max_capacity,
+        ),
+    )
+    with open_journal(log_dir, max(map(len, plan.names))) as listener:
+        supervisor = Supervisor(
+            plan,
+            version=replica.model_version,
+            patience=replica.drain_timeout + MARGIN,
+            manager_port=size.manager_port,
+            listener=listener,
+            rng=random.Random(),  # noqa: S311 - nothing here is a secret
+        )
+        at_once = trio.run(partial(run_supervisor, supervisor, print_ready))
+    return 128 + at_once if at_once else EXIT_OK
+
+
+def _flags(**options: float | str) -> tuple[str, ...]:
+    return tuple(word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value)))
