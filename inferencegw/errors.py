@@ -8,7 +8,6 @@ not in this tree: nobody should catch them.
 
     InferenceGatewayError
     ├── ConfigError            the operator's: a value that cannot be used; nothing was started
-    ├── ManagerError           whoever stops and starts replicas could not; the replica is as it was, or gone
     ├── MemberConflict         the operator's: two processes under one name; this one has stopped
     ├── ManagerError           the replica manager's: a replica was not stopped or not started; ask again
     └── RpcError               one call ended with a status other than OK
@@ -61,10 +60,6 @@ class InferenceGatewayError(Exception):
 
 class ConfigError(InferenceGatewayError, ValueError):
     """A configuration value cannot be used. The message names the key, the value and what is allowed."""
-
-
-class ManagerError(InferenceGatewayError):
-    """A replica could not be stopped or started. The message says why; what became of it, the gossip shows."""
 
 
 class MemberConflict(InferenceGatewayError):

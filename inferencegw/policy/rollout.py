@@ -6,8 +6,8 @@ never held up. Every wait has an end, and no replica is taken in hand more often
 always ends: FINISHED, PAUSED, or HALTED with the reason.
 
 What has been done is not remembered but seen: a replica that serves the wanted version and has passed its canary is
-done; one that is cordoned, drained or gone was in somebody's hand. So whoever resumes needs no more than the gossip, and
-sees for himself (the canary) what he did not do himself.
+done; one that is cordoned, drained or gone was in somebody's hand. So whoever resumes needs no more than the gossip,
+and sees for himself (the canary) what he did not do himself.
 
 ``TRANSITIONS`` is the whole automaton. The code follows it, and the documentation is drawn from it.
 """
@@ -227,7 +227,7 @@ class RolloutPlan:
         versions: exceptions: what single replicas are to serve.
         only: the replicas that it is about; all if empty.
         resume: whether replicas that are found shut or gone are its own, and to be seen to first.
-        was_in_hand: which one that is, if that is known.
+        was_in_hand: which one that is, empty for none; None if that is not known.
         pause_after: stop when so many are done; 0 for never.
         now: when it begins.
 
@@ -248,7 +248,7 @@ class RolloutPlan:
         versions: Mapping[str, str] | None = None,
         only: Collection[str] = (),
         resume: bool = False,
-        was_in_hand: str = "",
+        was_in_hand: str | None = None,
         pause_after: int = 0,
         now: float = 0.0,
     ) -> None:
@@ -323,7 +323,7 @@ class RolloutPlan:
             self._move(RolloutEvent.PASSED, now, self.reason if self.phase is RolloutPhase.SHUN else "")
 
     def handle_failed(self, reason: str, now: float) -> None:
-        """It could not be done: STOP, START and CANARY only; the other actions are wishes, and a replica may be gone."""
+        """It could not be done: STOP, START, CANARY only. Other actions are wishes: the replica may be gone."""
         assert self.to_do, "there was something to do"
         self._move(RolloutEvent.FAILED, now, reason)
 
@@ -355,7 +355,7 @@ class RolloutPlan:
         return next(ours, None) or next(serving, None)
 
     def _is_ours(self, one: ReplicaSight) -> bool:
-        return self._resume and one.presence is not Presence.SUSPECT and self._was_in_hand in {"", one.replica_id}
+        return self._resume and one.presence is not Presence.SUSPECT and self._was_in_hand in {None, one.replica_id}
 
     def _objection(self, view: RolloutView, candidate: ReplicaSight | None) -> str:
         """Why ``candidate`` may not be taken, or nobody can be; empty if it may."""

@@ -17,10 +17,13 @@ from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway import run_gateway
 from inferencegw.gateway.admin import GatewayAdminServicer
 from inferencegw.gateway.dispatcher import Dispatcher
+from inferencegw.gateway.managers import open_manager
 from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.record import Records
 from inferencegw.gateway.sighting import Sighting, Standing, Target
 from inferencegw.gateway.slots import Slots
+from inferencegw.gateway.tally import Tally
+from inferencegw.gateway.updater import RollingUpdater
 from inferencegw.membership import ClusterView, Member, MembershipService
 from inferencegw.policy.outcome import Outcome
 from inferencegw.rpc import Channel, Method, Server, ServerCall, open_channel, open_channel_over
@@ -74,12 +77,12 @@ async def test_the_members_of_a_gateway_that_is_alone_are_itself() -> None:
         assert (status.gateway_id, status.version, status.draining) == ("gw1", __version__, False)
 
 
-async def test_what_is_not_built_is_unimplemented() -> None:
-    """Not an internal error, nor an empty answer."""
+async def test_without_gossip_there_is_no_rollout_and_the_answer_says_how_to_have_one() -> None:
+    """FAILED_PRECONDITION: what has been done is seen in the gossip, and nowhere else."""
     async with a_gateway() as channel:
-        with pytest.raises(RpcError) as caught:
-            await channel.unary(ROLLOUT, admin_pb2.RolloutRequest())
-    assert caught.value.code is StatusCode.UNIMPLEMENTED
+        with pytest.raises(RpcError, match="does not gossip: start it with --gossip-port or --join") as caught:
+            await channel.unary(ROLLOUT, admin_pb2.RolloutRequest(model_version="v2"))
+    assert caught.value.code is StatusCode.FAILED_PRECONDITION
 
 
 class Told:
@@ -140,9 +143,21 @@ async def an_admin(
         for address in addresses:
             nursery.start_soon(pool.replica_session, address)
         await slots.wait_until(lambda: len(list(slots.fleet)) == len(replicas))
-        dispatcher = Dispatcher(options, pool, slots, nursery, random.Random(0))
+        dispatcher = Dispatcher(options, pool, slots, Tally(), nursery, random.Random(0))
         told = None if view is None else cast("MembershipService", Told(view))
-        admin = GatewayAdminServicer(options, dispatcher, pool, slots, Records(), told, started=-4.0)
+        updater = RollingUpdater(
+            config=options,
+            pool=pool,
+            slots=slots,
+            dispatcher=dispatcher,
+            tally=Tally(),
+            membership=told,
+            calls=nursery,
+            tls=None,
+            wall_clock=lambda: 0.0,
+            open_manager=open_manager,
+        )
+        admin = GatewayAdminServicer(options, dispatcher, pool, slots, Records(), told, updater, started=-4.0)
         ours, theirs = trio.testing.memory_stream_pair()
         nursery.start_soon(partial(Server([admin.service]).serve_stream, theirs, peer_address=peer))
         async with open_channel_over(ours) as channel:

@@ -86,7 +86,7 @@ class World:
         """Do what is to be done, or look, and let the time pass until it is worth while to look again."""
         if self.plan.to_do:
             self.act()
-        elif (before := self.plan.phase) is self.look():
+        elif self.plan.phase is self.look():
             self.now = max(self.now, self.plan.next_deadline())
 
     def play(self, limit: int = 200) -> "World":
@@ -446,7 +446,7 @@ class RolloutMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.plan.is_over)
     @rule()
     def look(self) -> None:
-        """It looks; what it begins that takes a replica away, it begins while all others are there, with their slots."""
+        """It looks; what it begins that takes a replica away, it begins while all others are there, and enough."""
         before = self.plan.phase
         after = self.world.look()
         if after is not before and after in {S.CORDON, S.STOP} and before in {S.CHECK, S.DRAIN}:
