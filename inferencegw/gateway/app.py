@@ -95,6 +95,7 @@ class Gateway:
         self._wall_clock = wall_clock
         self._drain: Callable[[], None] = _not_started
         self._dispatcher: Dispatcher | None = None
+        self._updater: RollingUpdater | None = None
         self.slots: Final = Slots(slow_start=config.slow_start)
         self.pool: Final = ReplicaPool(config, self.slots, rng, self._to_replicas)
         self.membership: MembershipService | None = None
@@ -126,7 +127,7 @@ class Gateway:
                 async with trio.open_nursery() as connections:
                     async with trio.open_nursery() as calls:
                         dispatcher = self._dispatcher = Dispatcher(config, pool, slots, self.tally, calls, self._rng)
-                        updater = self._make_updater(dispatcher, calls)
+                        updater = self._updater = self._make_updater(dispatcher, calls)
                         front = GatewayServicer(
                             config, dispatcher, self.records, self.tally, self._rng, self._wall_clock
                         )
@@ -153,8 +154,9 @@ class Gateway:
 
     @property
     def calls_running(self) -> int:
-        """Calls that were accepted and have not ended."""
-        return 0 if self._dispatcher is None else self._dispatcher.statistics().running
+        """Calls that were accepted and have not ended; a rollout, which makes some of its own, counts as one."""
+        rollouts = 0 if self._updater is None else self._updater.running is not None
+        return rollouts + (0 if self._dispatcher is None else self._dispatcher.statistics().running)
 
     @property
     def gate(self) -> Gate:
