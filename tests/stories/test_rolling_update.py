@@ -1,13 +1,14 @@
 """Story 7: a rolling update from v1 to v2 under load drops nothing, whatever happens meanwhile."""
 
-from contextlib import asynccontextmanager
+import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import attrs
-import pytest
 import trio
 
 from inferencegw.errors import StatusCode
@@ -27,6 +28,9 @@ QUICK: Final[dict[str, Any]] = {
 """A second for each replica: 0.3 to drain, half of one to warm up."""
 
 ORDER: Final[dict[str, Any]] = {"model_version": "v2", "drain_timeout": 0.3}
+
+FINISHED: Final = admin_pb2.ROLLOUT_PHASE_FINISHED
+STOPPED: Final = admin_pb2.ROLLOUT_PHASE_STOPPED
 
 CLIENTS: Final = 6
 """Of twelve slots; eight are left without one replica."""
@@ -74,6 +78,12 @@ async def until(rollout: Rollout, phase: str, replica_id: str) -> None:
         await trio.sleep(0.02)
 
 
+async def until_told(rollout: Rollout, words: str) -> None:
+    """Wait until a step has said so."""
+    while not any(words in step.message for step in rollout.steps):  # noqa: ASYNC110 - likewise
+        await trio.sleep(0.02)
+
+
 def versions(cluster: TestCluster) -> list[str]:
     """What replicas serve, as a gateway sees it."""
     view = cluster.view(cluster.gateways[0]).view
@@ -101,9 +111,154 @@ async def test_a_rolling_update_under_load_drops_nothing_and_its_receipt_is_what
             await until(rollout, "WARM_UP", "r3")
     nothing_failed(load)
     assert versions(cluster) == ["v2", "v2", "v2"]
-    assert [one for one in rollout.phases if one[1]] == [(step, name) for name in ("r1", "r2", "r3") for step in ONE_REPLICA]
+    assert [one for one in rollout.phases if one[1]] == [
+        (step, name) for name in ("r1", "r2", "r3") for step in ONE_REPLICA
+    ]
     receipt = rollout.last.receipt
-    assert rollout.last.phase == admin_pb2.ROLLOUT_PHASE_FINISHED
+    assert rollout.last.phase == FINISHED
     assert (receipt.requests_total, receipt.requests_dropped) == (len(load.answers), 0)
     assert receipt.requests_handed_over == load.handed_over > 0
     assert (list(receipt.gateways), list(receipt.unasked), receipt.requests_running) == (["g1"], [], 0)
+
+
+@story(replicas=3, gateways=2, **QUICK)
+async def test_while_a_second_gateway_serves_its_calls_are_in_the_receipt_too(cluster: TestCluster) -> None:
+    """Cordons and drains reach it by gossip, and its counts are asked of it."""
+    manage(cluster, "g1")
+    rollout = Rollout()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(rollout.run, cluster, **ORDER))
+        await until(rollout, "CORDON", "r1")
+        async with under_load(cluster, "g1", "g2") as load:
+            await until(rollout, "WARM_UP", "r3")
+    nothing_failed(load)
+    assert versions(cluster) == ["v2", "v2", "v2"]
+    receipt = rollout.last.receipt
+    assert (receipt.requests_total, receipt.requests_dropped) == (len(load.answers), 0)
+    assert receipt.requests_handed_over == load.handed_over > 0
+    assert (list(receipt.gateways), list(receipt.unasked)) == (["g1", "g2"], [])
+
+
+@story(replicas=3, **QUICK)
+async def test_while_another_replica_is_dead_no_further_one_is_taken_away(cluster: TestCluster) -> None:
+    """r3 is killed while r1 is updated: r1 comes back, r2 waits until r3 does, and no call fails."""
+    manage(cluster, "g1")
+    rollout = Rollout()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(rollout.run, cluster, **ORDER))
+        await until(rollout, "CORDON", "r1")
+        async with under_load(cluster, "g1") as load:
+            await until(rollout, "STOP", "r1")
+            cluster.crash("r3")
+            await until_told(rollout, "r3 is dead")
+            assert ("REPLICA_DONE", "r1") in rollout.phases
+            assert ("CORDON", "r2") not in rollout.phases
+            await cluster.restart("r3")
+            await until(rollout, "WARM_UP", "r3")
+    nothing_failed(load)
+    assert versions(cluster) == ["v2", "v2", "v2"]
+    assert rollout.last.phase == FINISHED
+    assert (rollout.last.receipt.requests_total, rollout.last.receipt.requests_dropped) == (len(load.answers), 0)
+
+
+@story(replicas=3, **QUICK)
+async def test_the_replica_in_hand_may_die_as_well(cluster: TestCluster) -> None:
+    """It was to be stopped in any case: it is started with the new version."""
+    manage(cluster, "g1")
+    rollout = Rollout()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(rollout.run, cluster, **ORDER))
+        async with under_load(cluster, "g1") as load:
+            await until(rollout, "DRAIN", "r2")
+            cluster.crash("r2")
+            await until(rollout, "WARM_UP", "r3")
+    nothing_failed(load)
+    assert (versions(cluster), rollout.last.phase) == (["v2", "v2", "v2"], FINISHED)
+    assert rollout.last.receipt.requests_dropped == 0
+
+
+@story(replicas=3, gateways=2, **QUICK)
+async def test_a_rollout_whose_gateway_is_killed_is_resumed_on_another_one_by_what_is_seen(
+    cluster: TestCluster,
+) -> None:
+    """g1 dies when r2 is being stopped: g2 is told no more than the version, and finds r2 first."""
+    for name in ("g1", "g2"):
+        manage(cluster, name)
+    first, second = Rollout(), Rollout()
+    async with under_load(cluster, "g2") as load:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(first.run, cluster, **ORDER))
+            await until(first, "STOP", "r2")
+            cluster.crash("g1")
+        await second.run(cluster, "g2", resume=True, **ORDER)
+    nothing_failed(load)
+    assert [step for step in second.phases if step[1] == "r2"][0][0] in {"CORDON", "STOP"}
+    assert [name for phase, name in second.phases if phase == "REPLICA_DONE"] == ["r2", "r1", "r3"]
+    assert ("STOP", "r1") not in second.phases  # it had it already: its canary is enough
+    view = cluster.view("g2").view
+    assert [view.members[name].meta.model_version for name in ("r1", "r2", "r3")] == ["v2", "v2", "v2"]
+    assert (second.last.phase, second.last.receipt.requests_dropped) == (FINISHED, 0)
+
+
+@story(replicas=3, gateways=2, **QUICK)
+async def test_a_resumed_rollout_with_its_file_knows_the_version_and_counts_from_the_beginning(
+    cluster: TestCluster,
+) -> None:
+    """And names the gateway whose counts died with it; a rollback by the same file needs no version either."""
+    for name in ("g1", "g2"):
+        manage(cluster, name)
+    first, second, back = Rollout(), Rollout(), Rollout()
+    with TemporaryDirectory() as state_dir:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(first.run, cluster, **ORDER, state_dir=state_dir))
+            await until(first, "CORDON", "r1")
+            async with under_load(cluster, "g2") as load:
+                await until(first, "STOP", "r1")
+                cluster.crash("g1")
+            assert json.loads((Path(state_dir) / "rollout.json").read_text())["in_hand"] == "r1"
+            await second.run(cluster, "g2", resume=True, state_dir=state_dir, drain_timeout=0.3)
+        view = cluster.view("g2").view
+        assert [view.members[name].meta.model_version for name in ("r1", "r2", "r3")] == ["v2", "v2", "v2"]
+        await back.run(cluster, "g2", rollback=True, state_dir=state_dir, drain_timeout=0.3)
+    nothing_failed(load)
+    receipt = second.last.receipt
+    assert (receipt.requests_total, receipt.requests_dropped) == (len(load.answers), 0)
+    assert (list(receipt.gateways), list(receipt.unasked)) == (["g2"], ["g1: it is gone"])
+    view = cluster.view("g2").view
+    assert [view.members[name].meta.model_version for name in ("r1", "r2", "r3")] == ["v1", "v1", "v1"]
+
+
+@story(replicas=3, **QUICK)
+async def test_a_bad_version_halts_after_one_replica_and_is_rolled_back(cluster: TestCluster) -> None:
+    """v2 leaves out a token: the canary sees it, no other replica is touched, and clients notice nothing at all."""
+    manage(cluster, "g1", v1={"fault": ""}, v2={"fault": "skip@3"})
+    rollout, back = Rollout(), Rollout()
+    async with under_load(cluster, "g1") as load:
+        await rollout.run(cluster, **ORDER)
+        seen = versions(cluster)
+        await back.run(cluster, model_version="v1", rollback=True, drain_timeout=0.3)
+    nothing_failed(load)
+    assert (rollout.last.phase, rollout.last.replica_id) == (STOPPED, "r1")
+    assert rollout.last.message == "its canary has failed: its tokens came as 0, 1, 2, 4, 5, 6, 7"
+    assert rollout.phases[-3:] == [("CANARY", "r1"), ("SHUN", "r1"), ("STOPPED", "r1")]
+    assert {name for _, name in rollout.phases} == {"r1"}
+    assert seen == ["v2", "v1", "v1"]
+    assert (back.last.phase, versions(cluster)) == (FINISHED, ["v1", "v1", "v1"])
+    assert (rollout.last.receipt.requests_dropped, back.last.receipt.requests_dropped) == (0, 0)
+
+
+@story(replicas=2, **QUICK)
+async def test_a_rollout_that_would_overload_the_rest_refuses_and_says_by_how_much(cluster: TestCluster) -> None:
+    """Six generations on eight slots: without r1 there are four. Nothing is touched."""
+    manage(cluster, "g1")
+    rollout = Rollout()
+    async with AsyncExitStack() as streams:
+        for number in range(6):
+            client = await streams.enter_async_context(cluster.open_client(f"c{number}"))
+            stream = await streams.enter_async_context(client.stream(f"prompt {number}", max_tokens=2000))
+            await stream.read(1)
+        await rollout.run(cluster, **ORDER)
+    assert rollout.phases == [("STOPPED", "")]
+    words = "6 generations run or wait, and without r1 there are 4 slots (r2): 2 too few"
+    assert rollout.last.message == words
+    assert versions(cluster) == ["v1", "v1"]
