@@ -331,12 +331,12 @@ class RollingUpdater:
         replica_id: str = "",
         receipt: admin_pb2.RolloutReceipt | None = None,
     ) -> None:
-        done = len(plan.done)
+        remaining = {one.replica_id for one in plan.remaining(self._look())}
         step = admin_pb2.RolloutResponse(
             phase=_PHASES[plan.phase] if phase is None else phase,
             replica_id=replica_id or plan.in_hand,
-            done=done,
-            total=done + len(plan.remaining(self._look())),
+            done=len(plan.done),
+            total=len({*plan.done, *remaining, *filter(None, [plan.in_hand])}),
             message=message,
             receipt=receipt,
         )

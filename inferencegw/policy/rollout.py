@@ -235,7 +235,7 @@ class RolloutPlan:
         phase: what it does.
         in_hand: with which replica; empty in CHECK and at the end.
         reason: why it is in its phase, for people.
-        waits_for: what it waits for, likewise; empty while it does not.
+        waits_for: what it waits for, likewise, where the phase does not say so.
         done: the processes that are done: id -> epoch.
         to_do: whether what its phase asks for is still to be done.
     """
@@ -394,7 +394,6 @@ class RolloutPlan:
     def _watch_rejoin(self, view: RolloutView, now: float) -> None:
         one, wanted = view.replicas.get(self.in_hand), self.wanted(self.in_hand)
         came = one is not None and one.epoch > self._epoch and one.presence is Presence.ALIVE
-        self.waits_for = f"{self.in_hand} to be back"
         if came and one is not None and one.version != wanted:
             self._move(RolloutEvent.FAILED, now, f"it came back as {one.version or 'no version'}, not as {wanted}")
         elif came and one is not None and one.connected:
@@ -406,7 +405,6 @@ class RolloutPlan:
 
     def _watch_warm_up(self, view: RolloutView, now: float) -> None:
         one = view.replicas.get(self.in_hand)
-        self.waits_for = f"{self.in_hand} to warm up"
         if one is None or one.presence.is_gone or one.epoch != self._epoch:
             self._move(RolloutEvent.FAILED, now, "it was lost when it had just come back")
         elif now >= self._until:
