@@ -196,7 +196,9 @@ class RollingUpdater:
         try:
             await self._roll_out(run)
         except* (RpcError, ConfigError, ManagerError) as group:
-            run.error = _leaf(group)
+            error = _leaf(group)
+            code = StatusCode.UNAVAILABLE if isinstance(error, ManagerError) else StatusCode.FAILED_PRECONDITION
+            run.error = error if isinstance(error, RpcError) else RpcError(code, str(error))
         except* Exception as group:
             log.exception("rollout", exc_info=group)
             run.error = _leaf(group)

@@ -54,7 +54,7 @@ class ClusterManager:
 
 
 def manage(cluster: TestCluster, gateway: str, **changes: Mapping[str, Any]) -> None:
-    """Let rollouts at ``gateway`` stop and start the replicas of ``cluster``; ``v2={...}`` is what version v2 is like."""
+    """Let rollouts at ``gateway`` stop and start the replicas of ``cluster``; ``v2={...}`` is what v2 is like."""
 
     @asynccontextmanager
     async def open_manager(_spec: str) -> AsyncIterator[ReplicaManager]:

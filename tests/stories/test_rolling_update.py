@@ -12,14 +12,13 @@ import attrs
 import trio
 
 from inferencegw.errors import StatusCode
-from inferencegw.swim.member import MemberState
+from inferencegw.gateway import Gateway
+from inferencegw.gateway.tally import Count
 from inferencegw.testing import Answer, TestCluster
 from inferencegw.testing.manager import Rollout, manage
 from inferencegw.v1 import admin_pb2
 
 from .harness import story
-
-ALIVE, SUSPECT, DEAD, LEFT = MemberState
 
 QUICK: Final[dict[str, Any]] = {
     "gateway": {"slow_start": 0.5},
@@ -121,6 +120,27 @@ async def test_a_rolling_update_under_load_drops_nothing_and_its_receipt_is_what
     assert (list(receipt.gateways), list(receipt.unasked), receipt.requests_running) == (["g1"], [], 0)
 
 
+@story(replicas=2, **QUICK)
+async def test_a_replica_that_is_told_to_leave_hands_its_streams_over_at_no_cost(cluster: TestCluster) -> None:
+    """As SIGTERM: no drain was ordered, and still the stream goes on elsewhere; NEUTRAL, and no attempt is spent."""
+    async with cluster.open_client() as client, client.stream("hello", max_tokens=100) as stream:
+        await stream.read(3)
+        home = stream.answer.tokens[0].replica_id
+        cluster.leave(home)
+        await stream.finish()
+    answer = stream.answer
+    gateway = cluster.nodes["g1"].process
+    assert isinstance(gateway, Gateway)
+    record = gateway.records.find(dict(answer.trailers)["gw-request-id"])
+    assert (answer.is_whole, len(answer.replicas), record is not None) == (True, 2, True)
+    attempts = record.to_proto().attempts if record is not None else []
+    assert [(one.replica_id == home, one.outcome) for one in attempts] == [
+        (True, admin_pb2.OUTCOME_NEUTRAL),
+        (False, admin_pb2.OUTCOME_SUCCESS),
+    ]
+    assert gateway.tally.count(0) == Count(0, total=1, handed_over=1)
+
+
 @story(replicas=3, gateways=2, **QUICK)
 async def test_while_a_second_gateway_serves_its_calls_are_in_the_receipt_too(cluster: TestCluster) -> None:
     """Cordons and drains reach it by gossip, and its counts are asked of it."""
@@ -192,7 +212,7 @@ async def test_a_rollout_whose_gateway_is_killed_is_resumed_on_another_one_by_wh
             cluster.crash("g1")
         await second.run(cluster, "g2", resume=True, **ORDER)
     nothing_failed(load)
-    assert [step for step in second.phases if step[1] == "r2"][0][0] in {"CORDON", "STOP"}
+    assert next(step for step in second.phases if step[1] == "r2")[0] in {"CORDON", "STOP"}
     assert [name for phase, name in second.phases if phase == "REPLICA_DONE"] == ["r2", "r1", "r3"]
     assert ("STOP", "r1") not in second.phases  # it had it already: its canary is enough
     view = cluster.view("g2").view
