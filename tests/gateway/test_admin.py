@@ -43,7 +43,7 @@ GET_STATUS, WATCH, LIST_MEMBERS, WHY, LOOKUP, DRAIN, UNDRAIN, SET_LEVEL = BUILT 
         *("DrainReplica", "UndrainReplica", "SetLogLevel"),
     )
 ]
-ROLLOUT = Method.of(_ADMIN, "Rollout")
+ROLLOUT, PAUSE, TALLY = (Method.of(_ADMIN, name) for name in ("Rollout", "PauseRollout", "GetTally"))
 
 
 @asynccontextmanager
@@ -91,6 +91,7 @@ class Told:
     def __init__(self, view: ClusterView) -> None:
         self.member_id = view.local
         self.view = view
+        self.epoch = 3
 
     @property
     def cluster(self) -> "Told":
@@ -163,6 +164,30 @@ async def an_admin(
         async with open_channel_over(ours) as channel:
             yield Admin(channel, admin, pool, slots, dispatcher)
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("peer", "role", "state", "answers"),
+    [
+        ("127.0.0.1:9", MemberRole.REPLICA, MemberState.ALIVE, True),
+        ("10.0.0.2:9", MemberRole.GATEWAY, MemberState.ALIVE, True),
+        ("10.0.0.2:9", MemberRole.GATEWAY, MemberState.DEAD, False),
+        ("10.0.0.2:9", MemberRole.REPLICA, MemberState.ALIVE, False),
+        ("10.0.0.3:9", MemberRole.GATEWAY, MemberState.ALIVE, False),
+    ],
+)
+async def test_what_it_has_counted_a_gateway_tells_its_own_machine_and_the_other_gateways(
+    peer: str, role: MemberRole, state: MemberState, answers: bool
+) -> None:
+    """By the address that the gossip has for them, and nobody else."""
+    said = Meta(epoch=5, incarnation=1, role=role, address=("10.0.0.2", 7))
+    fellow = Member(Record("gw2", Status(5, 2, state, ""), said, None), True, None, 3.0)
+    async with an_admin(view=ClusterView("gw1", {"gw2": fellow}), peer=peer) as admin:
+        if answers:
+            told = await admin.ask(TALLY)
+            assert (told.gateway_id, told.epoch, told.requests_total, told.rollout) == ("gw1", 3, 0, False)
+        else:
+            assert (await admin.refused(TALLY))[0] is StatusCode.PERMISSION_DENIED
 
 
 async def test_a_member_is_told_with_everything_that_is_known_of_it(mock_clock: trio.testing.MockClock) -> None:
@@ -440,7 +465,7 @@ async def test_the_log_s_level_can_be_changed_and_the_one_before_is_told() -> No
     assert (code, message) == (StatusCode.INVALID_ARGUMENT, "level is 7; it must be a LogLevel other than 0")
 
 
-@pytest.mark.parametrize("method", BUILT)
+@pytest.mark.parametrize("method", [*BUILT, ROLLOUT, PAUSE, TALLY])
 async def test_peers_from_elsewhere_are_told_nothing(method: Method) -> None:
     """PERMISSION_DENIED, whatever there is to tell or to do."""
     async with an_admin(view=ClusterView("gw1"), peer="192.0.2.1:4711") as admin:

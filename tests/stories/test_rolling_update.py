@@ -13,10 +13,12 @@ import trio
 
 from inferencegw.errors import StatusCode
 from inferencegw.gateway import Gateway
+from inferencegw.gateway.steps import DRAIN, UNDRAIN
 from inferencegw.gateway.tally import Count
 from inferencegw.testing import Answer, TestCluster
 from inferencegw.testing.manager import Rollout, manage
 from inferencegw.v1 import admin_pb2
+from inferencegw.v1.replica_pb2 import DrainRequest, UndrainRequest
 
 from .harness import story
 
@@ -131,7 +133,7 @@ async def test_a_replica_that_is_told_to_leave_hands_its_streams_over_at_no_cost
     answer = stream.answer
     gateway = cluster.nodes["g1"].process
     assert isinstance(gateway, Gateway)
-    record = gateway.records.find(dict(answer.trailers)["gw-request-id"])
+    record = gateway.records.find(str(dict(answer.trailers)["gw-request-id"]))
     assert (answer.is_whole, len(answer.replicas), record is not None) == (True, 2, True)
     attempts = record.to_proto().attempts if record is not None else []
     assert [(one.replica_id == home, one.outcome) for one in attempts] == [
@@ -139,6 +141,27 @@ async def test_a_replica_that_is_told_to_leave_hands_its_streams_over_at_no_cost
         (False, admin_pb2.OUTCOME_SUCCESS),
     ]
     assert gateway.tally.count(0) == Count(0, total=1, handed_over=1)
+
+
+@story(replicas=2, gateways=2, **QUICK)
+async def test_a_cordoned_replica_takes_the_calls_that_come_and_no_gateway_sends_any(cluster: TestCluster) -> None:
+    """What it has goes on beyond any drain timeout; uncordoned, it is used again."""
+    async with cluster.open_client() as client, client.stream("hello", max_tokens=100) as stream:
+        await stream.read(1)
+        home = stream.answer.tokens[0].replica_id
+        await cluster._order(home, DRAIN, DrainRequest(cordon_only=True))
+        for name in ("g1", "g2"):
+            gateway = cluster.nodes[name].process
+            assert isinstance(gateway, Gateway)
+            await gateway.slots.wait_until(partial(lambda slots: len(list(slots.fleet)) == 1, gateway.slots))
+            assert home not in (await cluster.generate("hello", gateway=name)).replicas
+        meta = cluster.view("g2").view.members[home].meta
+        assert (meta.cordoned, meta.draining) == (True, False)
+        await stream.finish()
+    assert stream.answer.replicas == [home]
+    await cluster._order(home, UNDRAIN, UndrainRequest())
+    await cluster.converged()
+    assert (await cluster.generate("hello")).replicas == [home]
 
 
 @story(replicas=3, gateways=2, **QUICK)
