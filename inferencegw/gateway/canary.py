@@ -25,16 +25,18 @@ ASK_AGAIN: Final = 0.05
 """Seconds until a busy replica is asked again. High: a free slot is missed. Low: refusals."""
 
 
-async def run_canary(slots: Slots, replica: Replica, patience: float) -> Canary:
-    """What ``replica`` makes of it, within ``patience`` seconds, those for a slot included."""
-    with trio.move_on_after(patience):
-        while True:
+async def run_canary(slots: Slots, replica: Replica, patience: float) -> Canary | None:
+    """What ``replica`` makes of it within ``patience`` seconds; None where it has no slot for so long."""
+    over = trio.current_time() + patience
+    while True:
+        with trio.move_on_at(over) as waiting:
             await slots.wait_until(lambda: replica.has_room)
-            canary = await _generate(slots, replica, trio.current_time() + patience)
-            if canary is not None:
-                return canary
-            await trio.sleep(ASK_AGAIN)
-    return Canary([], patience, f"no answer within {patience:g} s")
+        if waiting.cancelled_caught:
+            return None
+        canary = await _generate(slots, replica, trio.current_time() + patience)
+        if canary is not None:
+            return canary
+        await trio.sleep(ASK_AGAIN)
 
 
 async def _generate(slots: Slots, replica: Replica, deadline: float) -> Canary | None:

@@ -74,10 +74,23 @@ class Steps:
         self._manager = manager
         self._drain_timeout = drain_timeout
         self._tell = tell
-        self._before: dict[str, Canary] = {}
+        self._before: dict[str, Canary | None] = {}
 
-    async def perform(self) -> str:
-        """Do what the plan's phase asks for; why it cannot be done, or nothing."""
+    async def perform(self) -> None:
+        """Do what the plan's phase asks for, and tell the plan what came of it."""
+        plan, phase = self._plan, self._plan.phase
+        failure = await self._perform()
+        if plan.phase is not phase:
+            return  # it has been given up by now
+        if failure is None:
+            plan.handle_refused(f"it has no slot for its canary for {CANARY_PATIENCE:g} s", trio.current_time())
+        elif failure:
+            plan.handle_failed(failure, trio.current_time())
+        else:
+            plan.handle_passed(trio.current_time())
+
+    async def _perform(self) -> str | None:
+        """Nothing if it has been done; else why it cannot be. None where it cannot be tried."""
         name = self._plan.in_hand
         match self._plan.phase:
             case RolloutPhase.CORDON:
@@ -120,7 +133,7 @@ class Steps:
                 self._tell(f"{info.active_requests} generations to finish; in {left:.0f} s they are handed over")
                 await trio.sleep(ASK_AGAIN)
 
-    async def _canary(self, name: str) -> str:
+    async def _canary(self, name: str) -> str | None:
         replica = None
         with trio.move_on_after(CANARY_PATIENCE):
             await self._slots.wait_until(lambda: self._takes_calls(name))
@@ -129,6 +142,8 @@ class Steps:
             return f"it takes no calls after {CANARY_PATIENCE:g} s"
         self._tell("one generation to succeed")
         canary = await run_canary(self._slots, replica, CANARY_PATIENCE)
+        if canary is None:
+            return None
         problem = problem_of(canary, self._before.get(name))
         return "" if problem is None else f"its canary has failed: {problem}"
 

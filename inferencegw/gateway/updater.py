@@ -85,6 +85,7 @@ class Run:
     Attributes:
         order: what was asked for.
         plan: what decides; None until it is known what there is.
+        missing: the replica that was in hand when it stopped, which the gossip may have forgotten; empty for none.
         told: its steps.
         error: what ended it that is no step.
         ended: whether it has.
@@ -92,6 +93,7 @@ class Run:
 
     order: RolloutOrder
     plan: RolloutPlan | None = None
+    missing: str = ""
     told: list[admin_pb2.RolloutResponse] = attrs.field(factory=list)
     error: Exception | None = None
     ended: bool = False
@@ -215,7 +217,12 @@ class RollingUpdater:
         if census.rolling:
             others = ", ".join(census.rolling)
             raise RpcError(StatusCode.FAILED_PRECONDITION, f"a rollout runs at {others}: follow it there, or pause it")
-        view = self._look()
+        if state is not None and (order.resume or order.rollback):
+            run.missing = state.in_hand or ""
+        view = self._look(run)
+        if unknown := sorted(set(order.only) - set(view.replicas)):
+            known = ", ".join(view.replicas) or "none"
+            raise RpcError(StatusCode.NOT_FOUND, f"no replica {unknown[0]!r} is known; there are {known}")
         state = _state(order, state, view, RolloutState(version="", began_at_ms=now_ms, counts=counts))
         plan = self._plan(order, state)
         run.begin(plan)
@@ -272,15 +279,10 @@ class RollingUpdater:
 
     async def _act(self, run: Run, plan: RolloutPlan, steps: Steps) -> None:
         """Perform one step, and give it up where the plan, which looks on, does."""
-        phase, failure = plan.phase, ""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._look_on, run, plan, nursery.cancel_scope)
-            failure = await steps.perform()
+            await steps.perform()
             nursery.cancel_scope.cancel()
-        if plan.phase is phase and failure:
-            plan.handle_failed(failure, trio.current_time())
-        elif plan.phase is phase:
-            plan.handle_passed(trio.current_time())
 
     async def _look_on(self, run: Run, plan: RolloutPlan, step: trio.CancelScope) -> None:
         phase = plan.phase
@@ -299,15 +301,17 @@ class RollingUpdater:
 
     def _let_look(self, run: Run, plan: RolloutPlan) -> None:
         in_hand, done = plan.in_hand, len(plan.done)
-        plan.handle_view(self._look(), trio.current_time())
+        plan.handle_view(self._look(run), trio.current_time())
         if len(plan.done) > done:
             self._tell(run, plan, "", phase=admin_pb2.ROLLOUT_PHASE_REPLICA_DONE, replica_id=in_hand)
         elif plan.waits_for:
             self._tell(run, plan, f"waits: {plan.waits_for}")
 
-    def _look(self) -> RolloutView:
+    def _look(self, run: Run) -> RolloutView:
         overview = Overview(self.config, self.pool, self.slots, self.membership)
-        sights = (_sight(one) for one in overview.replicas() if one.replica_id)
+        sights = [_sight(one) for one in overview.replicas() if one.replica_id]
+        if run.missing and all(one.replica_id != run.missing for one in sights):
+            sights.append(ReplicaSight(replica_id=run.missing, epoch=0, presence=Presence.LEFT))
         return RolloutView.of(sights, self.dispatcher.statistics().waiting)
 
     # -- telling -----------------------------------------------------------------------------------------------------
@@ -333,7 +337,7 @@ class RollingUpdater:
         replica_id: str = "",
         receipt: admin_pb2.RolloutReceipt | None = None,
     ) -> None:
-        remaining = {one.replica_id for one in plan.remaining(self._look())}
+        remaining = {one.replica_id for one in plan.remaining(self._look(run))}
         step = admin_pb2.RolloutResponse(
             phase=_PHASES[plan.phase] if phase is None else phase,
             replica_id=replica_id or plan.in_hand,

@@ -78,7 +78,7 @@ class RolloutEvent(enum.Enum):
     PAUSE_ASKED = "pause_asked"
     """It is to stop here."""
     REFUSED = "refused"
-    """The others cannot do without it, or are not there."""
+    """The others cannot do without it, or are not there; or it has no slot to be tried in."""
     PASSED = "passed"
     """What was to be done is done."""
     FAILED = "failed"
@@ -107,6 +107,7 @@ TRANSITIONS: Final[dict[tuple[RolloutPhase, RolloutEvent], RolloutPhase]] = {
     (_S.REJOIN, _E.FAILED): _S.HALTED,
     (_S.CANARY, _E.PASSED): _S.WARM_UP,
     (_S.CANARY, _E.FAILED): _S.SHUN,
+    (_S.CANARY, _E.REFUSED): _S.HALTED,
     (_S.SHUN, _E.PASSED): _S.HALTED,
     (_S.WARM_UP, _E.PASSED): _S.CHECK,
     (_S.WARM_UP, _E.FAILED): _S.HALTED,
@@ -326,6 +327,11 @@ class RolloutPlan:
         """It could not be done: STOP, START, CANARY only. Other actions are wishes: the replica may be gone."""
         assert self.to_do, "there was something to do"
         self._move(RolloutEvent.FAILED, now, reason)
+
+    def handle_refused(self, reason: str, now: float) -> None:
+        """The canary found no slot, which proves nothing of the version."""
+        assert self.to_do, "there was something to do"
+        self._move(RolloutEvent.REFUSED, now, reason)
 
     # -- decisions ---------------------------------------------------------------------------------------------------
 

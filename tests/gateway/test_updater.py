@@ -12,6 +12,7 @@ import trio
 from inferencegw.errors import ManagerError, StatusCode
 from inferencegw.gateway import Gateway
 from inferencegw.gateway.manager import ReplicaManager
+from inferencegw.gateway.rollout_order import RolloutState, save_state
 from inferencegw.rpc import Method, open_channel
 from inferencegw.testing import TestCluster
 from inferencegw.testing.manager import ClusterManager, Rollout, manage
@@ -138,6 +139,50 @@ async def test_a_gateway_that_is_told_to_leave_brings_the_replica_back_first(clu
         "this gateway is shutting down",
     )
     assert versions(cluster, "g2") == {"r1": "v2", "r2": "v1"}
+
+
+@story("virtual", replicas=1, gateways=2, replica={"drain_timeout": 0.3, "max_capacity": 1}, gateway=QUICK["gateway"])
+async def test_a_canary_that_finds_no_slot_shuns_nobody(cluster: TestCluster) -> None:
+    """The replica has the version, and is full for as long as the canary waits: its call goes on."""
+    manage(cluster, "g1")
+    async with cluster.open_client() as client, client.stream("p", max_tokens=10_000) as stream:
+        await stream.read(1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.finish)
+            rollout = await Rollout().run(cluster, model_version="v1")
+            assert stream.answer.is_open
+            nursery.cancel_scope.cancel()
+    assert rollout.phases == [("CANARY", "r1"), ("STOPPED", "r1")]
+    assert rollout.last.message == "it has no slot for its canary for 30 s"
+
+
+@story("virtual", replicas=1, **QUICK)
+async def test_a_replica_that_is_not_known_is_refused_by_name(cluster: TestCluster) -> None:
+    """NOT_FOUND, with those that are."""
+    rollout = await Rollout().run(cluster, **ORDER, replica_ids=["r1", "r9"])
+    assert rollout.error is not None
+    assert (rollout.error.code, rollout.error.message) == (
+        StatusCode.NOT_FOUND,
+        "no replica 'r9' is known; there are r1",
+    )
+
+
+@story("virtual", replicas=2, **QUICK)
+async def test_the_replica_in_hand_is_started_though_the_gossip_has_forgotten_it(cluster: TestCluster) -> None:
+    """The file knows who it is; so it is where the gateway, too, was started again."""
+    manage(cluster, "g1")
+    await cluster.stop("r1")
+    await cluster.stop("g1")
+    await cluster.restart("g1")
+    await cluster.converged()
+    manage(cluster, "g1")
+    assert "r1" not in versions(cluster)
+    with TemporaryDirectory() as directory:
+        save_state(directory, RolloutState(version="v2", before={"r1": "v1", "r2": "v1"}, in_hand="r1", phase="stop"))
+        rollout = await Rollout().run(cluster, resume=True, state_dir=directory, drain_timeout=0.3)
+    assert rollout.phases[0] == ("STOP", "r1")
+    assert rollout.last.phase == admin_pb2.ROLLOUT_PHASE_FINISHED
+    assert versions(cluster) == {"r1": "v2", "r2": "v2"}
 
 
 class Failing:

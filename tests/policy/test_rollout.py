@@ -299,6 +299,15 @@ def test_a_failed_canary_is_shunned_before_it_halts_and_the_reason_is_the_canary
     assert world.sights["r2"].version == "v1"
 
 
+def test_a_canary_that_finds_no_slot_proves_nothing() -> None:
+    """It halts, and the replica, which is busy with calls, keeps them."""
+    world = World(*replicas("r1", version="v2", load=4), *replicas("r2"))
+    assert world.look() is S.CANARY
+    world.plan.handle_refused("it has no slot", world.now)
+    assert (world.plan.phase, world.plan.in_hand, world.plan.reason) == (S.HALTED, "r1", "it has no slot")
+    assert world.sights["r1"].serves
+
+
 def test_a_replica_that_dies_while_it_warms_up_halts_it() -> None:
     """The canary was not all that there was to see."""
     world = World(*replicas("r1", "r2"))
