@@ -123,4 +123,5 @@ def up(  # noqa: PLR0913 one parameter for each flag
 
 
 def _flags(**options: float | str) -> tuple[str, ...]:
-    return tuple(word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value)))
+    # One word each: a value may begin with a dash.
+    return tuple(f"--{name.replace('_', '-')}={value}" for name, value in options.items())

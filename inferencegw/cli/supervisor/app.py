@@ -25,12 +25,13 @@ from typing import Final
 import structlog
 import trio
 
+from inferencegw.cli._exit import CommandError
 from inferencegw.cli.supervisor.journal import Listener
 from inferencegw.cli.supervisor.keeper import Keeper
 from inferencegw.cli.supervisor.plan import Plan
 from inferencegw.cli.supervisor.servicer import ReplicaManagerServicer
 from inferencegw.cli.supervisor.upkeep import Upkeep
-from inferencegw.config import split_address
+from inferencegw.config import address_text, split_address
 from inferencegw.rpc import Server
 from inferencegw.rpc.health import HealthServicer, ServingStatus
 from inferencegw.rpc.reflection import reflection_services
@@ -86,20 +87,23 @@ class Supervisor:
         """Run it until :meth:`leave`; reports where everybody serves, and where orders are taken, once all are ready.
 
         Raises:
-            ExceptionGroup: with ChildErrors: a child did not get ready the first time; with an OSError: the manager's
-                port cannot be had.
+            ExceptionGroup: with ChildErrors: a child did not get ready the first time; with a CommandError: the
+                manager's port cannot be had.
         """
-        health = HealthServicer()
-        health.set(SERVICE, ServingStatus.SERVING)
-        services = [ReplicaManagerServicer(self._replicas).service, health.service]
+        health, orders = HealthServicer(), ReplicaManagerServicer(self._replicas)
+        health.set(SERVICE, ServingStatus.NOT_SERVING)
+        services = [orders.service, health.service]
         server = Server([*services, *reflection_services(services)])
         first, *others = self._gateways.values()
         async with trio.open_nursery() as keepers:
-            await keepers.start(first.run)  # the others join it
-            await _all(partial(keepers.start, keeper.run) for keeper in (*others, *self._replicas.values()))
             async with trio.open_nursery() as connections:
-                listen = partial(server.listen, HOST, self._manager_port, connections=connections)
-                task_status.started({**self._served(), "manager": await connections.start(listen)})
+                # Before anybody is started: a port that is taken is not worth a cluster that goes down again.
+                manager = await self._listen(server, connections)
+                await keepers.start(first.run)  # the others join it
+                await _all(partial(keepers.start, keeper.run) for keeper in (*others, *self._replicas.values()))
+                orders.are_taken = True
+                health.set(SERVICE, ServingStatus.SERVING)
+                task_status.started({**self._served(), "manager": manager})
                 await self._leaving.wait()
                 health.drain()
                 server.drain(trio.current_time())
@@ -116,6 +120,18 @@ class Supervisor:
         """``kill -9`` for every child."""
         for keeper in (*self._gateways.values(), *self._replicas.values()):
             keeper.kill()
+
+    async def _listen(self, server: Server, connections: trio.Nursery) -> tuple[str, int]:
+        try:
+            address: tuple[str, int] = await connections.start(
+                partial(server.listen, HOST, self._manager_port, connections=connections)
+            )
+        except OSError as error:
+            place = address_text((HOST, self._manager_port))
+            raise CommandError(
+                f"cannot listen on {place}: {error.strerror}: choose another --manager-port (0: a free one)"
+            ) from error
+        return address
 
     def _served(self) -> dict[str, tuple[str, int]]:
         """Where each child takes calls, by its name, and where others may join."""

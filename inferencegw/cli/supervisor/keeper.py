@@ -60,7 +60,7 @@ class Keeper:
         """Keep it up until cancelled; started when it is ready for the first time.
 
         Raises:
-            ChildError: it did not get ready the first time: then something is wrong that no second try mends.
+            ChildError, OSError: it did not get ready the first time: then something is wrong that no second try mends.
         """
         self._task_status = task_status
         while True:
@@ -95,9 +95,11 @@ class Keeper:
         if self.child is not None:
             self.child.kill()
 
-    def started(self, child: Child) -> None:
+    def started(self, value: Child | None = None) -> None:
         """Called by its task, which takes this keeper for its task status: the child is ready."""
-        self.child, self.addresses = child, child.addresses
+        assert value is not None
+        child = self.child = value
+        self.addresses = child.addresses
         self.upkeep.handle_ready(trio.current_time())
         if self.upkeep.phase is Phase.UP:
             self._life.deadline = math.inf
@@ -112,7 +114,7 @@ class Keeper:
         with trio.CancelScope(deadline=trio.current_time() + START_PATIENCE) as self._life:
             try:
                 how = f"status {await run_child(self.name, self.arguments(), listen=self.listen, task_status=self)}"
-            except ChildError as error:
+            except (ChildError, OSError) as error:  # the latter where there are no more processes to be had
                 if not self.addresses:
                     raise
                 how = str(error)

@@ -65,7 +65,7 @@ class Plan:
     def replica(self, name: str, version: str, joins: Sequence[str]) -> list[str]:
         """The command line of that replica."""
         flags = [*self._flags(name, [0, 0], joins), *self.replica_flags]
-        return ["replica", *flags, "--model-version", version]
+        return ["replica", *flags, f"--model-version={version}"]
 
     def _flags(self, name: str, ports: Sequence[int], joins: Sequence[str]) -> list[str]:
         port, gossip_port = map(str, ports)

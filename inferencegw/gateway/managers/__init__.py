@@ -22,8 +22,8 @@ def open_manager(spec: str) -> AbstractAsyncContextManager[ReplicaManager]:
     """The manager that ``spec`` names, for the block.
 
     - ``HOST:PORT``: a supervisor, as ``trio-gw cluster up`` is one.
-    - ``command:STOP ; START``: two commands of the operator's, see :mod:`inferencegw.gateway.managers.command`.
-    - ``kubernetes:NAMESPACE/STATEFULSET?...``: see :mod:`inferencegw.gateway.managers.kubernetes`.
+    - ``command:STOP ; START``: two commands of the operator's.
+    - ``kubernetes:NAMESPACE/STATEFULSET?container=NAME&image=...``, or ``&env=NAME``: pods.
 
     Whoever can choose ``spec`` can run any command: it is for the operator's own command line, never for a peer.
 

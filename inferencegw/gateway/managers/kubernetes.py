@@ -263,13 +263,20 @@ class KubernetesManager:
             response = await self._client.request(method, path, json=body, headers={"Content-Type": content_type})
             answer = response.json()
         except (httpx.HTTPError, OSError, ValueError) as error:
-            # Some of httpx's errors say nothing but what they are.
-            raise _Failed(f"Kubernetes: {method} {path}: {str(error) or type(error).__name__}") from error
+            raise _Failed(f"Kubernetes: {method} {path}: {_reason(error)}") from error
         if not isinstance(answer, dict):
             raise _Failed(f"Kubernetes: {method} {path}: the answer is no object")
         if response.is_error:
-            raise _Failed(f"Kubernetes: {response.status_code}: {answer.get('message', response.reason_phrase)}")
+            raise _Failed(f"Kubernetes: {response.status_code}: {answer.get('message', 'no reason given')}")
         return answer
+
+
+def _reason(error: BaseException) -> str:
+    """What the error says, or the one that it came from: httpx's own often say nothing."""
+    cause: BaseException | None = error
+    while cause is not None and not str(cause):
+        cause = cause.__cause__ or cause.__context__
+    return str(cause or type(error).__name__)
 
 
 def _is_held(pod: Object) -> bool:

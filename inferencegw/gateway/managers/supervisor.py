@@ -13,6 +13,7 @@ import attrs
 from inferencegw.config import address_text, split_address
 from inferencegw.errors import ManagerError, RpcError
 from inferencegw.rpc import Method, open_channel
+from inferencegw.rpc.health import ServingStatus
 from inferencegw.rpc.wellknown import message_type, service_descriptor
 from inferencegw.v1 import manager_pb2
 
@@ -41,9 +42,11 @@ class SupervisorManager:
         """Itself, once it is known that a manager answers there; ManagerError where none does."""
         request: Any = message_type("grpc.health.v1.HealthCheckRequest")
         try:
-            await self._ask(CHECK, request(service=_SERVICE.full_name))
+            health = await self._ask(CHECK, request(service=_SERVICE.full_name))
         except RpcError as error:
             raise ManagerError(f"{self} does not answer as a replica manager: {error.message}") from error
+        if health.status != ServingStatus.SERVING:
+            raise ManagerError(f"{self} does not take orders: its cluster is not up yet, or on its way down")
         yield self
 
     async def stop(self, replica_id: str) -> None:
@@ -64,6 +67,6 @@ class SupervisorManager:
         except RpcError as error:
             raise ManagerError(f"cannot {what} replica {replica_id}: manager {self}: {error.message}") from error
 
-    async def _ask(self, method: Method, request: Any) -> None:
+    async def _ask(self, method: Method, request: Any) -> Any:
         async with open_channel(self.host, self.port) as channel:
-            await channel.unary(method, request)
+            return await channel.unary(method, request)

@@ -46,5 +46,5 @@ def test_a_replica_takes_free_ports_and_has_a_version() -> None:
     """The version is for whoever starts it to say. An address is joined once, whoever is there."""
     assert PLAN.replica("r2", "v7", ["127.0.0.1:5", "127.0.0.1:5"]) == [
         *("replica", "--id", "r2", "--port", "0", "--gossip-port", "0", "--join", "127.0.0.1:5"),
-        *("--all", "1", "--model", "m", "--model-version", "v7"),
+        *("--all", "1", "--model", "m", "--model-version=v7"),
     ]
