@@ -30,7 +30,7 @@ PAUSE: Final = admin_method("PauseRollout")
 
 Tell: TypeAlias = Callable[[admin_pb2.RolloutResponse], None]
 
-LONGEST_STEP: Final = 3600.0 + 120.0
+LONGEST_STEP: Final = 3600.0 + 660.0
 """Seconds without a step that are too many: the longest drain's, and a manager's that does not do as it is told. High:
 a gateway that hangs is waited for; one that is gone, the connection notices. Low: a long drain seems to hang."""
 

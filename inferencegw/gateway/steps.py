@@ -33,9 +33,9 @@ PATIENCE: Final = 5.0
 CANARY_PATIENCE: Final = 30.0
 """Seconds for the canary of the new version. High: one that hangs is noticed late. Low: a slow prefill fails it."""
 
-MANAGER_PATIENCE: Final = 60.0
-"""Seconds for a manager, beyond those that a replica may drain. High: one that hangs, hangs the rollout. Low: a machine
-that is slow to end or to begin a process seems broken."""
+MANAGER_PATIENCE: Final = 600.0
+"""Seconds for a manager, beyond those that a replica may drain: a last resort, for each knows better how long it may
+take. High: one that hangs, hangs the rollout. Low: one that is slow seems broken."""
 
 HANDOVER_GRACE: Final = 1.0
 """Seconds, after a drain's, for the last calls to have been handed over."""
