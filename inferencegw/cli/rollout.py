@@ -214,7 +214,8 @@ def _shown(*, as_json: bool) -> Iterator[tuple[Tell, Callable[[str], None]]]:
 
         def tell(step: admin_pb2.RolloutResponse) -> None:
             line, *more = lines_of(step)
-            progress.update(task, completed=step.done, total=step.total, description=plain(line).markup)
+            words = line.partition("  ")[2]  # the bar has the numbers already
+            progress.update(task, completed=step.done, total=step.total, description=plain(words).markup)
             if step.phase in _LASTING:
                 progress.console.print(*map(plain, [line, *more]), sep="\n")
 

@@ -5,6 +5,7 @@ The rule: the file is a convenience. What has been done is in the gossip; the fi
 replaced as a whole, so whoever reads it reads a state that was true; and there is nothing secret in it.
 """
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -146,6 +147,8 @@ def save_state(directory: str, state: RolloutState) -> None:
         finally:
             os.close(folder)
     except OSError as error:
+        with contextlib.suppress(OSError):  # what is wrong is told below
+            beside.unlink(missing_ok=True)
         raise ConfigError(f"state_dir = {directory!r}: {path} cannot be written: {error.strerror}") from error
 
 

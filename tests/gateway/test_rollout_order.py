@@ -82,6 +82,7 @@ def test_a_file_that_cannot_be_written_leaves_the_one_that_was_there(
     with pytest.raises(ConfigError, match="cannot be written: No space left on device"):
         save_state(str(tmp_path), RolloutState(version="v9"))
     assert load_state(str(tmp_path)) == STATE
+    assert [path.name for path in tmp_path.iterdir()] == ["rollout.json"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"version": "v2"}', '{"counts": {}, "x": 1}', '{"counts": 1}'])
