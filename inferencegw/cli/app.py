@@ -45,6 +45,8 @@ for _name in (
 ):
     app.command(f"inferencegw.cli.{_name}:{_name}", name=_name)
 app.command("inferencegw.cli.cluster:cluster", name="cluster")
+# Its --version is that of a model.
+app.command("inferencegw.cli.rollout:rollout", name="rollout", version_flags=[])
 
 
 def main() -> int:

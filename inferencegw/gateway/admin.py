@@ -1,7 +1,8 @@
-"""``GatewayAdmin``: what an operator may ask of a gateway, and tell it. All of it is built but Rollout.
+"""``GatewayAdmin``: what an operator may ask of a gateway, and tell it.
 
-The rule: for peers on the same machine only, and those with a client certificate (:mod:`inferencegw.rpc.trust`).
-Answers are of the moment, and everything in them is looked up where it lives: nothing is counted twice.
+The rule: for peers on the same machine only, and those with a client certificate (:mod:`inferencegw.rpc.trust`); what a
+gateway has counted it tells the other gateways, too, by the addresses that the gossip has for them. Answers are of the
+moment, and everything in them is looked up where it lives: nothing is counted twice.
 """
 
 from typing import Any, Final, cast
@@ -16,11 +17,14 @@ from inferencegw.gateway.dispatcher import Dispatcher
 from inferencegw.gateway.lookup import change, lookup, model_of
 from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.record import Records
+from inferencegw.gateway.rollout_order import RolloutOrder
 from inferencegw.gateway.slots import Replica, Slots
 from inferencegw.gateway.status import STATES, Overview
+from inferencegw.gateway.updater import RollingUpdater
 from inferencegw.membership import Member, MembershipService
 from inferencegw.rpc import Method, ServerCall
 from inferencegw.rpc.trust import require_trusted
+from inferencegw.swim.member import MemberRole
 from inferencegw.swim.meta import address_text
 from inferencegw.telemetry.log import LogLevel, set_level
 from inferencegw.v1 import admin_grpc, admin_pb2, gossip_pb2, replica_pb2
@@ -57,16 +61,8 @@ class GatewayAdminServicer(admin_grpc.GatewayAdminServicer):
     slots: Slots
     records: Records
     membership: MembershipService | None
+    updater: RollingUpdater
     started: float = attrs.field(factory=trio.current_time)
-
-    @property
-    def service(self) -> Any:
-        """Only what is built: gRPC's UNIMPLEMENTED is the honest answer to the rest."""
-        service = super().service
-        for name in list(service.methods):
-            if name not in vars(GatewayAdminServicer):
-                del service.methods[name]
-        return service
 
     @property
     def overview(self) -> Overview:
@@ -135,6 +131,21 @@ class GatewayAdminServicer(admin_grpc.GatewayAdminServicer):
             answer.change.CopyFrom(change(call.request, fleet.group(model, now), weights, keys))
         return answer
 
+    async def GetTally(self, call: ServerCall) -> admin_pb2.GetTallyResponse:
+        """What has been counted here."""
+        await trio.lowlevel.checkpoint()
+        self._require_fellow(call)
+        count = self.updater.own_count()
+        return admin_pb2.GetTallyResponse(
+            gateway_id=self._gateway_id,
+            epoch=count.epoch,
+            requests_total=count.total,
+            requests_running=count.running,
+            requests_dropped=count.dropped,
+            requests_handed_over=count.handed_over,
+            rollout=self.updater.running is not None,
+        )
+
     # -- steering ----------------------------------------------------------------------------------------------------
 
     async def DrainReplica(self, call: ServerCall) -> admin_pb2.DrainReplicaResponse:
@@ -165,6 +176,26 @@ class GatewayAdminServicer(admin_grpc.GatewayAdminServicer):
         previous = admin_pb2.LOG_LEVEL_UNSPECIFIED if before is None else known.get(before)
         return admin_pb2.SetLogLevelResponse(previous_level=cast("admin_pb2.LogLevel", previous))
 
+    # -- rolling out -------------------------------------------------------------------------------------------------
+
+    async def Rollout(self, call: ServerCall) -> None:
+        """Begin a rollout, and tell each step; a caller who leaves pauses it."""
+        require_trusted(call.peer)
+        run = self.updater.begin(RolloutOrder.of(call.request))
+        try:
+            await run.follow(call.send)
+        finally:
+            if not run.ended:
+                run.pause("whoever had asked for it has left")
+        if not run.is_told:
+            raise RpcError(StatusCode.UNAVAILABLE, "this gateway is shutting down: resume it at another one")
+
+    async def PauseRollout(self, call: ServerCall) -> admin_pb2.PauseRolloutResponse:
+        """Let the rollout stop when the replica in hand is back."""
+        await trio.lowlevel.checkpoint()
+        require_trusted(call.peer)
+        return admin_pb2.PauseRolloutResponse(running=self.updater.pause("it was asked to"))
+
     # -- parts -------------------------------------------------------------------------------------------------------
 
     def _status(self) -> admin_pb2.GatewayStatus:
@@ -187,6 +218,13 @@ class GatewayAdminServicer(admin_grpc.GatewayAdminServicer):
 
     def _has_drained(self) -> bool:
         return not self.slots.in_flight and self.dispatcher.statistics().draining
+
+    def _require_fellow(self, call: ServerCall) -> None:
+        """RpcError PERMISSION_DENIED unless a gateway asks, or whoever may give orders."""
+        host = call.peer.address.rpartition(":")[0].strip("[]")
+        members = [] if self.membership is None else self.membership.cluster.view.others
+        if not any(one.role == MemberRole.GATEWAY and one.is_live and one.address[0] == host for one in members):
+            require_trusted(call.peer)
 
     def _find(self, replica_id: str) -> Replica:
         """The process of that name that we are connected to, the youngest one; RpcError where there is none."""

@@ -10,7 +10,7 @@ The rule: nurseries nest longest-lived outermost, so nothing is used after what 
        └─ gossip               membership.run, where gossip is asked for: one task, one UDP socket
           └─ upstreams         one replica_session per replica; the pool follows the gossip; health
              └─ connections    one task per client connection: outlives the calls it delivers
-                └─ calls       one run_call per accepted request
+                └─ calls       one run_call per accepted request; the rolling updater
                    └─ listen   innermost: the first to stop
 
 A drain takes it down from the inside: the gossip says so, the listeners close, every connection says GOAWAY, waiting
@@ -23,6 +23,7 @@ import signal
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Final, NoReturn
 
@@ -33,10 +34,14 @@ from inferencegw.config import GatewayConfig
 from inferencegw.gateway.admin import GatewayAdminServicer
 from inferencegw.gateway.dispatcher import Dispatcher
 from inferencegw.gateway.gate import Gate
+from inferencegw.gateway.manager import ReplicaManager
+from inferencegw.gateway.managers import open_manager
 from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.record import Records
 from inferencegw.gateway.servicer import GatewayServicer
 from inferencegw.gateway.slots import Slots
+from inferencegw.gateway.tally import Tally
+from inferencegw.gateway.updater import ManagerOpener, RollingUpdater
 from inferencegw.membership import MembershipService
 from inferencegw.rpc import Server
 from inferencegw.rpc.health import HealthServicer, ServingStatus
@@ -68,6 +73,8 @@ class Gateway:
         pool: the replicas it is connected to.
         membership: its part in the gossip; None where it takes none.
         records: what became of its latest calls.
+        tally: how many there were.
+        open_manager: makes what stops and starts replicas of what a rollout's order says of it.
 
     Raises:
         ConfigError: a TLS file cannot be used.
@@ -83,15 +90,18 @@ class Gateway:
         self._config = config
         self._rng = rng = rng or random.Random()  # noqa: S311 - nothing here is a secret
         # Before anything is started: a certificate that cannot be used is the operator's to mend.
-        self._to_clients, to_replicas = _tls(config)
+        self._to_clients, self._to_replicas = _tls(config)
         self._health = HealthServicer()
         self._wall_clock = wall_clock
         self._drain: Callable[[], None] = _not_started
         self._dispatcher: Dispatcher | None = None
+        self._updater: RollingUpdater | None = None
         self.slots: Final = Slots(slow_start=config.slow_start)
-        self.pool: Final = ReplicaPool(config, self.slots, rng, to_replicas)
+        self.pool: Final = ReplicaPool(config, self.slots, rng, self._to_replicas)
         self.membership: MembershipService | None = None
         self.records: Final = Records()
+        self.tally: Final = Tally()
+        self.open_manager: ManagerOpener = open_manager
         if config.gossips:
             meta = Meta(role=MemberRole.GATEWAY)
             self.membership = MembershipService(
@@ -116,15 +126,18 @@ class Gateway:
                     upstreams.start_soon(pool.follow, membership.cluster, upstreams)
                 async with trio.open_nursery() as connections:
                     async with trio.open_nursery() as calls:
-                        dispatcher = self._dispatcher = Dispatcher(config, pool, slots, calls, self._rng)
-                        front = GatewayServicer(config, dispatcher, self.records, self._rng, self._wall_clock)
-                        admin = GatewayAdminServicer(config, dispatcher, pool, slots, self.records, membership)
+                        dispatcher = self._dispatcher = Dispatcher(config, pool, slots, self.tally, calls, self._rng)
+                        updater = self._updater = self._make_updater(dispatcher, calls)
+                        front = GatewayServicer(
+                            config, dispatcher, self.records, self.tally, self._rng, self._wall_clock
+                        )
+                        admin = GatewayAdminServicer(config, dispatcher, pool, slots, self.records, membership, updater)
                         services = [front.service, admin.service, health.service]
                         services += reflection_services(services)
                         server = Server(services, limits=config.limits, ssl_context=self._to_clients)
                         upstreams.start_soon(dispatcher.stalls.run)
                         upstreams.start_soon(_report_health, dispatcher, slots, health)
-                        self._drain = partial(self._begin_drain, dispatcher, server, calls.cancel_scope)
+                        self._drain = partial(self._begin_drain, dispatcher, updater, server, calls.cancel_scope)
                         listen = partial(server.listen, config.host, config.port, connections=connections)
                         address = await calls.start(listen)
                         if membership is not None:
@@ -141,17 +154,38 @@ class Gateway:
 
     @property
     def calls_running(self) -> int:
-        """Calls that were accepted and have not ended."""
-        return 0 if self._dispatcher is None else self._dispatcher.running
+        """Calls that were accepted and have not ended; a rollout, which makes some of its own, counts as one."""
+        rollouts = 0 if self._updater is None else self._updater.running is not None
+        return rollouts + (0 if self._dispatcher is None else self._dispatcher.running)
 
     @property
     def gate(self) -> Gate:
         """Where calls wait for their slots. RuntimeError before :meth:`run`."""
         return _not_started() if self._dispatcher is None else self._dispatcher.gate
 
-    def _begin_drain(self, dispatcher: Dispatcher, server: Server, calls: trio.CancelScope) -> None:
+    def _make_updater(self, dispatcher: Dispatcher, calls: trio.Nursery) -> RollingUpdater:
+        return RollingUpdater(
+            config=self._config,
+            pool=self.pool,
+            slots=self.slots,
+            dispatcher=dispatcher,
+            tally=self.tally,
+            membership=self.membership,
+            calls=calls,
+            tls=self._to_replicas,
+            wall_clock=self._wall_clock,
+            open_manager=self._open_manager,
+        )
+
+    def _open_manager(self, spec: str) -> AbstractAsyncContextManager[ReplicaManager]:
+        return self.open_manager(spec)  # by now it may be a test's own
+
+    def _begin_drain(
+        self, dispatcher: Dispatcher, updater: RollingUpdater, server: Server, calls: trio.CancelScope
+    ) -> None:
         if self.membership is not None:
             self.membership.set_meta(cordoned=True, draining=True)
+        updater.pause("this gateway is shutting down")
         dispatcher.drain()
         self._health.drain()
         server.drain()

@@ -30,6 +30,7 @@ from inferencegw.gateway.relay import Relay
 from inferencegw.gateway.request import refusal
 from inferencegw.gateway.slots import Lease, Replica, Slots
 from inferencegw.gateway.stall import StallLimits, StallWatch
+from inferencegw.gateway.tally import Tally
 from inferencegw.policy.attempts import AttemptEnd, GiveUp
 from inferencegw.policy.ledger import TokenFault
 from inferencegw.policy.picker import Request
@@ -68,6 +69,7 @@ class Dispatcher:
         config: how patient it is.
         pool: which models there are.
         slots: what there is to give to calls.
+        tally: counts those that are handed over.
         calls: where they run.
         rng: breaks ties and draws jitter.
 
@@ -78,11 +80,18 @@ class Dispatcher:
     """
 
     def __init__(
-        self, config: GatewayConfig, pool: ReplicaPool, slots: Slots, calls: trio.Nursery, rng: random.Random
+        self,
+        config: GatewayConfig,
+        pool: ReplicaPool,
+        slots: Slots,
+        tally: Tally,
+        calls: trio.Nursery,
+        rng: random.Random,
     ) -> None:
         self._config = config
         self._pool = pool
         self._slots = slots
+        self._tally = tally
         self._calls = calls
         self.gate = Gate(
             slots,
@@ -217,8 +226,7 @@ class Dispatcher:
         call.record.attempts.append(attempt)
         return attempt
 
-    @staticmethod
-    def _follow_up(call: Call, attempt: Attempt) -> float:
+    def _follow_up(self, call: Call, attempt: Attempt) -> float:
         """Seconds until the attempt after ``attempt``, which has failed, may begin.
 
         Raises:
@@ -228,6 +236,8 @@ class Dispatcher:
         assert error is not None, "it has failed"
         if end is AttemptEnd.REFUSED:
             return 0.0
+        if end is AttemptEnd.HANDED:
+            self._tally.note_handed_over(call.record)
         log.info("attempt failed", request_id=call.request_id, replica=str(replica), reason=str(error))
         if (refused := _callers_fault(error, replica, call)) is not None:
             raise refused from error

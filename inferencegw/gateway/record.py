@@ -54,6 +54,7 @@ class CallRecord:
         delivered: tokens sent to the client.
         status: gRPC's; None while it runs.
         reason: ``gw-reason``.
+        handed_over: whether a draining replica has ended an attempt of it, and another one went on.
     """
 
     request_id: str
@@ -68,6 +69,7 @@ class CallRecord:
     delivered: int = 0
     status: int | None = None
     reason: str = ""
+    handed_over: bool = False
     _picks: list[tuple[float, "Pick[Replica] | Unpicked"]] = attrs.field(factory=list)
     _words: admin_pb2.RequestRecord | None = None
 

@@ -14,6 +14,7 @@ from inferencegw.gateway.call import Call
 from inferencegw.gateway.dispatcher import Dispatcher
 from inferencegw.gateway.record import Records
 from inferencegw.gateway.request import check
+from inferencegw.gateway.tally import Tally
 from inferencegw.policy.attempts import AttemptPlan
 from inferencegw.policy.candidate import Process
 from inferencegw.rpc import ServerCall
@@ -29,6 +30,7 @@ class GatewayServicer(gateway_grpc.InferenceGatewayServicer):
         config: how often a call may fail.
         dispatcher: runs them.
         records: where they are remembered.
+        tally: where they are counted.
         rng: names those whose client did not, and draws jitter.
         wall_clock: seconds since 1970.
     """
@@ -38,12 +40,14 @@ class GatewayServicer(gateway_grpc.InferenceGatewayServicer):
         config: GatewayConfig,
         dispatcher: Dispatcher,
         records: Records,
+        tally: Tally,
         rng: random.Random,
         wall_clock: Callable[[], float],
     ) -> None:
         self._limits = config.attempts
         self._dispatcher = dispatcher
         self._records = records
+        self._tally = tally
         self._rng = rng
         self._wall_clock = wall_clock
 
@@ -53,10 +57,14 @@ class GatewayServicer(gateway_grpc.InferenceGatewayServicer):
         spare_id = f"{self._rng.getrandbits(128):032x}"
         call = Call.of(rpc, plan, spare_id=spare_id, wall_ms=int(self._wall_clock() * 1000))
         self._records.add(call.record)
+        self._tally.begin()
         try:
             check(call.request)
             await self._dispatcher.deliver(call)
         except BaseException as error:
             call.write_trailers(error)
             raise
-        call.write_trailers(None)
+        else:
+            call.write_trailers(None)
+        finally:
+            self._tally.end(call.record)

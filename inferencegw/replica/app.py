@@ -107,7 +107,7 @@ class Replica:
             )
         self._health = HealthServicer()
         self._control = ReplicaControl(engine, self._announce)
-        self._announce(draining=False)
+        self._announce(cordoned=False, draining=False)
         services = [
             LLMReplicaServicer(
                 self._control, identify=self._identify, drain_timeout=config.drain_timeout, crash=crash
@@ -160,18 +160,16 @@ class Replica:
     def drain(self) -> None:
         """Begin to leave: :meth:`run` returns when it is done."""
         _log.info("replica.draining", replica_id=self.id, active=self._control.engine.slots.active)
-        if self.membership is not None:
-            self.membership.set_meta(cordoned=True, draining=True)
         self._control.drain(trio.current_time() + self._config.drain_timeout, for_good=True)
         self._health.drain()
         self._server.drain()
 
-    def _announce(self, *, draining: bool) -> None:
+    def _announce(self, *, cordoned: bool, draining: bool) -> None:
         status = ServingStatus.NOT_SERVING if draining else ServingStatus.SERVING
         self._health.set("", status)
         self._health.set(replica_pb2.DESCRIPTOR.services_by_name["LLMReplica"].full_name, status)
         if self.membership is not None:
-            self.membership.set_meta(draining=draining)
+            self.membership.set_meta(cordoned=cordoned, draining=draining)
 
     def _identify(self) -> replica_pb2.GetInfoResponse:
         """The fields of GetInfo that say which process this is; to the gossip it is the same one."""

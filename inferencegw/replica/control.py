@@ -19,9 +19,9 @@ __all__ = ["ReplicaControl"]
 
 
 class Announce(Protocol):
-    """Tells the world that the replica drains, or no longer does."""
+    """Tells the world that the replica wants no new calls, or takes none, or no longer so."""
 
-    def __call__(self, *, draining: bool) -> None: ...
+    def __call__(self, *, cordoned: bool, draining: bool) -> None: ...
 
 
 class ReplicaControl:
@@ -29,7 +29,7 @@ class ReplicaControl:
 
     Args:
         engine: what they are about.
-        announce: called at every order to drain or undrain.
+        announce: called at every order to cordon, drain or undrain.
     """
 
     def __init__(self, engine: SimulatedEngine, announce: Announce) -> None:
@@ -38,16 +38,24 @@ class ReplicaControl:
         self._ordered = trio.lowlevel.ParkingLot()
         self._idle = trio.lowlevel.ParkingLot()
         self._leaving = False
+        self._cordoned = False
+
+    def cordon(self) -> None:
+        """Want no new calls from now on; those that come are taken all the same."""
+        self._cordoned = True
+        self._announce(cordoned=True, draining=self.engine.slots.draining)
 
     def drain(self, handover_at: float, *, for_good: bool = False) -> None:
         """Admit nobody from now on, and hand over at ``handover_at`` what still runs; ``for_good``: until the end."""
         self._leaving = self._leaving or for_good
+        self._cordoned = self._cordoned or for_good
         self._set_handover_at(handover_at)
 
     def undrain(self) -> None:
-        """Admit again; RpcError FAILED_PRECONDITION where the process is about to end."""
+        """Admit again, and want to; RpcError FAILED_PRECONDITION where the process is about to end."""
         if self._leaving:
             raise RpcError(StatusCode.FAILED_PRECONDITION, "the replica is shutting down")
+        self._cordoned = False
         self._set_handover_at(math.inf)
 
     def set_plan(self, plan: FaultPlan, *, restart: bool) -> None:
@@ -75,5 +83,5 @@ class ReplicaControl:
     def _set_handover_at(self, handover_at: float) -> None:
         slots = self.engine.slots
         slots.handover_at = handover_at
-        self._announce(draining=slots.draining)
+        self._announce(cordoned=self._cordoned, draining=slots.draining)
         self._ordered.unpark_all()

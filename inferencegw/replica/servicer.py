@@ -81,9 +81,12 @@ class LLMReplicaServicer(replica_grpc.LLMReplicaServicer):
             call.trailing_metadata.append(("gw-load", self._engine.slots.load))
 
     async def Drain(self, call: ServerCall) -> replica_pb2.DrainResponse:
-        """Refuse new generations; hand the others over when the time is up."""
+        """Refuse new generations, and hand the others over when the time is up; or only ask for no new ones."""
         await trio.lowlevel.checkpoint()
         require_trusted(call.peer)
+        if call.request.cordon_only:
+            self._control.cordon()
+            return replica_pb2.DrainResponse(active_requests=self._engine.slots.active)
         handover_at = trio.current_time() + drain_timeout(call.request, self._drain_timeout)
         self._control.drain(handover_at)
         return replica_pb2.DrainResponse(active_requests=self._engine.slots.active)

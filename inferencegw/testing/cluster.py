@@ -125,6 +125,10 @@ class TestCluster(Witness):
             fields |= {"port": old.addresses["grpc"][1], "gossip_port": old.addresses["gossip"][1]}
         return await self._start(name, type(old.config), {**fields, "join": (), **changes})
 
+    def begin_restart(self, name: str, **changes: Any) -> None:
+        """Do that in the background: whoever has asked for it may be gone before it is done."""
+        self._home.start_soon(partial(self.restart, name, **changes))
+
     async def _start(self, name: str, kind: type[GatewayConfig | ReplicaConfig], fields: dict[str, Any]) -> Node:
         assert name not in self.nodes or self.nodes[name].ended.is_set(), f"{name} runs already"
         host = self.network.host(name)
@@ -134,7 +138,7 @@ class TestCluster(Witness):
             "port": 0,
             "gossip_port": 0,
             "gossip_profile": self._options["gossip_profile"],
-            **self._place(host.addresses[0], kind),
+            **self._place(host.addresses[0]),
             **fields,
             "join": fields.get("join") or seeds,
         })  # fmt: skip
@@ -146,11 +150,11 @@ class TestCluster(Witness):
         self.tell("node_started", node)
         return node
 
-    def _place(self, address: str, kind: type[GatewayConfig | ReplicaConfig]) -> dict[str, Any]:
-        """Where to listen. Only its own machine may tell a replica to misbehave, so it must listen there as well."""
-        if kind is ReplicaConfig and not is_loopback(address):
-            return {"host": "0.0.0.0", "advertise": address}  # noqa: S104 - a virtual network's
-        return {"host": address}
+    def _place(self, address: str) -> dict[str, Any]:
+        """Where to listen. Only its own machine may give orders to a node, so it must listen there as well."""
+        if is_loopback(address):
+            return {"host": address}
+        return {"host": "0.0.0.0", "advertise": address}  # noqa: S104 - a virtual network's
 
     async def _run(self, node: Node, *, task_status: trio.TaskStatus[None]) -> None:
         await node.run(task_status=task_status)

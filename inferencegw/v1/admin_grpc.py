@@ -22,6 +22,12 @@ class GatewayAdminServicer(purerpc.Servicer):
     async def Rollout(self, input_message):
         raise NotImplementedError()
 
+    async def PauseRollout(self, input_message):
+        raise NotImplementedError()
+
+    async def GetTally(self, input_message):
+        raise NotImplementedError()
+
     async def Why(self, input_message):
         raise NotImplementedError()
 
@@ -88,6 +94,24 @@ class GatewayAdminServicer(purerpc.Servicer):
                 purerpc.Cardinality.UNARY_STREAM,
                 inferencegw_dot_v1_dot_admin__pb2.RolloutRequest,
                 inferencegw_dot_v1_dot_admin__pb2.RolloutResponse,
+            )
+        )
+        service_obj.add_method(
+            "PauseRollout",
+            self.PauseRollout,
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                inferencegw_dot_v1_dot_admin__pb2.PauseRolloutRequest,
+                inferencegw_dot_v1_dot_admin__pb2.PauseRolloutResponse,
+            )
+        )
+        service_obj.add_method(
+            "GetTally",
+            self.GetTally,
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                inferencegw_dot_v1_dot_admin__pb2.GetTallyRequest,
+                inferencegw_dot_v1_dot_admin__pb2.GetTallyResponse,
             )
         )
         service_obj.add_method(
@@ -172,6 +196,22 @@ class GatewayAdminStub:
                 purerpc.Cardinality.UNARY_STREAM,
                 inferencegw_dot_v1_dot_admin__pb2.RolloutRequest,
                 inferencegw_dot_v1_dot_admin__pb2.RolloutResponse,
+            )
+        )
+        self.PauseRollout = self._client.get_method_stub(
+            "PauseRollout",
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                inferencegw_dot_v1_dot_admin__pb2.PauseRolloutRequest,
+                inferencegw_dot_v1_dot_admin__pb2.PauseRolloutResponse,
+            )
+        )
+        self.GetTally = self._client.get_method_stub(
+            "GetTally",
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                inferencegw_dot_v1_dot_admin__pb2.GetTallyRequest,
+                inferencegw_dot_v1_dot_admin__pb2.GetTallyResponse,
             )
         )
         self.Why = self._client.get_method_stub(

@@ -45,6 +45,9 @@ class RolloutPhase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROLLOUT_PHASE_REPLICA_DONE: _ClassVar[RolloutPhase]
     ROLLOUT_PHASE_FINISHED: _ClassVar[RolloutPhase]
     ROLLOUT_PHASE_STOPPED: _ClassVar[RolloutPhase]
+    ROLLOUT_PHASE_PAUSED: _ClassVar[RolloutPhase]
+    ROLLOUT_PHASE_RELEASE: _ClassVar[RolloutPhase]
+    ROLLOUT_PHASE_SHUN: _ClassVar[RolloutPhase]
 
 class AttemptKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -87,6 +90,9 @@ ROLLOUT_PHASE_WARM_UP: RolloutPhase
 ROLLOUT_PHASE_REPLICA_DONE: RolloutPhase
 ROLLOUT_PHASE_FINISHED: RolloutPhase
 ROLLOUT_PHASE_STOPPED: RolloutPhase
+ROLLOUT_PHASE_PAUSED: RolloutPhase
+ROLLOUT_PHASE_RELEASE: RolloutPhase
+ROLLOUT_PHASE_SHUN: RolloutPhase
 ATTEMPT_KIND_UNSPECIFIED: AttemptKind
 ATTEMPT_KIND_FIRST: AttemptKind
 ATTEMPT_KIND_RETRY: AttemptKind
@@ -223,12 +229,30 @@ class UndrainReplicaResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class RolloutRequest(_message.Message):
-    __slots__ = ("model_version", "replica_ids")
+    __slots__ = ("model_version", "replica_ids", "resume", "rollback", "dry_run", "max_unavailable", "drain_timeout", "rejoin_timeout", "pause_after", "manager", "state_dir")
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     REPLICA_IDS_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
+    ROLLBACK_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    MAX_UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    REJOIN_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_AFTER_FIELD_NUMBER: _ClassVar[int]
+    MANAGER_FIELD_NUMBER: _ClassVar[int]
+    STATE_DIR_FIELD_NUMBER: _ClassVar[int]
     model_version: str
     replica_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, model_version: _Optional[str] = ..., replica_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    resume: bool
+    rollback: bool
+    dry_run: bool
+    max_unavailable: int
+    drain_timeout: float
+    rejoin_timeout: float
+    pause_after: int
+    manager: str
+    state_dir: str
+    def __init__(self, model_version: _Optional[str] = ..., replica_ids: _Optional[_Iterable[str]] = ..., resume: _Optional[bool] = ..., rollback: _Optional[bool] = ..., dry_run: _Optional[bool] = ..., max_unavailable: _Optional[int] = ..., drain_timeout: _Optional[float] = ..., rejoin_timeout: _Optional[float] = ..., pause_after: _Optional[int] = ..., manager: _Optional[str] = ..., state_dir: _Optional[str] = ...) -> None: ...
 
 class RolloutResponse(_message.Message):
     __slots__ = ("phase", "replica_id", "done", "total", "message", "receipt")
@@ -247,16 +271,54 @@ class RolloutResponse(_message.Message):
     def __init__(self, phase: _Optional[_Union[RolloutPhase, str]] = ..., replica_id: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., message: _Optional[str] = ..., receipt: _Optional[_Union[RolloutReceipt, _Mapping]] = ...) -> None: ...
 
 class RolloutReceipt(_message.Message):
-    __slots__ = ("requests_total", "requests_dropped", "requests_handed_over", "duration")
+    __slots__ = ("requests_total", "requests_dropped", "requests_handed_over", "duration", "requests_running", "gateways", "unasked")
     REQUESTS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_DROPPED_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_HANDED_OVER_FIELD_NUMBER: _ClassVar[int]
     DURATION_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    GATEWAYS_FIELD_NUMBER: _ClassVar[int]
+    UNASKED_FIELD_NUMBER: _ClassVar[int]
     requests_total: int
     requests_dropped: int
     requests_handed_over: int
     duration: float
-    def __init__(self, requests_total: _Optional[int] = ..., requests_dropped: _Optional[int] = ..., requests_handed_over: _Optional[int] = ..., duration: _Optional[float] = ...) -> None: ...
+    requests_running: int
+    gateways: _containers.RepeatedScalarFieldContainer[str]
+    unasked: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, requests_total: _Optional[int] = ..., requests_dropped: _Optional[int] = ..., requests_handed_over: _Optional[int] = ..., duration: _Optional[float] = ..., requests_running: _Optional[int] = ..., gateways: _Optional[_Iterable[str]] = ..., unasked: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class PauseRolloutRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class PauseRolloutResponse(_message.Message):
+    __slots__ = ("running",)
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    running: bool
+    def __init__(self, running: _Optional[bool] = ...) -> None: ...
+
+class GetTallyRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetTallyResponse(_message.Message):
+    __slots__ = ("gateway_id", "epoch", "requests_total", "requests_running", "requests_dropped", "requests_handed_over", "rollout")
+    GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_DROPPED_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_HANDED_OVER_FIELD_NUMBER: _ClassVar[int]
+    ROLLOUT_FIELD_NUMBER: _ClassVar[int]
+    gateway_id: str
+    epoch: int
+    requests_total: int
+    requests_running: int
+    requests_dropped: int
+    requests_handed_over: int
+    rollout: bool
+    def __init__(self, gateway_id: _Optional[str] = ..., epoch: _Optional[int] = ..., requests_total: _Optional[int] = ..., requests_running: _Optional[int] = ..., requests_dropped: _Optional[int] = ..., requests_handed_over: _Optional[int] = ..., rollout: _Optional[bool] = ...) -> None: ...
 
 class WhyRequest(_message.Message):
     __slots__ = ("request_id",)

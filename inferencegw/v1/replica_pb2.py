@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cinferencegw/v1/replica.proto\x12\x0einferencegw.v1\"n\n\x08Sampling\x12\x18\n\x0btemperature\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\x0c\n\x04seed\x18\x03 \x01(\x04\x12\x0c\n\x04stop\x18\x04 \x03(\tB\x0e\n\x0c_temperatureB\x08\n\x06_top_p\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\"\xaf\x01\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x12\n\nmax_tokens\x18\x03 \x01(\r\x12*\n\x08sampling\x18\x04 \x01(\x0b\x32\x18.inferencegw.v1.Sampling\x12 \n\x18tokens_already_generated\x18\x05 \x01(\r\x12\x16\n\x0egenerated_text\x18\x06 \x01(\t\"\xa2\x01\n\x10GenerateResponse\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x10\n\x08is_final\x18\x03 \x01(\x08\x12\x33\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x1c.inferencegw.v1.FinishReason\x12$\n\x05usage\x18\x05 \x01(\x0b\x32\x15.inferencegw.v1.UsageJ\x04\x08\x06\x10\x10\"0\n\x0c\x44rainRequest\x12\x14\n\x07timeout\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_timeout\"(\n\rDrainResponse\x12\x17\n\x0f\x61\x63tive_requests\x18\x01 \x01(\r\"\x10\n\x0eUndrainRequest\"\x11\n\x0fUndrainResponse\"\x10\n\x0eGetInfoRequest\"\xdd\x01\n\x0fGetInfoResponse\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x17\n\x0f\x61\x63tive_requests\x18\x04 \x01(\r\x12\x14\n\x0cmax_capacity\x18\x05 \x01(\r\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\x12\x1e\n\x16tokens_generated_total\x18\x07 \x01(\x04\x12 \n\x18requests_cancelled_total\x18\x08 \x01(\x04\x12\r\n\x05\x65poch\x18\t \x01(\x04\"\xb0\x02\n\tFaultSpec\x12\x14\n\nreject_all\x18\x01 \x01(\x08H\x00\x12\x14\n\nerror_rate\x18\x02 \x01(\x01H\x00\x12\x18\n\x0e\x63rash_at_token\x18\x03 \x01(\rH\x00\x12\x19\n\x0f\x66reeze_at_token\x18\x04 \x01(\rH\x00\x12\x15\n\x0bslow_factor\x18\x05 \x01(\x01H\x00\x12\x1b\n\x11truncate_at_token\x18\x06 \x01(\rH\x00\x12\x16\n\x0crepeat_token\x18\x07 \x01(\rH\x00\x12\x14\n\nskip_token\x18\x08 \x01(\rH\x00\x12#\n\x19\x63lose_connection_at_token\x18\t \x01(\rH\x00\x12\x1a\n\x10gossip_drop_rate\x18\n \x01(\x01H\x00\x12\x16\n\x0cgossip_delay\x18\x0b \x01(\x01H\x00\x42\x07\n\x05\x66\x61ult\"D\n\tFaultPlan\x12\x0c\n\x04seed\x18\x01 \x01(\x04\x12)\n\x06\x66\x61ults\x18\x02 \x03(\x0b\x32\x19.inferencegw.v1.FaultSpec\"Z\n\x12InjectFaultRequest\x12(\n\x05\x66\x61ult\x18\x01 \x01(\x0b\x32\x19.inferencegw.v1.FaultSpec\x12\x11\n\x04seed\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\x07\n\x05_seed\">\n\x13InjectFaultResponse\x12\'\n\x04plan\x18\x01 \x01(\x0b\x32\x19.inferencegw.v1.FaultPlan\"\x14\n\x12\x43learFaultsRequest\"\x15\n\x13\x43learFaultsResponse\"\x12\n\x10GetFaultsRequest\"<\n\x11GetFaultsResponse\x12\'\n\x04plan\x18\x01 \x01(\x0b\x32\x19.inferencegw.v1.FaultPlan*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x01\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x02\x32\xbb\x02\n\nLLMReplica\x12O\n\x08Generate\x12\x1f.inferencegw.v1.GenerateRequest\x1a .inferencegw.v1.GenerateResponse0\x01\x12\x44\n\x05\x44rain\x12\x1c.inferencegw.v1.DrainRequest\x1a\x1d.inferencegw.v1.DrainResponse\x12J\n\x07Undrain\x12\x1e.inferencegw.v1.UndrainRequest\x1a\x1f.inferencegw.v1.UndrainResponse\x12J\n\x07GetInfo\x12\x1e.inferencegw.v1.GetInfoRequest\x1a\x1f.inferencegw.v1.GetInfoResponse2\x92\x02\n\x0e\x46\x61ultInjection\x12V\n\x0bInjectFault\x12\".inferencegw.v1.InjectFaultRequest\x1a#.inferencegw.v1.InjectFaultResponse\x12V\n\x0b\x43learFaults\x12\".inferencegw.v1.ClearFaultsRequest\x1a#.inferencegw.v1.ClearFaultsResponse\x12P\n\tGetFaults\x12 .inferencegw.v1.GetFaultsRequest\x1a!.inferencegw.v1.GetFaultsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cinferencegw/v1/replica.proto\x12\x0einferencegw.v1\"n\n\x08Sampling\x12\x18\n\x0btemperature\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\x0c\n\x04seed\x18\x03 \x01(\x04\x12\x0c\n\x04stop\x18\x04 \x03(\tB\x0e\n\x0c_temperatureB\x08\n\x06_top_p\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\"\xaf\x01\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x12\n\nmax_tokens\x18\x03 \x01(\r\x12*\n\x08sampling\x18\x04 \x01(\x0b\x32\x18.inferencegw.v1.Sampling\x12 \n\x18tokens_already_generated\x18\x05 \x01(\r\x12\x16\n\x0egenerated_text\x18\x06 \x01(\t\"\xa2\x01\n\x10GenerateResponse\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x10\n\x08is_final\x18\x03 \x01(\x08\x12\x33\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x1c.inferencegw.v1.FinishReason\x12$\n\x05usage\x18\x05 \x01(\x0b\x32\x15.inferencegw.v1.UsageJ\x04\x08\x06\x10\x10\"E\n\x0c\x44rainRequest\x12\x14\n\x07timeout\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0b\x63ordon_only\x18\x02 \x01(\x08\x42\n\n\x08_timeout\"(\n\rDrainResponse\x12\x17\n\x0f\x61\x63tive_requests\x18\x01 \x01(\r\"\x10\n\x0eUndrainRequest\"\x11\n\x0fUndrainResponse\"\x10\n\x0eGetInfoRequest\"\xdd\x01\n\x0fGetInfoResponse\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x17\n\x0f\x61\x63tive_requests\x18\x04 \x01(\r\x12\x14\n\x0cmax_capacity\x18\x05 \x01(\r\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\x12\x1e\n\x16tokens_generated_total\x18\x07 \x01(\x04\x12 \n\x18requests_cancelled_total\x18\x08 \x01(\x04\x12\r\n\x05\x65poch\x18\t \x01(\x04\"\xb0\x02\n\tFaultSpec\x12\x14\n\nreject_all\x18\x01 \x01(\x08H\x00\x12\x14\n\nerror_rate\x18\x02 \x01(\x01H\x00\x12\x18\n\x0e\x63rash_at_token\x18\x03 \x01(\rH\x00\x12\x19\n\x0f\x66reeze_at_token\x18\x04 \x01(\rH\x00\x12\x15\n\x0bslow_factor\x18\x05 \x01(\x01H\x00\x12\x1b\n\x11truncate_at_token\x18\x06 \x01(\rH\x00\x12\x16\n\x0crepeat_token\x18\x07 \x01(\rH\x00\x12\x14\n\nskip_token\x18\x08 \x01(\rH\x00\x12#\n\x19\x63lose_connection_at_token\x18\t \x01(\rH\x00\x12\x1a\n\x10gossip_drop_rate\x18\n \x01(\x01H\x00\x12\x16\n\x0cgossip_delay\x18\x0b \x01(\x01H\x00\x42\x07\n\x05\x66\x61ult\"D\n\tFaultPlan\x12\x0c\n\x04seed\x18\x01 \x01(\x04\x12)\n\x06\x66\x61ults\x18\x02 \x03(\x0b\x32\x19.inferencegw.v1.FaultSpec\"Z\n\x12InjectFaultRequest\x12(\n\x05\x66\x61ult\x18\x01 \x01(\x0b\x32\x19.inferencegw.v1.FaultSpec\x12\x11\n\x04seed\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\x07\n\x05_seed\">\n\x13InjectFaultResponse\x12\'\n\x04plan\x18\x01 \x01(\x0b\x32\x19.inferencegw.v1.FaultPlan\"\x14\n\x12\x43learFaultsRequest\"\x15\n\x13\x43learFaultsResponse\"\x12\n\x10GetFaultsRequest\"<\n\x11GetFaultsResponse\x12\'\n\x04plan\x18\x01 \x01(\x0b\x32\x19.inferencegw.v1.FaultPlan*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x01\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x02\x32\xbb\x02\n\nLLMReplica\x12O\n\x08Generate\x12\x1f.inferencegw.v1.GenerateRequest\x1a .inferencegw.v1.GenerateResponse0\x01\x12\x44\n\x05\x44rain\x12\x1c.inferencegw.v1.DrainRequest\x1a\x1d.inferencegw.v1.DrainResponse\x12J\n\x07Undrain\x12\x1e.inferencegw.v1.UndrainRequest\x1a\x1f.inferencegw.v1.UndrainResponse\x12J\n\x07GetInfo\x12\x1e.inferencegw.v1.GetInfoRequest\x1a\x1f.inferencegw.v1.GetInfoResponse2\x92\x02\n\x0e\x46\x61ultInjection\x12V\n\x0bInjectFault\x12\".inferencegw.v1.InjectFaultRequest\x1a#.inferencegw.v1.InjectFaultResponse\x12V\n\x0b\x43learFaults\x12\".inferencegw.v1.ClearFaultsRequest\x1a#.inferencegw.v1.ClearFaultsResponse\x12P\n\tGetFaults\x12 .inferencegw.v1.GetFaultsRequest\x1a!.inferencegw.v1.GetFaultsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'inferencegw.v1.replica_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINISHREASON']._serialized_start=1593
-  _globals['_FINISHREASON']._serialized_end=1688
+  _globals['_FINISHREASON']._serialized_start=1614
+  _globals['_FINISHREASON']._serialized_end=1709
   _globals['_SAMPLING']._serialized_start=48
   _globals['_SAMPLING']._serialized_end=158
   _globals['_USAGE']._serialized_start=160
@@ -42,35 +42,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATERESPONSE']._serialized_start=398
   _globals['_GENERATERESPONSE']._serialized_end=560
   _globals['_DRAINREQUEST']._serialized_start=562
-  _globals['_DRAINREQUEST']._serialized_end=610
-  _globals['_DRAINRESPONSE']._serialized_start=612
-  _globals['_DRAINRESPONSE']._serialized_end=652
-  _globals['_UNDRAINREQUEST']._serialized_start=654
-  _globals['_UNDRAINREQUEST']._serialized_end=670
-  _globals['_UNDRAINRESPONSE']._serialized_start=672
-  _globals['_UNDRAINRESPONSE']._serialized_end=689
-  _globals['_GETINFOREQUEST']._serialized_start=691
-  _globals['_GETINFOREQUEST']._serialized_end=707
-  _globals['_GETINFORESPONSE']._serialized_start=710
-  _globals['_GETINFORESPONSE']._serialized_end=931
-  _globals['_FAULTSPEC']._serialized_start=934
-  _globals['_FAULTSPEC']._serialized_end=1238
-  _globals['_FAULTPLAN']._serialized_start=1240
-  _globals['_FAULTPLAN']._serialized_end=1308
-  _globals['_INJECTFAULTREQUEST']._serialized_start=1310
-  _globals['_INJECTFAULTREQUEST']._serialized_end=1400
-  _globals['_INJECTFAULTRESPONSE']._serialized_start=1402
-  _globals['_INJECTFAULTRESPONSE']._serialized_end=1464
-  _globals['_CLEARFAULTSREQUEST']._serialized_start=1466
-  _globals['_CLEARFAULTSREQUEST']._serialized_end=1486
-  _globals['_CLEARFAULTSRESPONSE']._serialized_start=1488
-  _globals['_CLEARFAULTSRESPONSE']._serialized_end=1509
-  _globals['_GETFAULTSREQUEST']._serialized_start=1511
-  _globals['_GETFAULTSREQUEST']._serialized_end=1529
-  _globals['_GETFAULTSRESPONSE']._serialized_start=1531
-  _globals['_GETFAULTSRESPONSE']._serialized_end=1591
-  _globals['_LLMREPLICA']._serialized_start=1691
-  _globals['_LLMREPLICA']._serialized_end=2006
-  _globals['_FAULTINJECTION']._serialized_start=2009
-  _globals['_FAULTINJECTION']._serialized_end=2283
+  _globals['_DRAINREQUEST']._serialized_end=631
+  _globals['_DRAINRESPONSE']._serialized_start=633
+  _globals['_DRAINRESPONSE']._serialized_end=673
+  _globals['_UNDRAINREQUEST']._serialized_start=675
+  _globals['_UNDRAINREQUEST']._serialized_end=691
+  _globals['_UNDRAINRESPONSE']._serialized_start=693
+  _globals['_UNDRAINRESPONSE']._serialized_end=710
+  _globals['_GETINFOREQUEST']._serialized_start=712
+  _globals['_GETINFOREQUEST']._serialized_end=728
+  _globals['_GETINFORESPONSE']._serialized_start=731
+  _globals['_GETINFORESPONSE']._serialized_end=952
+  _globals['_FAULTSPEC']._serialized_start=955
+  _globals['_FAULTSPEC']._serialized_end=1259
+  _globals['_FAULTPLAN']._serialized_start=1261
+  _globals['_FAULTPLAN']._serialized_end=1329
+  _globals['_INJECTFAULTREQUEST']._serialized_start=1331
+  _globals['_INJECTFAULTREQUEST']._serialized_end=1421
+  _globals['_INJECTFAULTRESPONSE']._serialized_start=1423
+  _globals['_INJECTFAULTRESPONSE']._serialized_end=1485
+  _globals['_CLEARFAULTSREQUEST']._serialized_start=1487
+  _globals['_CLEARFAULTSREQUEST']._serialized_end=1507
+  _globals['_CLEARFAULTSRESPONSE']._serialized_start=1509
+  _globals['_CLEARFAULTSRESPONSE']._serialized_end=1530
+  _globals['_GETFAULTSREQUEST']._serialized_start=1532
+  _globals['_GETFAULTSREQUEST']._serialized_end=1550
+  _globals['_GETFAULTSRESPONSE']._serialized_start=1552
+  _globals['_GETFAULTSRESPONSE']._serialized_end=1612
+  _globals['_LLMREPLICA']._serialized_start=1712
+  _globals['_LLMREPLICA']._serialized_end=2027
+  _globals['_FAULTINJECTION']._serialized_start=2030
+  _globals['_FAULTINJECTION']._serialized_end=2304
 # @@protoc_insertion_point(module_scope)

@@ -67,10 +67,12 @@ class GenerateResponse(_message.Message):
     def __init__(self, index: _Optional[int] = ..., text: _Optional[str] = ..., is_final: _Optional[bool] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
 
 class DrainRequest(_message.Message):
-    __slots__ = ("timeout",)
+    __slots__ = ("timeout", "cordon_only")
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    CORDON_ONLY_FIELD_NUMBER: _ClassVar[int]
     timeout: float
-    def __init__(self, timeout: _Optional[float] = ...) -> None: ...
+    cordon_only: bool
+    def __init__(self, timeout: _Optional[float] = ..., cordon_only: _Optional[bool] = ...) -> None: ...
 
 class DrainResponse(_message.Message):
     __slots__ = ("active_requests",)

@@ -17,10 +17,13 @@ from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway import run_gateway
 from inferencegw.gateway.admin import GatewayAdminServicer
 from inferencegw.gateway.dispatcher import Dispatcher
+from inferencegw.gateway.managers import open_manager
 from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.record import Records
 from inferencegw.gateway.sighting import Sighting, Standing, Target
 from inferencegw.gateway.slots import Slots
+from inferencegw.gateway.tally import Tally
+from inferencegw.gateway.updater import RollingUpdater
 from inferencegw.membership import ClusterView, Member, MembershipService
 from inferencegw.policy.outcome import Outcome
 from inferencegw.rpc import Channel, Method, Server, ServerCall, open_channel, open_channel_over
@@ -40,7 +43,7 @@ GET_STATUS, WATCH, LIST_MEMBERS, WHY, LOOKUP, DRAIN, UNDRAIN, SET_LEVEL = BUILT 
         *("DrainReplica", "UndrainReplica", "SetLogLevel"),
     )
 ]
-ROLLOUT = Method.of(_ADMIN, "Rollout")
+ROLLOUT, PAUSE, TALLY = (Method.of(_ADMIN, name) for name in ("Rollout", "PauseRollout", "GetTally"))
 
 
 @asynccontextmanager
@@ -74,12 +77,12 @@ async def test_the_members_of_a_gateway_that_is_alone_are_itself() -> None:
         assert (status.gateway_id, status.version, status.draining) == ("gw1", __version__, False)
 
 
-async def test_what_is_not_built_is_unimplemented() -> None:
-    """Not an internal error, nor an empty answer."""
+async def test_without_gossip_there_is_no_rollout_and_the_answer_says_how_to_have_one() -> None:
+    """FAILED_PRECONDITION: what has been done is seen in the gossip, and nowhere else."""
     async with a_gateway() as channel:
-        with pytest.raises(RpcError) as caught:
-            await channel.unary(ROLLOUT, admin_pb2.RolloutRequest())
-    assert caught.value.code is StatusCode.UNIMPLEMENTED
+        with pytest.raises(RpcError, match="does not gossip: start it with --gossip-port or --join") as caught:
+            await channel.unary(ROLLOUT, admin_pb2.RolloutRequest(model_version="v2"))
+    assert caught.value.code is StatusCode.FAILED_PRECONDITION
 
 
 class Told:
@@ -88,6 +91,7 @@ class Told:
     def __init__(self, view: ClusterView) -> None:
         self.member_id = view.local
         self.view = view
+        self.epoch = 3
 
     @property
     def cluster(self) -> "Told":
@@ -140,14 +144,50 @@ async def an_admin(
         for address in addresses:
             nursery.start_soon(pool.replica_session, address)
         await slots.wait_until(lambda: len(list(slots.fleet)) == len(replicas))
-        dispatcher = Dispatcher(options, pool, slots, nursery, random.Random(0))
+        dispatcher = Dispatcher(options, pool, slots, Tally(), nursery, random.Random(0))
         told = None if view is None else cast("MembershipService", Told(view))
-        admin = GatewayAdminServicer(options, dispatcher, pool, slots, Records(), told, started=-4.0)
+        updater = RollingUpdater(
+            config=options,
+            pool=pool,
+            slots=slots,
+            dispatcher=dispatcher,
+            tally=Tally(),
+            membership=told,
+            calls=nursery,
+            tls=None,
+            wall_clock=lambda: 0.0,
+            open_manager=open_manager,
+        )
+        admin = GatewayAdminServicer(options, dispatcher, pool, slots, Records(), told, updater, started=-4.0)
         ours, theirs = trio.testing.memory_stream_pair()
         nursery.start_soon(partial(Server([admin.service]).serve_stream, theirs, peer_address=peer))
         async with open_channel_over(ours) as channel:
             yield Admin(channel, admin, pool, slots, dispatcher)
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("peer", "role", "state", "answers"),
+    [
+        ("127.0.0.1:9", MemberRole.REPLICA, MemberState.ALIVE, True),
+        ("10.0.0.2:9", MemberRole.GATEWAY, MemberState.ALIVE, True),
+        ("10.0.0.2:9", MemberRole.GATEWAY, MemberState.DEAD, False),
+        ("10.0.0.2:9", MemberRole.REPLICA, MemberState.ALIVE, False),
+        ("10.0.0.3:9", MemberRole.GATEWAY, MemberState.ALIVE, False),
+    ],
+)
+async def test_what_it_has_counted_a_gateway_tells_its_own_machine_and_the_other_gateways(
+    peer: str, role: MemberRole, state: MemberState, answers: bool
+) -> None:
+    """By the address that the gossip has for them, and nobody else."""
+    said = Meta(epoch=5, incarnation=1, role=role, address=("10.0.0.2", 7))
+    fellow = Member(Record("gw2", Status(5, 2, state, ""), said, None), True, None, 3.0)
+    async with an_admin(view=ClusterView("gw1", {"gw2": fellow}), peer=peer) as admin:
+        if answers:
+            told = await admin.ask(TALLY)
+            assert (told.gateway_id, told.epoch, told.requests_total, told.rollout) == ("gw1", 3, 0, False)
+        else:
+            assert (await admin.refused(TALLY))[0] is StatusCode.PERMISSION_DENIED
 
 
 async def test_a_member_is_told_with_everything_that_is_known_of_it(mock_clock: trio.testing.MockClock) -> None:
@@ -425,7 +465,7 @@ async def test_the_log_s_level_can_be_changed_and_the_one_before_is_told() -> No
     assert (code, message) == (StatusCode.INVALID_ARGUMENT, "level is 7; it must be a LogLevel other than 0")
 
 
-@pytest.mark.parametrize("method", BUILT)
+@pytest.mark.parametrize("method", [*BUILT, ROLLOUT, PAUSE, TALLY])
 async def test_peers_from_elsewhere_are_told_nothing(method: Method) -> None:
     """PERMISSION_DENIED, whatever there is to tell or to do."""
     async with an_admin(view=ClusterView("gw1"), peer="192.0.2.1:4711") as admin:

@@ -12,6 +12,7 @@ from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway.dispatcher import Dispatcher
 from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.slots import Slots
+from inferencegw.gateway.tally import Tally
 from inferencegw.rpc import Method, open_channel
 from inferencegw.v1 import admin_pb2
 from inferencegw.v1.gateway_pb2 import InferRequest
@@ -294,7 +295,7 @@ async def test_a_call_that_comes_after_the_drain_has_begun_is_refused() -> None:
             settings = config(address_of(await nursery.start(replica.serve)))
             slots = Slots(slow_start=0.0)
             pool = ReplicaPool(settings, slots, random.Random(0))
-            dispatcher = Dispatcher(settings, pool, slots, nursery, random.Random(0))
+            dispatcher = Dispatcher(settings, pool, slots, Tally(), nursery, random.Random(0))
             nursery.start_soon(pool.replica_session, settings.replicas[0])
             await slots.wait_until(lambda: dispatcher.ready)
             dispatcher.drain()

@@ -1,0 +1,184 @@
+"""The steps of a rolling update, performed: what is asked of a replica, of its manager, and of its new version.
+
+The rule: to cordon, drain, release and shun are *wishes*. A replica that is gone by now, or takes no orders from this
+machine (:mod:`inferencegw.rpc.trust`), cannot grant them, and need not: what stops it makes it drain by itself, in the
+same way, and a call that it refuses or loses goes on elsewhere. To stop, to start and to pass the canary are not.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+import trio
+
+from inferencegw.errors import ManagerError, RpcError
+from inferencegw.gateway.canary import run_canary
+from inferencegw.gateway.manager import ReplicaManager
+from inferencegw.gateway.pool import GET_INFO, ReplicaPool
+from inferencegw.gateway.slots import Replica, Slots
+from inferencegw.policy.canary import Canary, problem_of
+from inferencegw.policy.rollout import RolloutPhase, RolloutPlan
+from inferencegw.rpc import Method
+from inferencegw.v1 import replica_pb2
+
+__all__ = ["Steps"]
+
+_REPLICA: Final = replica_pb2.DESCRIPTOR.services_by_name["LLMReplica"]
+DRAIN: Final = Method.of(_REPLICA, "Drain")
+UNDRAIN: Final = Method.of(_REPLICA, "Undrain")
+
+PATIENCE: Final = 5.0
+"""Seconds for a replica to take an order, or for the canary of the old version. High: a hanging one delays all."""
+
+CANARY_PATIENCE: Final = 30.0
+"""Seconds for the canary of the new version. High: one that hangs is noticed late. Low: a slow prefill fails it."""
+
+MANAGER_PATIENCE: Final = 600.0
+"""Seconds for a manager, beyond those that a replica may drain: a last resort, for each knows better how long it may
+take. High: one that hangs, hangs the rollout. Low: one that is slow seems broken."""
+
+HANDOVER_GRACE: Final = 1.0
+"""Seconds, after a drain's, for the last calls to have been handed over."""
+
+ASK_AGAIN: Final = 0.2
+"""Seconds between two questions of how far a drain is."""
+
+log = structlog.get_logger(__name__)
+
+
+class Steps:
+    """Performs the steps of ``plan``.
+
+    Args:
+        plan: what is to be done, and with whom.
+        pool: the replicas.
+        slots: for canaries.
+        manager: who stops and starts them.
+        drain_timeout: seconds for running generations.
+        tell: is told what there is to be waited for.
+    """
+
+    def __init__(
+        self,
+        plan: RolloutPlan,
+        pool: ReplicaPool,
+        slots: Slots,
+        manager: ReplicaManager,
+        *,
+        drain_timeout: float,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._plan = plan
+        self._pool = pool
+        self._slots = slots
+        self._manager = manager
+        self._drain_timeout = drain_timeout
+        self._tell = tell
+        self._before: dict[str, Canary | None] = {}
+
+    async def perform(self) -> None:
+        """Do what the plan's phase asks for, and tell the plan what came of it."""
+        plan, phase = self._plan, self._plan.phase
+        failure = await self._perform()
+        if plan.phase is not phase:
+            return  # it has been given up by now
+        if failure is None:
+            plan.handle_refused(f"it has no slot for its canary for {CANARY_PATIENCE:g} s", trio.current_time())
+        elif failure:
+            plan.handle_failed(failure, trio.current_time())
+        else:
+            plan.handle_passed(trio.current_time())
+
+    async def _perform(self) -> str | None:
+        """Nothing if it has been done; else why it cannot be. None where it cannot be tried."""
+        name = self._plan.in_hand
+        match self._plan.phase:
+            case RolloutPhase.CORDON:
+                await self._cordon(name)
+            case RolloutPhase.DRAIN:
+                await self._drain(name)
+            case RolloutPhase.RELEASE:
+                await self._order(name, UNDRAIN, replica_pb2.UndrainRequest())
+            case RolloutPhase.SHUN:
+                await self._order(name, DRAIN, replica_pb2.DrainRequest(timeout=0.0))
+            case RolloutPhase.CANARY:
+                return await self._canary(name)
+            case RolloutPhase.STOP:
+                return await self._manage(self._drain_timeout, self._manager.stop, name)
+            case RolloutPhase.START:
+                return await self._manage(0.0, self._manager.start, name, self._plan.wanted(name))
+            case _:
+                raise AssertionError("there is nothing to do")
+        return ""
+
+    async def _cordon(self, name: str) -> None:
+        """Ask for no new calls; before that, see how the old version does, to compare the new one with it."""
+        replica = self._find(name)
+        if replica is not None and replica.routable:
+            self._before[name] = await run_canary(self._slots, replica, PATIENCE)
+        await self._order(name, DRAIN, replica_pb2.DrainRequest(cordon_only=True))
+
+    async def _drain(self, name: str) -> None:
+        """Let calls end or be handed over; returns when none is left, or it should be so."""
+        replica = self._find(name)
+        if replica is None or not await self._order(name, DRAIN, replica_pb2.DrainRequest(timeout=self._drain_timeout)):
+            return
+        self._pool.handle_draining(replica)
+        over = trio.current_time() + self._drain_timeout
+        with trio.move_on_at(over + HANDOVER_GRACE):
+            while (info := await self._ask(replica, GET_INFO, replica_pb2.GetInfoRequest())) is not None:
+                if not info.active_requests:
+                    return
+                left = max(0.0, over - trio.current_time())
+                self._tell(f"{info.active_requests} generations to finish; in {left:.0f} s they are handed over")
+                await trio.sleep(ASK_AGAIN)
+
+    async def _canary(self, name: str) -> str | None:
+        replica = None
+        with trio.move_on_after(CANARY_PATIENCE):
+            await self._slots.wait_until(lambda: self._takes_calls(name))
+            replica = self._find(name)
+        if replica is None:
+            return f"it takes no calls after {CANARY_PATIENCE:g} s"
+        self._tell("one generation to succeed")
+        canary = await run_canary(self._slots, replica, CANARY_PATIENCE)
+        if canary is None:
+            return None
+        problem = problem_of(canary, self._before.get(name))
+        return "" if problem is None else f"its canary has failed: {problem}"
+
+    async def _manage(self, more: float, what: Callable[..., Any], *args: str) -> str:
+        patience = MANAGER_PATIENCE + more
+        with trio.move_on_after(patience):
+            try:
+                await what(*args)
+            except ManagerError as error:
+                return str(error) or "its manager says no more"
+            return ""
+        return f"its manager has not done so within {patience:g} s"
+
+    async def _order(self, name: str, method: Method, request: Any) -> bool:
+        """Whether the replica of that name obeys."""
+        replica = self._find(name)
+        if replica is None:
+            await trio.lowlevel.checkpoint()
+            return False
+        return await self._ask(replica, method, request) is not None
+
+    async def _ask(self, replica: Replica, method: Method, request: Any) -> Any:
+        """What it answers; None if it does not."""
+        try:
+            return await replica.channel.unary(method, request, deadline=trio.current_time() + PATIENCE)
+        except RpcError as error:
+            log.warning("replica does not obey", replica_id=replica.replica_id, reason=str(error))
+            self._tell(f"it does not take orders ({error}); it drains when it is stopped")
+            return None
+
+    def _takes_calls(self, name: str) -> bool:
+        replica = self._find(name)
+        return replica is not None and replica.routable
+
+    def _find(self, name: str) -> Replica | None:
+        """The youngest process of that name that we are connected to."""
+        processes = [replica for replica in self._pool.replicas if replica.replica_id == name]
+        return max(processes, key=lambda replica: replica.epoch, default=None)

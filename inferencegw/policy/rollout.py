@@ -1,0 +1,434 @@
+"""A rolling update as a decision: which replica is next, what is next with it, and when nothing may be.
+
+The rule: one replica at a time, and none is taken away that is needed. What takes a replica away (CORDON, DRAIN, STOP)
+is begun only while every other one is there and, together, they can carry what runs and waits; what brings one back is
+never held up. Every wait has an end, and no replica is taken in hand more often than ``tries`` times, so that a rollout
+always ends: FINISHED, PAUSED, or HALTED with the reason.
+
+What has been done is not remembered but seen: a replica that serves the wanted version and has passed its canary is
+done; one that is cordoned, drained or gone was in somebody's hand. So whoever resumes needs no more than the gossip,
+and sees for himself (the canary) what he did not do himself.
+
+``TRANSITIONS`` is the whole automaton. The code follows it, and the documentation is drawn from it.
+"""
+
+import enum
+import math
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
+
+import attrs
+
+__all__ = [
+    "ACTIONS",
+    "ENDS",
+    "TRANSITIONS",
+    "Presence",
+    "ReplicaSight",
+    "RolloutEvent",
+    "RolloutLimits",
+    "RolloutPhase",
+    "RolloutPlan",
+    "RolloutView",
+]
+
+
+class RolloutPhase(enum.Enum):
+    """What a rollout does."""
+
+    CHECK = "check"
+    """It looks whether a replica may be taken, and which."""
+    CORDON = "cordon"
+    """Gateways are asked, by gossip, to send it no new calls."""
+    DRAIN = "drain"
+    """Its calls finish, or are handed over."""
+    RELEASE = "release"
+    """It gets calls again, because another one was lost."""
+    STOP = "stop"
+    """Its process ends."""
+    START = "start"
+    """It is started with the wanted version."""
+    REJOIN = "rejoin"
+    """The gossip has to show that it is back."""
+    CANARY = "canary"
+    """One generation has to succeed."""
+    SHUN = "shun"
+    """It has failed its canary: gateways are asked to send it no calls."""
+    WARM_UP = "warm_up"
+    """Its share of the calls grows."""
+    PAUSED = "paused"
+    """It has stopped because it was asked to; nothing is in hand."""
+    HALTED = "halted"
+    """It has stopped because it must not go on."""
+    FINISHED = "finished"
+    """Every replica serves the wanted version."""
+
+
+class RolloutEvent(enum.Enum):
+    """What moves a rollout on."""
+
+    CLEAR = "clear"
+    """A replica is to be updated, and may be."""
+    FOUND_GONE = "found_gone"
+    """A replica was stopped, or died, in the hands of the rollout that is resumed."""
+    FOUND_NEW = "found_new"
+    """A replica serves the wanted version, and nobody here has seen that it works."""
+    ALL_DONE = "all_done"
+    """None is left."""
+    PAUSE_ASKED = "pause_asked"
+    """It is to stop here."""
+    REFUSED = "refused"
+    """The others cannot do without it, or are not there; or it has no slot to be tried in."""
+    PASSED = "passed"
+    """What was to be done is done."""
+    FAILED = "failed"
+    """It cannot be done, or was not done in time."""
+    OTHER_LOST = "other_lost"
+    """Another replica is gone, or not to be relied on."""
+
+
+_S, _E = RolloutPhase, RolloutEvent
+TRANSITIONS: Final[dict[tuple[RolloutPhase, RolloutEvent], RolloutPhase]] = {
+    (_S.CHECK, _E.CLEAR): _S.CORDON,
+    (_S.CHECK, _E.FOUND_GONE): _S.STOP,
+    (_S.CHECK, _E.FOUND_NEW): _S.CANARY,
+    (_S.CHECK, _E.ALL_DONE): _S.FINISHED,
+    (_S.CHECK, _E.PAUSE_ASKED): _S.PAUSED,
+    (_S.CHECK, _E.REFUSED): _S.HALTED,
+    (_S.CORDON, _E.PASSED): _S.DRAIN,
+    (_S.DRAIN, _E.PASSED): _S.STOP,
+    (_S.DRAIN, _E.OTHER_LOST): _S.RELEASE,
+    (_S.RELEASE, _E.PASSED): _S.CHECK,
+    (_S.STOP, _E.PASSED): _S.START,
+    (_S.STOP, _E.FAILED): _S.HALTED,
+    (_S.START, _E.PASSED): _S.REJOIN,
+    (_S.START, _E.FAILED): _S.HALTED,
+    (_S.REJOIN, _E.PASSED): _S.CANARY,
+    (_S.REJOIN, _E.FAILED): _S.HALTED,
+    (_S.CANARY, _E.PASSED): _S.WARM_UP,
+    (_S.CANARY, _E.FAILED): _S.SHUN,
+    (_S.CANARY, _E.REFUSED): _S.HALTED,
+    (_S.SHUN, _E.PASSED): _S.HALTED,
+    (_S.WARM_UP, _E.PASSED): _S.CHECK,
+    (_S.WARM_UP, _E.FAILED): _S.HALTED,
+}
+"""(phase, event) -> the next phase; no other event happens in a phase."""
+
+ACTIONS: Final = frozenset({_S.CORDON, _S.DRAIN, _S.RELEASE, _S.STOP, _S.START, _S.CANARY, _S.SHUN})
+"""The phases in which something is to be done; in the others, but the last ones, something is waited for."""
+
+ENDS: Final = frozenset({_S.PAUSED, _S.HALTED, _S.FINISHED})
+"""The phases that nothing leads out of: a rollout that is resumed is another one."""
+
+
+class Presence(enum.Enum):
+    """What the gossip says of a replica's life."""
+
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    DEAD = "dead"
+    LEFT = "left"
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its process is, as far as is known."""
+        return self in {Presence.DEAD, Presence.LEFT}
+
+
+@attrs.frozen(kw_only=True)
+class ReplicaSight:
+    """One replica at one moment: its youngest process, if there are several of its name.
+
+    Attributes:
+        replica_id: its name.
+        epoch: when its process was started.
+        presence: whether it lives.
+        version: what it serves.
+        model: a version of what.
+        shut: whether it wants no new calls: cordoned, or draining.
+        connected: whether it can be sent any.
+        capacity: its slots.
+        load: generations that run there, as far as is known.
+    """
+
+    replica_id: str
+    epoch: int
+    presence: Presence = Presence.ALIVE
+    version: str = ""
+    model: str = ""
+    shut: bool = False
+    connected: bool = True
+    capacity: int = 4
+    load: int = 0
+
+    @property
+    def serves(self) -> bool:
+        """Whether it carries its part."""
+        return self.presence is Presence.ALIVE and not self.shut
+
+    @property
+    def trouble(self) -> str:
+        """Why it does not, for people."""
+        state = f"shut ({self.presence.value})" if self.shut and not self.presence.is_gone else self.presence.value
+        return f"{self.replica_id} is {state}"
+
+
+@attrs.frozen
+class RolloutView:
+    """All replicas at one moment, and the calls that wait for a slot."""
+
+    replicas: Mapping[str, ReplicaSight]
+    waiting: int = 0
+
+    @classmethod
+    def of(cls, sights: Iterable[ReplicaSight], waiting: int = 0) -> "RolloutView":
+        """Of several processes of one name the youngest counts."""
+        youngest: dict[str, ReplicaSight] = {}
+        for sight in sights:
+            known = youngest.get(sight.replica_id)
+            if known is None or sight.epoch > known.epoch:
+                youngest[sight.replica_id] = sight
+        return cls(dict(sorted(youngest.items())), waiting)
+
+    def shortfall(self, without: ReplicaSight) -> tuple[int, str]:
+        """The slots that would be missing ``without`` that replica, 0 or less if none, and the sum in words."""
+        group = [one for one in self.replicas.values() if one.model == without.model and one.serves]
+        others = [one for one in group if one.replica_id != without.replica_id]
+        load = sum(one.load for one in group) + self.waiting
+        slots = sum(one.capacity for one in others)
+        names = ", ".join(one.replica_id for one in others) or "nobody"
+        words = f"{load} generations run or wait, and without {without.replica_id} there are {slots} slots ({names})"
+        return load - slots, words
+
+
+@attrs.frozen(kw_only=True)
+class RolloutLimits:
+    """How patient a rollout is. Times are seconds.
+
+    Attributes:
+        patience: for other replicas to be there, or less busy. High: a rollout hangs. Low: a hiccup halts it.
+        rejoin: for a replica to be back after it was started. High: a bad version is noticed late. Low: large models,
+            which take their time to load, seem not to come back.
+        warm_up: from a passed canary to the next replica. High: slow rollouts. Low: several have cold caches at once.
+        tries: how often one replica is taken in hand.
+    """
+
+    patience: float = 60.0
+    rejoin: float = 10.0
+    warm_up: float = 10.0
+    tries: int = 3
+
+
+class RolloutPlan:
+    """One rollout.
+
+    Args:
+        version: what replicas are to serve.
+        limits: how patient it is.
+        versions: exceptions: what single replicas are to serve.
+        only: the replicas that it is about; all if empty.
+        resume: whether replicas that are found shut or gone are its own, and to be seen to first.
+        was_in_hand: which one that is, empty for none; None if that is not known.
+        pause_after: stop when so many are done; 0 for never.
+        now: when it begins.
+
+    Attributes:
+        phase: what it does.
+        in_hand: with which replica; empty in CHECK and at the end.
+        reason: why it is in its phase, for people.
+        waits_for: what it waits for, likewise, where the phase does not say so.
+        done: the processes that are done: id -> epoch.
+        to_do: whether what its phase asks for is still to be done.
+    """
+
+    def __init__(
+        self,
+        version: str,
+        *,
+        limits: RolloutLimits,
+        versions: Mapping[str, str] | None = None,
+        only: Collection[str] = (),
+        resume: bool = False,
+        was_in_hand: str | None = None,
+        pause_after: int = 0,
+        now: float = 0.0,
+    ) -> None:
+        self._version = version
+        self._versions = dict(versions or {})
+        self._limits = limits
+        self._only = frozenset(only)
+        self._resume = resume
+        self._was_in_hand = was_in_hand
+        self._pause_after = pause_after
+        self._pause = ""
+        self._taken: dict[str, int] = {}
+        self._epoch = 0
+        self._until = now + limits.patience
+        self.phase = RolloutPhase.CHECK
+        self.in_hand = ""
+        self.reason = ""
+        self.waits_for = ""
+        self.done: dict[str, int] = {}
+        self.to_do = False
+
+    def wanted(self, replica_id: str) -> str:
+        """The version that this replica is to serve."""
+        return self._versions.get(replica_id, self._version)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, one way or another."""
+        return self.phase in ENDS
+
+    def remaining(self, view: RolloutView) -> list[ReplicaSight]:
+        """The replicas that are not done, by id; one that has left is nobody's, unless this resumes."""
+        return [
+            one
+            for one in view.replicas.values()
+            if (not self._only or one.replica_id in self._only)
+            and (one.presence is not Presence.LEFT or self._is_ours(one))
+            and (one.version != self.wanted(one.replica_id) or self.done.get(one.replica_id) != one.epoch)
+        ]
+
+    def next_deadline(self) -> float:
+        """When :meth:`handle_view` decides something though nothing has changed; infinity if never."""
+        return math.inf if self.is_over or self.to_do else self._until
+
+    # -- inputs ------------------------------------------------------------------------------------------------------
+
+    def pause(self, why: str) -> None:
+        """Stop between two replicas: at once, if none is in hand."""
+        self._pause = self._pause or why
+
+    def handle_view(self, view: RolloutView, now: float) -> None:
+        """So it looks at ``now``: decide what can be decided."""
+        match self.phase:
+            case RolloutPhase.CHECK:
+                self._check(view, now)
+            case RolloutPhase.DRAIN:
+                self._watch_drain(view, now)
+            case RolloutPhase.REJOIN:
+                self._watch_rejoin(view, now)
+            case RolloutPhase.WARM_UP:
+                self._watch_warm_up(view, now)
+            case _:
+                pass  # what is to be done is being done
+
+    def handle_passed(self, now: float) -> None:
+        """What the phase asks for has been done."""
+        assert self.to_do, "there was something to do"
+        self.to_do = False
+        if self.phase is RolloutPhase.DRAIN:
+            self._until = now + self._limits.patience  # whether it may be stopped depends on the others
+        else:
+            self._move(RolloutEvent.PASSED, now, self.reason if self.phase is RolloutPhase.SHUN else "")
+
+    def handle_failed(self, reason: str, now: float) -> None:
+        """It could not be done: STOP, START, CANARY only. Other actions are wishes: the replica may be gone."""
+        assert self.to_do, "there was something to do"
+        self._move(RolloutEvent.FAILED, now, reason)
+
+    def handle_refused(self, reason: str, now: float) -> None:
+        """The canary found no slot, which proves nothing of the version."""
+        assert self.to_do, "there was something to do"
+        self._move(RolloutEvent.REFUSED, now, reason)
+
+    # -- decisions ---------------------------------------------------------------------------------------------------
+
+    def _check(self, view: RolloutView, now: float) -> None:
+        remaining = self.remaining(view)
+        if not remaining:
+            self._move(RolloutEvent.ALL_DONE, now)
+            return
+        if not self._pause and 0 < self._pause_after <= len(self.done):
+            self._pause = f"{len(self.done)} are done, which was to be the pause"
+        if self._pause:
+            self._move(RolloutEvent.PAUSE_ASKED, now, self._pause)
+            return
+        candidate = self._candidate(remaining)
+        self.waits_for = self._objection(view, candidate)
+        if candidate is not None and self._taken.get(candidate.replica_id, 0) >= self._limits.tries:
+            self._move(RolloutEvent.REFUSED, now, f"{candidate.replica_id} was taken in hand too often")
+        elif candidate is not None and not self.waits_for:
+            self._take(candidate, now)
+        elif now >= self._until or (candidate is not None and self._overloads(view, candidate) and not self._taken):
+            self._move(RolloutEvent.REFUSED, now, self.waits_for)
+
+    def _candidate(self, remaining: Iterable[ReplicaSight]) -> ReplicaSight | None:
+        """Whom to take, by id: those first that were left out by the rollout that this one resumes."""
+        ours = (one for one in remaining if not one.serves and self._is_ours(one))
+        serving = (one for one in remaining if one.serves)
+        return next(ours, None) or next(serving, None)
+
+    def _is_ours(self, one: ReplicaSight) -> bool:
+        return self._resume and one.presence is not Presence.SUSPECT and self._was_in_hand in {None, one.replica_id}
+
+    def _objection(self, view: RolloutView, candidate: ReplicaSight | None) -> str:
+        """Why ``candidate`` may not be taken, or nobody can be; empty if it may."""
+        missing = _missing(view, "" if candidate is None else candidate.replica_id)
+        if missing or candidate is None:
+            return missing
+        short, words = view.shortfall(candidate)
+        return f"{words}: {short} too few" if self._overloads(view, candidate) else ""
+
+    def _overloads(self, view: RolloutView, candidate: ReplicaSight) -> bool:
+        """Whether taking it away would be too much for the others; what carries nothing can always be taken."""
+        needed = candidate.serves and candidate.version != self.wanted(candidate.replica_id)
+        return needed and view.shortfall(candidate)[0] > 0
+
+    def _take(self, candidate: ReplicaSight, now: float) -> None:
+        self.in_hand, self._epoch = candidate.replica_id, candidate.epoch
+        self._taken[candidate.replica_id] = self._taken.get(candidate.replica_id, 0) + 1
+        version = f"{candidate.version or 'no version'} -> {self.wanted(candidate.replica_id)}"
+        if candidate.presence.is_gone:
+            self._move(RolloutEvent.FOUND_GONE, now, f"{version}; it was found {candidate.presence.value}")
+        elif candidate.serves and candidate.version == self.wanted(candidate.replica_id):
+            self._move(RolloutEvent.FOUND_NEW, now, f"it serves {candidate.version} already")
+        else:
+            self._move(RolloutEvent.CLEAR, now, version)
+
+    def _watch_drain(self, view: RolloutView, now: float) -> None:
+        """Drained, it is stopped; but not while it may be needed."""
+        others = [one for one in view.replicas.values() if one.replica_id != self.in_hand]
+        lost = next((one.trouble for one in others if one.presence is Presence.DEAD), "")
+        self.waits_for = "" if self.to_do else _missing(view, self.in_hand)
+        if lost or (self.waits_for and now >= self._until):
+            self._move(RolloutEvent.OTHER_LOST, now, lost or self.waits_for)
+        elif not self.to_do and not self.waits_for:
+            self._move(RolloutEvent.PASSED, now)
+
+    def _watch_rejoin(self, view: RolloutView, now: float) -> None:
+        one, wanted = view.replicas.get(self.in_hand), self.wanted(self.in_hand)
+        came = one is not None and one.epoch > self._epoch and one.presence is Presence.ALIVE
+        if came and one is not None and one.version != wanted:
+            self._move(RolloutEvent.FAILED, now, f"it came back as {one.version or 'no version'}, not as {wanted}")
+        elif came and one is not None and one.connected:
+            self._epoch = one.epoch
+            self._move(RolloutEvent.PASSED, now)
+        elif now >= self._until:
+            what = "there is no connection to it" if came else "it is not back in the gossip"
+            self._move(RolloutEvent.FAILED, now, f"{what} after {self._limits.rejoin:g} s")
+
+    def _watch_warm_up(self, view: RolloutView, now: float) -> None:
+        one = view.replicas.get(self.in_hand)
+        if one is None or one.presence.is_gone or one.epoch != self._epoch:
+            self._move(RolloutEvent.FAILED, now, "it was lost when it had just come back")
+        elif now >= self._until:
+            self.done[self.in_hand] = self._epoch
+            self._move(RolloutEvent.PASSED, now)
+
+    def _move(self, event: RolloutEvent, now: float, reason: str = "") -> None:
+        limits = self._limits
+        self.phase = TRANSITIONS[self.phase, event]
+        self.reason, self.waits_for = reason, ""
+        self.to_do = self.phase in ACTIONS
+        waits = {RolloutPhase.REJOIN: limits.rejoin, RolloutPhase.WARM_UP: limits.warm_up}
+        self._until = now + waits.get(self.phase, limits.patience)
+        if self.phase is RolloutPhase.CHECK or self.phase in {RolloutPhase.PAUSED, RolloutPhase.FINISHED}:
+            self.in_hand = ""
+
+
+def _missing(view: RolloutView, but: str) -> str:
+    """Which replicas do not carry their part, and why, ``but`` that one; one that has left has none."""
+    others = (one for one in view.replicas.values() if one.replica_id != but and one.presence is not Presence.LEFT)
+    return ", ".join(one.trouble for one in others if not one.serves)

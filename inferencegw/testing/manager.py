@@ -1,0 +1,109 @@
+"""Rollouts in a cluster of one process: who stops and starts its replicas, and the operator who asks for one.
+
+The rule: an operator is on the gateway's own machine, as the product demands, and asks over gRPC. The manager is a
+process of its own: it goes on with what was asked of it when whoever has asked is gone.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import attrs
+import trio
+
+from inferencegw.errors import ManagerError, RpcError
+from inferencegw.gateway import Gateway
+from inferencegw.gateway.manager import ReplicaManager
+from inferencegw.rpc import Method, open_channel
+from inferencegw.testing.cluster import TestCluster
+from inferencegw.v1 import admin_pb2
+
+__all__ = ["ClusterManager", "Rollout", "manage"]
+
+_ADMIN: Final = admin_pb2.DESCRIPTOR.services_by_name["GatewayAdmin"]
+ROLLOUT: Final = Method.of(_ADMIN, "Rollout")
+
+
+class ClusterManager:
+    """Stops and starts the replicas of ``cluster``; ``changes`` are what the replicas of a version are like."""
+
+    def __init__(self, cluster: TestCluster, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        self._cluster = cluster
+        self._changes = changes
+
+    async def stop(self, replica_id: str) -> None:
+        """As SIGTERM; returns when it has ended."""
+        node = self._node(replica_id)
+        if node.is_running and not node.stopping:
+            self._cluster.leave(replica_id)
+        await node.ended.wait()
+
+    async def start(self, replica_id: str, version: str) -> None:
+        """As it was, but for the version and what that is like."""
+        await trio.lowlevel.checkpoint()
+        node = self._node(replica_id)
+        if not node.ended.is_set():
+            raise ManagerError(f"{replica_id} runs")
+        self._cluster.begin_restart(replica_id, **{"model_version": version, **self._changes.get(version, {})})
+
+    def _node(self, replica_id: str) -> Any:
+        node = self._cluster.nodes.get(replica_id)
+        if node is None:
+            raise ManagerError(f"there is no {replica_id}")
+        return node
+
+
+def manage(cluster: TestCluster, gateway: str, **changes: Mapping[str, Any]) -> None:
+    """Let rollouts at ``gateway`` stop and start the replicas of ``cluster``; ``v2={...}`` is what v2 is like."""
+
+    @asynccontextmanager
+    async def open_manager(_spec: str) -> AsyncIterator[ReplicaManager]:
+        await trio.lowlevel.checkpoint()
+        yield ClusterManager(cluster, changes)
+
+    process = cluster.nodes[gateway].process
+    assert isinstance(process, Gateway), f"{gateway} is a gateway"
+    process.open_manager = open_manager
+
+
+@attrs.define
+class Rollout:
+    """One rollout as its operator sees it.
+
+    Attributes:
+        steps: what was told, in order.
+        error: what ended it that is no step; None if nothing did.
+    """
+
+    steps: list[admin_pb2.RolloutResponse] = attrs.field(factory=list)
+    error: RpcError | None = None
+
+    async def run(self, cluster: TestCluster, gateway: str = "g1", **fields: Any) -> "Rollout":
+        """Ask ``gateway`` for one, from its own machine, and listen to the end; ``fields`` are a RolloutRequest's."""
+
+        async def ask() -> None:
+            port = cluster.nodes[gateway].addresses["grpc"][1]
+            request = admin_pb2.RolloutRequest(**fields)
+            try:
+                async with open_channel("127.0.0.1", port) as channel, channel.open_stream(ROLLOUT, request) as steps:
+                    async for step in steps:
+                        self.steps.append(step)
+            except RpcError as error:
+                self.error = error
+
+        await cluster.network.host(gateway).run(ask)
+        return self
+
+    @property
+    def last(self) -> admin_pb2.RolloutResponse:
+        """How it has ended."""
+        return self.steps[-1]
+
+    @property
+    def phases(self) -> list[tuple[str, str]]:
+        """What was done to whom, without what was waited for meanwhile."""
+        told = [
+            (admin_pb2.RolloutPhase.Name(step.phase).removeprefix("ROLLOUT_PHASE_"), step.replica_id)
+            for step in self.steps
+        ]
+        return [one for number, one in enumerate(told) if number == 0 or told[number - 1] != one]
