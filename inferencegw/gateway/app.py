@@ -10,7 +10,7 @@ The rule: nurseries nest longest-lived outermost, so nothing is used after what 
        └─ gossip               membership.run, where gossip is asked for: one task, one UDP socket
           └─ upstreams         one replica_session per replica; the pool follows the gossip; health
              └─ connections    one task per client connection: outlives the calls it delivers
-                └─ calls       one run_call per accepted request
+                └─ calls       one run_call per accepted request, and one Flight.run per request with a name
                    └─ listen   innermost: the first to stop
 
 A drain takes it down from the inside: the gossip says so, the listeners close, every connection says GOAWAY, waiting
@@ -32,6 +32,7 @@ import trio
 from inferencegw.config import GatewayConfig
 from inferencegw.gateway.admin import GatewayAdminServicer
 from inferencegw.gateway.dispatcher import Dispatcher
+from inferencegw.gateway.flight import Flights
 from inferencegw.gateway.gate import Gate
 from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.record import Records
@@ -117,7 +118,8 @@ class Gateway:
                 async with trio.open_nursery() as connections:
                     async with trio.open_nursery() as calls:
                         dispatcher = self._dispatcher = Dispatcher(config, pool, slots, calls, self._rng)
-                        front = GatewayServicer(config, dispatcher, self.records, self._rng, self._wall_clock)
+                        flights = Flights(dispatcher, calls, config.resume_grace)
+                        front = GatewayServicer(config, dispatcher, flights, self.records, self._rng, self._wall_clock)
                         admin = GatewayAdminServicer(config, dispatcher, pool, slots, self.records, membership)
                         services = [front.service, admin.service, health.service]
                         services += reflection_services(services)
