@@ -152,6 +152,7 @@ class Replay(Generic[T]):
         assert self.kept_from <= index <= self.next_index, "it can have what is kept"
         self.read_to = index
         self.unread = sum(map(_size, self._texts[index - self._first_index :]))
+        self._trim()
 
     def _trim(self) -> None:
         count = 0
