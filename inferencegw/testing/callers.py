@@ -159,6 +159,7 @@ class Caller:
         generation = self._client.generate(fields.pop("prompt"), **fields)
         try:
             async with generation:
+                answer.gateway = self._gateways[generation.gateway]
                 await read(generation)
         except RpcError as error:
             answer.code, answer.message = error.code, error.message
