@@ -57,7 +57,8 @@ class ProcessCluster:
         sightings: each state in which the gateway that was asked saw a member, each change once, in order.
     """
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(self, nursery: trio.Nursery, gossip_profile: str) -> None:
+        self._common = ("--gossip-profile", gossip_profile, "--log-level", "error")
         self.children: Final[dict[str, Child]] = {}
         self.sightings: Final[list[tuple[str, MemberState]]] = []
         self._nursery = nursery
@@ -83,19 +84,8 @@ class ProcessCluster:
     async def _start(self, name: str, command: tuple[str, ...], port: str = "0") -> Child:
         running = (child for child in self.children.values() if child.process.returncode is None)
         joins = [flag for child in running for flag in ("--join", child.addresses["gossip"])]
-        common = [
-            "--id",
-            name,
-            "--port",
-            port,
-            "--gossip-port",
-            "0",
-            "--gossip-profile",
-            "fast",
-            "--log-level",
-            "error",
-        ]
-        child: Child = await self._nursery.start(run_child, name, [command[0], *common, *joins, *command[1:]])
+        here = ["--id", name, "--port", port, "--gossip-port", "0", *joins]
+        child: Child = await self._nursery.start(run_child, name, [command[0], *here, *self._common, *command[1:]])
         self.children[name], self._flags[name] = child, command
         return child
 
@@ -168,11 +158,11 @@ def state_of(member: admin_pb2.Member) -> MemberState:
 
 @asynccontextmanager
 async def open_processes(
-    replicas: int = 2, gateways: int = 1, *, replica_flags: Sequence[str] = ()
+    replicas: int = 2, gateways: int = 1, *, replica_flags: Sequence[str] = (), gossip_profile: str = "fast"
 ) -> AsyncIterator[ProcessCluster]:
     """Gateways ``g1`` and so on, and replicas that ``g1`` sees, for the block; afterwards all of them are ended."""
     async with trio.open_nursery() as nursery:
-        cluster = ProcessCluster(nursery)
+        cluster = ProcessCluster(nursery, gossip_profile)
         for number in range(gateways):
             await cluster.start_gateway(f"g{number + 1}")
         names = [f"r{number + 1}" for number in range(replicas)]
