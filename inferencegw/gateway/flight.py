@@ -60,7 +60,6 @@ class Flight:
         grace: how long, in seconds, it goes on from now on without a reader.
 
     Attributes:
-        essence: the request, but for where it goes on.
         call: what generates.
         scope: what it runs in.
         deadline: its reader's, or its last one's. It is the reader who is ended by it; replicas are told of it.
@@ -68,7 +67,7 @@ class Flight:
 
     def __init__(self, request: InferRequest, metadata: Metadata, grace: Callable[[], float]) -> None:
         self._grace = grace
-        self.essence = _essence(request)
+        self._request = request
         self.metadata = metadata
         self.messages_sent = 0
         self.deadline = math.inf
@@ -84,6 +83,11 @@ class Flight:
         self._facts: list[tuple[str, str]] | None = None
 
     # -- for policy.flight -------------------------------------------------------------------------------------------
+
+    @property
+    def essence(self) -> InferRequest:
+        """The request that has begun it, but for where it goes on."""
+        return _essence(self._request)
 
     @property
     def kept_from(self) -> int:
@@ -118,8 +122,7 @@ class Flight:
 
     async def send_many(self, messages: Sequence[InferResponse]) -> None:
         """Keep these for its reader; waits while too much is unread. The last token is sent when it was read."""
-        for message in messages:
-            self._replay.append(message, message.text)
+        self._replay.extend(messages, [message.text for message in messages])
         is_last = messages[-1].is_final
         self.messages_sent += len(messages) - is_last
         self._news.ring()

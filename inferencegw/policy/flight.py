@@ -17,6 +17,7 @@ A name is its owner's: what others call theirs is no business of this table.
 """
 
 import enum
+from collections.abc import Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
 import attrs
@@ -126,11 +127,11 @@ class Replay(Generic[T]):
         assert self._first_index <= index <= self.next_index, "it was there"
         return self._before + "".join(self._texts[: index - self._first_index])
 
-    def append(self, item: T, text: str) -> None:
-        """The next token has come, and reads ``text``."""
-        self._items.append(item)
-        self._texts.append(text)
-        size = _size(text)
+    def extend(self, items: Sequence[T], texts: Sequence[str]) -> None:
+        """The next tokens have come, and read ``texts``."""
+        self._items += items
+        self._texts += texts
+        size = _size(texts)
         self.unread += size
         self.kept += size
         self._trim()
@@ -143,7 +144,7 @@ class Replay(Generic[T]):
         """The reader has had the next ``count`` tokens."""
         start = self.read_to - self._first_index
         assert start + count <= len(self._texts), "it can have what is there"
-        self.unread -= sum(map(_size, self._texts[start : start + count]))
+        self.unread -= _size(self._texts[start : start + count])
         self.read_to += count
         self._trim()
 
@@ -151,18 +152,18 @@ class Replay(Generic[T]):
         """There is another reader, which begins at ``index``: a token that is kept, or the next one."""
         assert self.kept_from <= index <= self.next_index, "it can have what is kept"
         self.read_to = index
-        self.unread = sum(map(_size, self._texts[index - self._first_index :]))
+        self.unread = _size(self._texts[index - self._first_index :])
         self._trim()
 
     def _trim(self) -> None:
         count = 0
         while self.kept > self._max_kept and self.kept_from + count < self.read_to:
-            self.kept -= _size(self._texts[self.kept_from + count - self._first_index])
+            self.kept -= TOKEN_SIZE + len(self._texts[self.kept_from + count - self._first_index])
             count += 1
         if count:
             del self._items[:count]
             self.kept_from += count
 
 
-def _size(text: str) -> int:
-    return TOKEN_SIZE + len(text)
+def _size(texts: Sequence[str]) -> int:
+    return TOKEN_SIZE * len(texts) + sum(map(len, texts))

@@ -62,11 +62,12 @@ class ReplayMachine(RuleBasedStateMachine):
         self.texts: list[str] = []
         self.position = self.FIRST
 
-    @rule(text=st.sampled_from([*TEXTS, "x" * 100]))
-    def deliver(self, text: str) -> None:
-        """A token comes."""
-        self.replay.append(self.FIRST + len(self.texts), text)
-        self.texts.append(text)
+    @rule(texts=st.lists(st.sampled_from([*TEXTS, "x" * 100]), min_size=1, max_size=4))
+    def deliver(self, texts: list[str]) -> None:
+        """A batch comes."""
+        first = self.FIRST + len(self.texts)
+        self.replay.extend(range(first, first + len(texts)), texts)
+        self.texts += texts
 
     @rule(share=st.floats(0, 1))
     def read(self, share: float) -> None:
