@@ -82,6 +82,11 @@ class Flight:
         self._error: Exception | None = None
         self._facts: list[tuple[str, str]] | None = None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it ends, and nobody can have it any more: its grace may have passed in this very moment."""
+        return self._ended or self.scope.cancel_called
+
     # -- for policy.flight -------------------------------------------------------------------------------------------
 
     @property
@@ -236,6 +241,7 @@ class Flight:
                 await dispatcher.deliver(call)
                 error = None
             if self.scope.cancelled_caught:
+                assert self._abandoned is not None, "who cancels it says why"
                 error = self._abandoned
         except RpcError as caught:
             error = caught
@@ -280,6 +286,8 @@ class Flights:
         request: InferRequest = rpc.request
         name = (_owner(rpc.peer), request.request_id)
         flight = self._flights.get(name)
+        if flight is not None and flight.is_over:
+            flight = None
         verdict = judge(flight, Asked(_essence(request), request.resume_offset, request.resume_text))
         if verdict is Verdict.CONFLICT:
             message = f"request_id is {request.request_id!r}, and another request has it, which still runs"

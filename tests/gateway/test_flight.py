@@ -181,6 +181,25 @@ async def test_a_call_whose_deadline_passes_does_not_wait_for_anybody(autojump_c
         assert (record.status_code, record.reason) == (StatusCode.DEADLINE_EXCEEDED, "deadline")
 
 
+async def test_who_comes_in_the_moment_in_which_the_grace_ends_is_served(autojump_clock: MockClock) -> None:
+    """Whichever comes first, the end of the old call or its request: it has the rest, and its final token."""
+    [only] = scripted(1, script=paced(0.1), max_capacity=100)
+    async with house(autojump_clock, only) as it:
+        left = [again(it, 0, request_id=f"q{number}", max_tokens=50) for number in range(30)]
+        for one in left:
+            await one.until(3)
+        for one in left:
+            one.cancel()
+        await trio.sleep(2.0)
+        back = []
+        for number in range(30):
+            back.append(again(it, 3, request_id=f"q{number}", max_tokens=50))
+            await trio.lowlevel.checkpoint()
+        for one in back:
+            await one.finish()
+        assert [(one.code, one.indexes) for one in back] == [(StatusCode.OK, list(range(3, 50)))] * 30
+
+
 async def test_a_call_that_fails_brings_its_tokens_and_an_honest_end(autojump_clock: MockClock) -> None:
     """As one without a name: what came before, how far that is, and why."""
     [only] = scripted(1, script=sends(token(0), token(1), then=refuses(StatusCode.INTERNAL)))
