@@ -3,6 +3,7 @@
 That every token is the oracle's is checked at every token, and that no lease leaks at every step, and said in no story.
 """
 
+import random
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -16,6 +17,7 @@ from inferencegw.gateway import Gateway
 from inferencegw.policy.breaker import BreakerState
 from inferencegw.testing import CHECKERS, Answer, Checker, SimNetwork, TestCluster, open_cluster, simulate
 from inferencegw.testing.callers import Caller
+from inferencegw.testing.checkers.liveness import CallsGoOn
 from inferencegw.v1 import admin_pb2
 
 from .harness import VIRTUAL_LIMIT, story
@@ -79,6 +81,58 @@ async def test_a_stream_survives_one_gateway_after_the_other(cluster: TestCluste
             await stream.finish()
         assert stream.answer.is_whole
         assert stream.answer.indexes == list(range(25))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_clients_of_three_gateways_see_nothing_of_what_becomes_of_them(seed: int) -> None:
+    """Killed, powered off, told to leave, frozen, cut off, one at a time and started again: all answers are whole."""
+    assert simulate(weather, seed=seed, time_limit=VIRTUAL_LIMIT).value == []
+
+
+async def weather(network: SimNetwork) -> list[str]:
+    """The answers that are not whole."""
+    rng = random.Random(network.seed)
+    names = ["g1", "g2", "g3"]
+    over = trio.Event()
+
+    async def ask(client: Caller) -> None:
+        while not over.is_set():
+            await client.generate(f"{client.name} {len(cluster.answers)}", max_tokens=rng.randint(1, 30))
+
+    # A call that moves is held up by the gateway that it has moved to, of which CallsGoOn does not know.
+    checkers = [checker for checker in CHECKERS if checker is not CallsGoOn]
+    options: dict[str, Any] = {"gateway": GRACE, "replica": {"token_delay": 0.5}, "checkers": checkers}
+    async with open_cluster(3, 3, network=network, **options) as cluster:
+        async with AsyncExitStack() as clients, trio.open_nursery() as nursery:
+            for number in range(4):
+                opening = cluster.open_client(f"c{number}", gateway=names)
+                nursery.start_soon(ask, await clients.enter_async_context(opening))
+            for _ in range(4):
+                await cluster.passes(rng.uniform(0.0, 1.0))
+                await befall(cluster, rng.choice(names), rng)
+                await cluster.converged()
+            over.set()
+        return [f"{answer}: {answer.message}" for answer in cluster.answers if not answer.is_whole]
+
+
+async def befall(cluster: TestCluster, name: str, rng: random.Random) -> None:
+    """Something happens to a gateway, and is over."""
+    match rng.randrange(4):
+        case 0:
+            cluster.crash(name, **rng.choice(list(DEATHS.values())))
+            await cluster.passes(rng.uniform(0.0, 5.0))
+            await cluster.restart(name)
+        case 1:
+            await cluster.stop(name)
+            await cluster.restart(name)
+        case 2:
+            cluster.freeze(name)
+            await cluster.passes(rng.uniform(0.0, 60.0))
+            cluster.thaw(name)
+        case _:
+            cluster.partition([name], [node for node in cluster.hosts if node != name])
+            await cluster.passes(rng.uniform(0.0, 60.0))
+            cluster.repair()
 
 
 @story(replicas=2, gateways=2, gateway=GRACE, replica={"max_capacity": 1})
