@@ -2,7 +2,8 @@
 
 The rule: a call runs in the calls nursery, as :meth:`Dispatcher._run_call`, and its rpc handler is the delivering end:
 it starts the call, waits for it, and its cancellation (the client left, the deadline passed) cancels it. The handler
-never leaves before the call has ended, so nothing is ever sent on a stream that is gone.
+never leaves before the call has ended, so nothing is ever sent on a stream that is gone. For a call that its client has
+named, a :class:`~inferencegw.gateway.flight.Flight` does what the handler does here, and handlers read from that.
 
 Why two tasks for one call: they belong to different lifetimes. Moving the calls nursery's deadline cuts every call of a
 drain, and each handler then still has a connection on which to say how far its call got.
