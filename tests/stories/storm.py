@@ -57,12 +57,12 @@ async def storm(*, clients: int, kills: int, period: float, token_delay_ms: floa
     flags = ("--max-capacity", str(clients), "--token-delay-ms", str(token_delay_ms))
     async with open_processes(2, 2, replica_flags=flags, gossip_profile=PATIENT) as cluster:
         answers: list[Answer] = []
-        began = trio.current_time()
         over = trio.Event()
         async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
-            for number in range(clients):
-                client = await stack.enter_async_context(cluster.open_client(*GATEWAYS, name=f"c{number}"))
+            openings = (cluster.open_client(*GATEWAYS, name=f"c{number}") for number in range(clients))
+            for client in [await stack.enter_async_context(opening) for opening in openings]:
                 nursery.start_soon(_ask, client, over, answers)
+            began = trio.current_time()
             for victim in islice(cycle(GATEWAYS), kills):
                 due = trio.current_time() + period
                 await trio.sleep_until(due - period / 2)

@@ -15,7 +15,7 @@ from tests.docs.recipe import recipe
 from .processes import client
 from .storm import storm
 
-PATIENCE = 60.0
+PATIENCE = 100.0
 """Seconds until a test is given up: processes take a second to start where many do."""
 
 LENGTH = 40
