@@ -230,6 +230,7 @@ class GatewayConfig(MembershipConfig):
     first_token_timeout: float = option(60.0, "Silence before an attempt's first token that is a fault. High: a frozen replica is noticed late. Low: long prompts fail.", low=0.1, high=3600.0)  # fmt: skip
     inter_token_timeout: float = option(30.0, "Silence between two tokens that is a fault; less where a replica's usual gap is known. High: a frozen replica is noticed late. Low: slow ones fail.", low=0.1, high=3600.0)  # fmt: skip
     client_stall_timeout: float = option(60.0, "Time a client may take nothing of what is there for it. High: it holds a slot. Low: slow links fail.", low=0.1, high=3600.0)  # fmt: skip
+    resume_grace: float = option(2.0, "Time that a call goes on for which its client chose a request_id and then left, so that it may come back. High: slots for clients that do not. Low: those that do begin anew.", high=600.0)  # fmt: skip
     slow_start: float = option(10.0, "Time in which a replica that joins others comes to its full share. High: it helps late. Low: its cold caches are felt.", low=0.0, high=3600.0)  # fmt: skip
     breaker_window: int = option(10, "Outcomes that a breaker looks at; half of them decide. High: slow to open. Low: two bad ones open it.", low=1, high=1000, unit="outcomes")  # fmt: skip
     breaker_open: float = option(5.0, "Time that a breaker is open at first; doubled by each failed probe, up to twelve times. High: a replica that has recovered idles. Low: calls are tried on a broken one.", low=0.01, high=600.0)  # fmt: skip

@@ -31,7 +31,14 @@ def generate(
     prompt: Annotated[str | None, Parameter(help="What to continue. Else --file, else standard input.")] = None,
     /,
     *,
-    gateway: Annotated[str, Parameter(help="HOST:PORT of the gateway.")] = DEFAULT_GATEWAY,
+    gateway: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="HOST:PORT of a gateway. Many: one of them is drawn; if it is lost, another one goes on.",
+            negative=(),
+            show_default=", ".join,
+        ),
+    ] = (DEFAULT_GATEWAY,),
     file: Annotated[Path | None, Parameter(help="Read the prompt from this file (UTF-8).")] = None,
     max_tokens: Annotated[
         int, INTEGER, Parameter(help="Length of the generation. High: may hold a slot for long. Low: answers are cut.")
@@ -57,14 +64,15 @@ def generate(
     line has ``status``, ``message``, ``delivered``, ``next_index``, ``digest``, ``attempts``, ``finish_reason``,
     ``reason`` and ``request_id``.
 
-    Example: ``trio-gw generate --gateway 127.0.0.1:8080 --max-tokens 20 "Why is the sky blue?"``
+    Example: ``trio-gw generate --gateway 127.0.0.1:8080 --max-tokens 20 "Why is the sky blue?"``; with
+    ``--gateway HOST:PORT`` for each of several gateways it survives the loss of any of them.
 
     Exit status: 0 if the last token came; 1 if the call failed, and standard error says with which status, after how
     many tokens, and the call's name for ``trio-gw why``; 2 if an option cannot be used; 130 after Ctrl-C.
     """
     if not deadline > 0:  # NaN must fail too
         raise ConfigError(f"deadline = {deadline}: must be a number of seconds above 0")
-    client = AsyncClient(gateway)
+    client = AsyncClient(*gateway)
     generation = client.generate(
         read_prompt(prompt, file), max_tokens=max_tokens, hedge=hedge, seed=seed, timeout=deadline
     )

@@ -14,6 +14,9 @@ Without an event loop::
         for token in generation:
             print(token.text, end="", flush=True)
 
+A client of several gateways, ``AsyncClient("10.0.0.1:8080", "10.0.0.2:8080")``, goes on at another one, at the next
+token, when the one that it uses is lost.
+
 What goes wrong is an :class:`~inferencegw.errors.RpcError`; how far the generation got, ``generation.next_index``.
 """
 

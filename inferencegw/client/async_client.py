@@ -1,23 +1,24 @@
-"""The client: one connection to one gateway, and generations over it, under trio or asyncio.
+"""The client: a gateway, or several of which one will do, and generations there, under trio or asyncio.
 
-The rule: one connection at a time takes new calls. When it is lost, or the gateway goes away, the next call opens
-another one, once, however many callers wait for it; what still runs on the old one ends there.
+The rule: a client of one gateway tells its caller how a call there has ended. A client of several gives every call a
+name and goes on, at its index, at another gateway when one of them is lost or has no more to say; nobody sees that but
+who asks for :attr:`~inferencegw.client.Transcript.gateway`. What is tried how often is decided in
+:mod:`~inferencegw.client.moves`, which gateway is next in :mod:`~inferencegw.client.gateways`.
 """
 
 import math
+import random
 import ssl
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Self
 
-import anyio
-import anyio.abc
-
+from inferencegw.client.gateways import Gateways
 from inferencegw.client.generation import AsyncGeneration, InferCall
+from inferencegw.client.moves import MovePlan
 from inferencegw.client.token import Hedge, infer_request
-from inferencegw.config import RpcLimits, split_address
-from inferencegw.rpc.anyio_channel import AnyioChannel, open_anyio_channel
+from inferencegw.config import RpcLimits
 
 __all__ = ["AsyncClient"]
 
@@ -26,35 +27,32 @@ class AsyncClient:
     """A gateway's client: a block to enter, which connects, and in it any number of generations at once.
 
     Args:
-        address: ``host:port`` of a gateway.
+        addresses: ``host:port`` of a gateway, or of several of the same cluster.
         client_id: names the caller to the gateway, for fairness and logs; at most 128 bytes.
         ssl_context: from :func:`inferencegw.rpc.tls.client_context`; plain text without.
-        limits: what the gateway may make us hold, send or wait for.
+        limits: what a gateway may make us hold, send or wait for.
+        rng: where several are given, draws which is the first, jitter, and names for calls.
 
     Raises:
-        ConfigError: the address is none.
-        ConnectionLost: on entering, no gateway could be reached there.
+        ConfigError: an address is none, or is given twice.
+        ConnectionLost: on entering, no gateway could be reached.
     """
 
     def __init__(
         self,
-        address: str,
-        *,
+        *addresses: str,
         client_id: str = "",
         ssl_context: ssl.SSLContext | None = None,
         limits: RpcLimits = RpcLimits(),  # noqa: B008 - frozen
+        rng: random.Random | None = None,
     ) -> None:
-        self._host, self._port = split_address(address)
+        self._rng = rng or random.Random()  # noqa: S311 - nothing here is a secret
+        self._gateways = Gateways(addresses, self._rng, ssl_context=ssl_context, limits=limits)
         self._client_id = client_id
-        self._ssl_context = ssl_context
-        self._limits = limits
         self._block: AbstractAsyncContextManager[None] | None = None
-        self._connections: anyio.abc.TaskGroup | None = None
-        self._connecting = anyio.Lock()
-        self._channel: AnyioChannel | None = None
 
     async def __aenter__(self) -> Self:
-        self._block = self._run()
+        self._block = self._gateways.open()
         await self._block.__aenter__()
         return self
 
@@ -93,7 +91,8 @@ class AsyncClient:
             seed: equal requests with equal seeds give equal tokens.
             stop: end the generation where one of these appears.
             affinity_key: requests with equal keys prefer the same replica; the beginning of the prompt if empty.
-            request_id: a name for logs; the gateway chooses one if empty.
+            request_id: a name for logs, and for a generation that is to be taken up again; if empty, a client of
+                several gateways draws one, and else the gateway does.
             resume_offset: ``next_index`` of a generation that is to be continued.
             resume_text: the text of the tokens before ``resume_offset``.
             timeout: seconds for all of it, connecting included; told to the gateway and enforced here.
@@ -101,9 +100,10 @@ class AsyncClient:
         Raises:
             ConfigError: a value that no request can carry.
         """
+        several = len(self._gateways.addresses) > 1
         request = infer_request(
             {
-                "request_id": request_id,
+                "request_id": request_id or (f"{self._rng.getrandbits(128):032x}" if several else ""),
                 "client_id": self._client_id,
                 "model": model,
                 "prompt": prompt,
@@ -115,45 +115,5 @@ class AsyncClient:
             {"temperature": temperature, "top_p": top_p, "seed": seed, "stop": stop},
             hedge=hedge,
         )
-        return AsyncGeneration(InferCall(self._connect, request, timeout))
-
-    @asynccontextmanager
-    async def _run(self) -> AsyncIterator[None]:
-        failure: Exception | None = None
-        try:
-            async with anyio.create_task_group() as connections:
-                self._connections = connections
-                self._connecting = anyio.Lock()  # of this event loop; the one before may have been another's
-                try:
-                    await self._connect()
-                    yield
-                except Exception as error:  # noqa: BLE001 - raised again below, outside the group that would wrap it
-                    failure = error
-                finally:
-                    self._connections = None
-                    # What is still open ends here; a client leaves nothing behind that needs a goodbye.
-                    connections.cancel_scope.cancel()
-        finally:
-            # Also where the end was cut short: a cancellation does not say what has happened.
-            if failure is not None:
-                raise failure
-
-    async def _connect(self) -> AnyioChannel:
-        """The channel for a new call.
-
-        Raises:
-            ConnectionLost: there was none, and none could be opened.
-        """
-        async with self._connecting:
-            if self._connections is None:
-                raise RuntimeError("generate() works in the client's block: async with AsyncClient(address) as client")
-            if self._channel is None or not self._channel.accepts_calls:
-                self._channel = await self._connections.start(self._hold_connection)
-            return self._channel
-
-    async def _hold_connection(self, *, task_status: anyio.abc.TaskStatus[AnyioChannel]) -> None:
-        opening = open_anyio_channel(self._host, self._port, limits=self._limits, ssl_context=self._ssl_context)
-        async with opening as channel:
-            task_status.started(channel)
-            await channel.wait_closed()
-            self._limits = channel.next_limits
+        plan = MovePlan(len(self._gateways.addresses), self._rng)
+        return AsyncGeneration(InferCall(self._gateways, plan, request, timeout))

@@ -6,6 +6,7 @@ interrupts the thread that waits (Ctrl-C) cancels what it waits for, so that lea
 """
 
 import functools
+import random
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
@@ -107,13 +108,13 @@ class Client:
 
     def __init__(
         self,
-        address: str,
-        *,
+        *addresses: str,
         client_id: str = "",
         ssl_context: ssl.SSLContext | None = None,
         limits: RpcLimits = RpcLimits(),  # noqa: B008 - frozen
+        rng: random.Random | None = None,
     ) -> None:
-        self._client = AsyncClient(address, client_id=client_id, ssl_context=ssl_context, limits=limits)
+        self._client = AsyncClient(*addresses, client_id=client_id, ssl_context=ssl_context, limits=limits, rng=rng)
         self._block = ExitStack()
         self._portal: BlockingPortal | None = None
 

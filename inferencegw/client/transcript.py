@@ -1,8 +1,9 @@
 """What one generation has brought so far, and whether it can be believed. Pure: messages in, tokens and facts out.
 
 The rule: a token is handed out only if it is the next one, and the end is an end only if the final token came and the
-gateway counted what came here: its ``gw-delivered`` and ``gw-digest``. Anything else is DATA_LOSS and says which check
-failed; the tokens before it have been handed out, for they were in their places.
+gateway counted what came here: its ``gw-delivered`` and ``gw-digest``, which are about the latest stream where there
+were several. Anything else is DATA_LOSS and says which check failed; the tokens before it have been handed out, for
+they were in their places.
 
 ``delivered``, ``digest`` and ``next_index`` speak of what was handed out, not of what has arrived: a caller who stops
 anywhere can resume there.
@@ -27,6 +28,18 @@ class Source(Protocol):
         """What was asked for."""
 
     @property
+    def gateway(self) -> str:
+        """Where its latest stream comes from."""
+
+    @property
+    def first_index(self) -> int:
+        """Where that began: trailers speak of that stream alone."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether that had brought the final token, and was lost before its trailers."""
+
+    @property
     def initial_metadata(self) -> Metadata:
         """The response's initial metadata; empty until it came."""
 
@@ -41,6 +54,7 @@ class Transcript:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._ledger = TokenLedger(source.request.resume_offset, source.request.max_tokens)
+        self._stream = self._ledger  # of the latest stream alone
         self._arrived: deque[Token] = deque()
         self._newest: Token | None = None
         self._fault: RpcError | None = None
@@ -51,6 +65,11 @@ class Transcript:
     def request_id(self) -> str:
         """The gateway's name for this request, which is the caller's if that gave one; empty until it is known."""
         return self._value("gw-request-id") or self._source.request.request_id
+
+    @property
+    def gateway(self) -> str:
+        """``host:port`` of the gateway that it comes from, of several the latest; empty until it has been entered."""
+        return self._source.gateway
 
     @property
     def delivered(self) -> int:
@@ -121,6 +140,8 @@ class Transcript:
         if self._arrived:
             self._newest = token = self._arrived.popleft()
             self._ledger.deliver(token.text)
+            if self._stream is not self._ledger:
+                self._stream.deliver(token.text)
             return token
         if self._fault is not None:
             raise self._fault
@@ -132,6 +153,8 @@ class Transcript:
         Raises:
             RpcError: DATA_LOSS: it ought not to have ended so.
         """
+        if self._source.first_index != self._stream.first_index:
+            self._stream = TokenLedger(self._source.first_index, self._source.request.max_tokens)
         if messages is None:
             self._check_end()
             return False
@@ -152,7 +175,9 @@ class Transcript:
     def _check_end(self) -> None:
         if not self._ledger.finished:
             raise self._data_loss(f"the call ended OK where token {self.next_index} was next, without a final token")
-        for name, ours in (("gw-delivered", str(self.delivered)), ("gw-digest", self.digest)):
+        if self._source.is_cut:
+            return
+        for name, ours in (("gw-delivered", str(self._stream.delivered)), ("gw-digest", f"{self._stream.digest:08x}")):
             if (theirs := self._value(name)) != ours:
                 raise self._data_loss(f"{name} is {theirs!r} but what came here has {ours!r}")
 

@@ -10,7 +10,7 @@ The rule: nurseries nest longest-lived outermost, so nothing is used after what 
        └─ gossip               membership.run, where gossip is asked for: one task, one UDP socket
           └─ upstreams         one replica_session per replica; the pool follows the gossip; health
              └─ connections    one task per client connection: outlives the calls it delivers
-                └─ calls       one run_call per accepted request; the rolling updater
+               └─ calls       one run_call per accepted request, one Flight.run per one with a name; the updater
                    └─ listen   innermost: the first to stop
 
 A drain takes it down from the inside: the gossip says so, the listeners close, every connection says GOAWAY, waiting
@@ -33,6 +33,7 @@ import trio
 from inferencegw.config import GatewayConfig
 from inferencegw.gateway.admin import GatewayAdminServicer
 from inferencegw.gateway.dispatcher import Dispatcher
+from inferencegw.gateway.flight import Flights
 from inferencegw.gateway.gate import Gate
 from inferencegw.gateway.manager import ReplicaManager
 from inferencegw.gateway.managers import open_manager
@@ -128,8 +129,9 @@ class Gateway:
                     async with trio.open_nursery() as calls:
                         dispatcher = self._dispatcher = Dispatcher(config, pool, slots, self.tally, calls, self._rng)
                         updater = self._updater = self._make_updater(dispatcher, calls)
+                        flights = Flights(dispatcher, self.tally, calls, config.resume_grace)
                         front = GatewayServicer(
-                            config, dispatcher, self.records, self.tally, self._rng, self._wall_clock
+                            config, dispatcher, flights, self.records, self.tally, self._rng, self._wall_clock
                         )
                         admin = GatewayAdminServicer(config, dispatcher, pool, slots, self.records, membership, updater)
                         services = [front.service, admin.service, health.service]

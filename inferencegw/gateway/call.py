@@ -3,10 +3,13 @@
 The rule: whatever ends the call, and whenever, its trailing metadata can be written from here without asking anyone.
 """
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import attrs
 import trio
 
-from inferencegw.errors import RpcError, StatusCode
+from inferencegw.errors import Metadata, RpcError, StatusCode
 from inferencegw.gateway.attempt import Attempt
 from inferencegw.gateway.record import CallRecord, Splice
 from inferencegw.gateway.request import is_request_id
@@ -19,7 +22,37 @@ from inferencegw.rpc import ServerCall
 from inferencegw.v1 import gateway_pb2
 from inferencegw.v1.replica_pb2 import GenerateRequest
 
-__all__ = ["Call"]
+__all__ = ["Call", "Outlet", "reason_trailer"]
+
+
+class Outlet(Protocol):
+    """Where a call's tokens go: to its client (:class:`~inferencegw.rpc.ServerCall`), or where that can get them."""
+
+    @property
+    def metadata(self) -> Metadata:
+        """The request's."""
+
+    @property
+    def deadline(self) -> float:
+        """When nobody wants them any more."""
+
+    @property
+    def blocked_since(self) -> float:
+        """Since when the client takes nothing of what is there for it; infinity while it does."""
+
+    @property
+    def messages_sent(self) -> int:
+        """Tokens that went out whole."""
+
+    @property
+    def initial_metadata(self) -> list[tuple[str, str | bytes]]:
+        """The response's, until its headers are sent."""
+
+    def send_headers(self) -> None:
+        """Send the initial metadata now."""
+
+    async def send_many(self, messages: Sequence[gateway_pb2.InferResponse]) -> None:
+        """Send a batch; waits where too much is on its way already."""
 
 
 @attrs.define(eq=False)
@@ -27,7 +60,7 @@ class Call:
     """One accepted ``InferRequest``. Moments are on trio's clock.
 
     Attributes:
-        rpc: the client's end.
+        rpc: where its tokens go.
         request: what it asks for.
         record: what becomes of it.
         ledger: what has been delivered of it.
@@ -40,7 +73,7 @@ class Call:
         last_replica: who delivered last.
     """
 
-    rpc: ServerCall
+    rpc: Outlet
     request: gateway_pb2.InferRequest
     record: CallRecord
     ledger: TokenLedger
@@ -54,16 +87,20 @@ class Call:
     _texts: list[str] = attrs.field(factory=list)
 
     @classmethod
-    def of(cls, rpc: ServerCall, plan: AttemptPlan[Process], *, spare_id: str, wall_ms: int) -> "Call":
-        """The call that ``rpc`` brings at ``wall_ms``; ``spare_id`` names it if the client did not, or not usably."""
-        request = rpc.request
+    def of(
+        cls,
+        rpc: Outlet,
+        request: gateway_pb2.InferRequest,
+        plan: AttemptPlan[Process],
+        *,
+        spare_id: str,
+        wall_ms: int,
+    ) -> "Call":
+        """The call that asks for ``request`` at ``wall_ms``; ``spare_id`` names it if it does not, or not usably."""
         request_id = request.request_id if is_request_id(request.request_id) else spare_id
         record = CallRecord(request_id, trio.current_time(), wall_ms)
         ledger = TokenLedger(request.resume_offset, request.max_tokens)
-        call = cls(rpc, request, record, ledger, plan, model=request.model)
-        # Goes out with the first token: headers before it would commit the call and forbid retries (gRPC A6).
-        rpc.initial_metadata.append(("gw-request-id", request_id))
-        return call
+        return cls(rpc, request, record, ledger, plan, model=request.model)
 
     @property
     def request_id(self) -> str:
@@ -108,10 +145,8 @@ class Call:
     def tell_position(self, position: int, eta: float) -> None:
         """Tell the client that it is at ``position`` in the queue, for about ``eta`` seconds; only the first time."""
         if not self.has_begun:
-            self.rpc.initial_metadata += [
-                ("gw-queue-position", str(position)),
-                ("gw-queue-eta-ms", str(round(1000 * eta))),
-            ]
+            eta_ms = str(round(1000 * eta))
+            self.rpc.initial_metadata.extend([("gw-queue-position", str(position)), ("gw-queue-eta-ms", eta_ms)])
             self.rpc.send_headers()
 
     def lease_granted(self, replica: Replica) -> None:
@@ -141,33 +176,50 @@ class Call:
 
     # -- its end ------------------------------------------------------------------------------------------------------
 
-    def write_trailers(self, error: BaseException | None) -> None:
-        """Say how far the call got and, if ``error`` ended it, why; an RpcError brings its own ``gw-reason``."""
+    def account(self, ledger: TokenLedger) -> list[tuple[str, str]]:
+        """How far a stream of it got, by the ``ledger`` of that."""
+        return [
+            ("gw-request-id", self.request_id),
+            ("gw-delivered", str(ledger.delivered)),
+            ("gw-next-index", str(ledger.resume_index)),
+            ("gw-digest", f"{ledger.digest:08x}"),
+        ]
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What it took; to be asked before it is closed."""
         record = self.record
         queued = trio.current_time() - record.arrived if self.queued is None else self.queued
-        trailers = self.rpc.trailing_metadata
-        trailers += [
-            ("gw-request-id", self.request_id),
-            ("gw-delivered", str(self.ledger.delivered)),
-            ("gw-next-index", str(self.ledger.resume_index)),
-            ("gw-digest", f"{self.ledger.digest:08x}"),
+        return [
             ("gw-attempts", str(self.plan.begun)),
             ("gw-splices", ",".join(map(str, record.splices))),
             ("gw-queue-ms", str(round(queued * 1000))),
         ]
-        status, reason = self._end(error)
-        if reason and not isinstance(error, RpcError):
-            trailers.append(("gw-reason", reason))
-        record.close(int(status), reason, self.ledger.delivered)
 
-    def _end(self, error: BaseException | None) -> tuple[StatusCode, str]:
-        """The status that it ends with, and ``gw-reason``."""
-        if error is None:
-            return StatusCode.OK, ""
-        if isinstance(error, trio.Cancelled):
-            # By the deadline; or by the client or the loss of its connection, and then there is nobody to tell.
-            in_time = trio.current_time() < self.rpc.deadline
-            return (StatusCode.CANCELLED, "client_left") if in_time else (StatusCode.DEADLINE_EXCEEDED, "deadline")
-        if isinstance(error, RpcError):
-            return error.code, reason_of(error)
-        return StatusCode.INTERNAL, "internal"
+    def close(self, error: BaseException | None) -> None:
+        """It is over, and ``error`` ended it unless it is None: its record says so."""
+        status, reason = _end_of(error, self.rpc.deadline)
+        self.record.close(int(status), reason, self.ledger.delivered)
+
+    def write_trailers(self, rpc: ServerCall, error: BaseException | None) -> None:
+        """Say on ``rpc``, its own, how far it got and, if ``error`` ended it, why; then it is over."""
+        rpc.trailing_metadata += [*self.account(self.ledger), *self.facts(), *reason_trailer(error, rpc.deadline)]
+        self.close(error)
+
+
+def reason_trailer(error: BaseException | None, deadline: float) -> list[tuple[str, str]]:
+    """``gw-reason`` for a stream that ended with ``error``; an RpcError brings its own."""
+    _, reason = _end_of(error, deadline)
+    return [("gw-reason", reason)] if reason and not isinstance(error, RpcError) else []
+
+
+def _end_of(error: BaseException | None, deadline: float) -> tuple[StatusCode, str]:
+    """The status that ``error`` ends a stream of that ``deadline`` with, and ``gw-reason``."""
+    if error is None:
+        return StatusCode.OK, ""
+    if isinstance(error, trio.Cancelled):
+        # By the deadline; or by the client or the loss of its connection, and then there is nobody to tell.
+        in_time = trio.current_time() < deadline
+        return (StatusCode.CANCELLED, "client_left") if in_time else (StatusCode.DEADLINE_EXCEEDED, "deadline")
+    if isinstance(error, RpcError):
+        return error.code, reason_of(error)
+    return StatusCode.INTERNAL, "internal"

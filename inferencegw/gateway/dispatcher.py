@@ -2,7 +2,8 @@
 
 The rule: a call runs in the calls nursery, as :meth:`Dispatcher._run_call`, and its rpc handler is the delivering end:
 it starts the call, waits for it, and its cancellation (the client left, the deadline passed) cancels it. The handler
-never leaves before the call has ended, so nothing is ever sent on a stream that is gone.
+never leaves before the call has ended, so nothing is ever sent on a stream that is gone. For a call that its client has
+named, a :class:`~inferencegw.gateway.flight.Flight` does what the handler does here, and handlers read from that.
 
 Why two tasks for one call: they belong to different lifetimes. Moving the calls nursery's deadline cuts every call of a
 drain, and each handler then still has a connection on which to say how far its call got.
@@ -37,7 +38,7 @@ from inferencegw.policy.picker import Request
 from inferencegw.policy.prefixes import RecentPrefixes
 from inferencegw.policy.ring import PREFIX_CHARACTERS, affinity_key
 
-__all__ = ["Dispatcher", "DispatcherStatistics"]
+__all__ = ["Dispatcher", "DispatcherStatistics", "draining"]
 
 log = structlog.get_logger(__name__)
 
@@ -118,6 +119,11 @@ class Dispatcher:
         """Whether a call made now would find a replica, busy or not."""
         return not self._draining and self._pool.can_route()
 
+    @property
+    def draining(self) -> bool:
+        """Whether no call is begun any more."""
+        return self._draining
+
     def drain(self) -> None:
         """Refuse calls from now on, those that wait for a slot included; those that have one go on."""
         self._draining = True
@@ -141,7 +147,7 @@ class Dispatcher:
             RpcError: the call ended otherwise; its metadata say why.
         """
         if self._draining:
-            raise _draining()
+            raise draining()
         run = self._runs[call] = _Run()
         self._accepted += 1
         self._calls.start_soon(self._run_call, call, run)
@@ -159,7 +165,7 @@ class Dispatcher:
         finally:
             del error  # or the error, its traceback and this frame would keep each other alive
         if not call.ledger.complete:
-            raise _draining()  # the calls nursery's deadline has cut it
+            raise draining()  # the calls nursery's deadline has cut it
 
     async def _run_call(self, call: Call, run: _Run) -> None:  # noqa: ASYNC910 - whoever waits, waits for run.ended
         """The call's task. Its errors are its handler's to raise: they must not end the other calls."""
@@ -251,7 +257,7 @@ class Dispatcher:
     def _check(self, model: str) -> None:
         """Raise RpcError where no call for ``model`` can be served, whatever becomes free."""
         if self._draining:
-            raise _draining()
+            raise draining()
         if model and not self._pool.may_serve(model):
             raise refusal(StatusCode.NOT_FOUND, "unknown_model", f"model is {model!r}, which no replica serves")
         if not model and len(self._pool.models) > 1:
@@ -266,7 +272,8 @@ def _key(call: Call, model: str) -> int:
     return affinity_key(call.request.affinity_key or call.request.prompt[:PREFIX_CHARACTERS], model)
 
 
-def _draining() -> RpcError:
+def draining() -> RpcError:
+    """What a call is told that this gateway cannot begin, or finish, any more."""
     return refusal(StatusCode.UNAVAILABLE, "draining", "this gateway is shutting down: ask another one")
 
 

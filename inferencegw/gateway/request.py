@@ -17,7 +17,7 @@ from inferencegw.policy.limits import (
 )
 from inferencegw.v1 import gateway_pb2
 
-__all__ = ["check", "is_request_id", "refusal"]
+__all__ = ["check", "is_request_id", "is_sound", "refusal"]
 
 _MAX_BYTES: Final = {
     "request_id": MAX_REQUEST_ID_BYTES,
@@ -46,6 +46,11 @@ def check(request: gateway_pb2.InferRequest) -> None:
     """Raise RpcError INVALID_ARGUMENT for the first thing that is wrong with ``request``."""
     for problem in _problems(request):
         raise refusal(StatusCode.INVALID_ARGUMENT, "invalid_argument", problem)
+
+
+def is_sound(request: gateway_pb2.InferRequest) -> bool:
+    """Whether :func:`check` has nothing to say of it."""
+    return next(_problems(request), None) is None
 
 
 def is_request_id(text: str) -> bool:

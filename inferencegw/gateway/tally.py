@@ -27,6 +27,9 @@ _DROPPED: Final = frozenset({
 })  # fmt: skip
 """With the others the client has what it asked for: an answer, an end that it wanted, or the word that it erred."""
 
+_NOT_DROPPED: Final = frozenset({"slow_client", "taken_over"})
+"""It was the client; or its client has come again, and was given the rest by another call."""
+
 
 @attrs.frozen
 class Count:
@@ -78,7 +81,7 @@ class Tally:
     def end(self, record: CallRecord) -> None:
         """A call has ended, as its record says."""
         self._ended += 1
-        self._dropped += record.status in _DROPPED and record.reason != "slow_client"
+        self._dropped += record.status in _DROPPED and record.reason not in _NOT_DROPPED
 
     def count(self, epoch: int) -> Count:
         """As of now."""

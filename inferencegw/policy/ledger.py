@@ -26,16 +26,17 @@ class TokenLedger:
     """The account of one call, over all its attempts.
 
     Attributes:
+        first_index: the index of the first token.
         next_index: the index of the next token to admit.
         delivered: tokens delivered in this call.
         digest: CRC-32 of their texts.
         finished: whether the final token was admitted.
     """
 
-    __slots__ = ("_end", "_first_index", "delivered", "digest", "finished", "next_index")
+    __slots__ = ("_end", "delivered", "digest", "finished", "first_index", "next_index")
 
     def __init__(self, first_index: int, max_tokens: int) -> None:
-        self._first_index = first_index
+        self.first_index = first_index
         self._end = max_tokens
         self.next_index = first_index
         self.delivered = 0
@@ -71,4 +72,4 @@ class TokenLedger:
     @property
     def resume_index(self) -> int:
         """Where a client that has what was delivered would resume."""
-        return self._first_index + self.delivered
+        return self.first_index + self.delivered

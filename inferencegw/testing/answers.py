@@ -59,7 +59,7 @@ class Answer:
     Attributes:
         request: what was asked.
         client: the host that asked.
-        gateway: the one it asked.
+        gateway: the one it asked; of several the first one, and at the end the last one.
         begun: when, on trio's clock.
         tokens: what came.
         first_at: when the first of them did; None until then.

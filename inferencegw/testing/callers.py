@@ -1,11 +1,12 @@
-"""Clients of a cluster: each on a host of its own, connected to one gateway, telling the checkers every token it gets.
+"""Clients of a cluster: each on a host of its own, with one gateway or more, telling the checkers each token it gets.
 
 The rule: the product's own :class:`~inferencegw.client.AsyncClient`, unmodified, does all of it; what is added is the
 host under it, and the account (:class:`~inferencegw.testing.Answer`) that checkers and stories look at. A call that
 does not end OK ends here without an exception: how it ended is in the account.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from typing import Any, Final, Protocol
@@ -46,13 +47,12 @@ class ClientHost(Protocol):
 
 
 class Caller:
-    """One client; made by :meth:`TestCluster.open_client`."""
+    """One client of ``gateways``, names and addresses; made by :meth:`TestCluster.open_client`."""
 
-    def __init__(self, host: ClientHost, gateway: str, address: str, witness: Witness) -> None:
+    def __init__(self, host: ClientHost, gateways: Mapping[str, str], witness: Witness) -> None:
         self.name: Final = host.name
         self._host = host
-        self._gateway = gateway
-        self._address = address
+        self._gateways = {address: name for name, address in gateways.items()}
         self._witness = witness
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
@@ -74,7 +74,8 @@ class Caller:
 
     async def _live(self, task_status: trio.TaskStatus[None]) -> None:
         enter_client()
-        client = AsyncClient(self._address, client_id=self.name)
+        rng = random.Random(self.name)  # noqa: S311 - the same seed gives the same trace
+        client = AsyncClient(*self._gateways, client_id=self.name, rng=rng)
         async with client as self._client, trio.open_nursery() as self._calls:
             self._context = copy_context()
             task_status.started()
@@ -133,7 +134,7 @@ class Caller:
 
     def _ask(self, prompt: str, fields: dict[str, Any]) -> Answer:
         request = Request(prompt=prompt, **fields)
-        answer = Answer(request, self.name, self._gateway, trio.current_time())
+        answer = Answer(request, self.name, next(iter(self._gateways.values())), trio.current_time())
         self._witness.asked(answer)
         return answer
 
@@ -170,9 +171,11 @@ class Caller:
         generation = self._client.generate(fields.pop("prompt"), **fields)
         try:
             async with generation:
+                answer.gateway = self._gateways[generation.gateway]
                 await read(generation)
         except RpcError as error:
             answer.code, answer.message = error.code, error.message
+        answer.gateway = self._gateways.get(generation.gateway, answer.gateway)
         answer.trailers = generation.trailing_metadata
         answer.finish_reason, answer.digest = generation.finish_reason, generation.digest
 

@@ -17,7 +17,7 @@ is done is written into a history, and checkers look on from the first step to t
     └─ nursery          one task for each process and for each open client
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import permutations, product
@@ -368,11 +368,12 @@ class TestCluster(Witness):
     # -- asking -----------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def open_client(self, name: str = "c1", *, gateway: str = "g1") -> AsyncIterator[Caller]:
-        """A client on a host of its own, connected to ``gateway``; RpcError where nobody serves there."""
+    async def open_client(self, name: str = "c1", *, gateway: str | Sequence[str] = "g1") -> AsyncIterator[Caller]:
+        """A client on a host of its own, of ``gateway`` or of several of them; RpcError where nobody serves there."""
         host = self.network.host(name)
         self.hosts[name] = None
-        client = Caller(host, gateway, self.nodes[gateway].address("grpc"), self)
+        gateways = [gateway] if isinstance(gateway, str) else gateway
+        client = Caller(host, {one: self.nodes[one].address("grpc") for one in gateways}, self)
         await self._home.start(client.run)
         try:
             yield client

@@ -5,10 +5,11 @@ of these processes takes a second of a processor to start. What they see is aske
 """
 
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
 
+import attrs
 import trio
 
 from inferencegw.config import split_address
@@ -31,10 +32,11 @@ BETWEEN: Final = 0.005
 Members: TypeAlias = Mapping[str, admin_pb2.Member]
 
 
+@attrs.frozen
 class _Here:
     """This machine, as the host of a client."""
 
-    name = "here"
+    name: str
 
     async def run(self, body: Callable[..., Awaitable[None]], /, *args: object) -> None:
         """Run ``body(*args)``."""
@@ -49,7 +51,8 @@ class ProcessCluster:
         sightings: each state in which the gateway that was asked saw a member, each change once, in order.
     """
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(self, nursery: trio.Nursery, gossip_profile: str) -> None:
+        self._common = ("--gossip-profile", gossip_profile, "--log-level", "error")
         self.children: Final[dict[str, Child]] = {}
         self.sightings: Final[list[tuple[str, MemberState]]] = []
         self._nursery = nursery
@@ -65,15 +68,18 @@ class ProcessCluster:
         return await self._start(name, ("replica", *flags))
 
     async def restart(self, name: str) -> Child:
-        """Start it again, as it was, on other ports."""
-        await self.children[name].process.wait()
-        return await self._start(name, self._flags[name])
+        """Start it again, as it was: a replica on other ports, a gateway where its clients know it."""
+        old = self.children[name]
+        await old.process.wait()
+        is_gateway = self._flags[name][0] == "run"
+        port = old.addresses["grpc"].rpartition(":")[2] if is_gateway else "0"
+        return await self._start(name, self._flags[name], port)
 
-    async def _start(self, name: str, command: tuple[str, ...]) -> Child:
+    async def _start(self, name: str, command: tuple[str, ...], port: str = "0") -> Child:
         running = (child for child in self.children.values() if child.process.returncode is None)
         joins = [flag for child in running for flag in ("--join", child.addresses["gossip"])]
-        common = ["--id", name, "--port", "0", "--gossip-port", "0", "--gossip-profile", "fast", "--log-level", "error"]
-        child: Child = await self._nursery.start(run_child, name, [command[0], *common, *joins, *command[1:]])
+        here = ["--id", name, "--port", port, "--gossip-port", "0", *joins]
+        child: Child = await self._nursery.start(run_child, name, [command[0], *here, *self._common, *command[1:]])
         self.children[name], self._flags[name] = child, command
         return child
 
@@ -131,9 +137,10 @@ class ProcessCluster:
         )
 
     @asynccontextmanager
-    async def open_client(self, gateway: str = "g1") -> AsyncIterator[Caller]:
-        """A client in this process; RpcError where nobody serves."""
-        client = Caller(_Here(), gateway, self.children[gateway].addresses["grpc"], Witness())
+    async def open_client(self, *gateways: str, name: str = "here") -> AsyncIterator[Caller]:
+        """A client in this process, of ``g1`` or of these gateways; RpcError where nobody serves."""
+        addresses = {one: self.children[one].addresses["grpc"] for one in gateways or ("g1",)}
+        client = Caller(_Here(name), addresses, Witness())
         await self._nursery.start(client.run)
         try:
             yield client
@@ -152,17 +159,18 @@ def state_of(member: admin_pb2.Member) -> MemberState:
 
 
 @asynccontextmanager
-async def open_processes(replicas: int = 2, *flags: str) -> AsyncIterator[ProcessCluster]:
-    """A gateway ``g1`` and replicas that it sees, for the block; afterwards all of them are ended.
-
-    ``flags`` are those of ``trio-gw replica``, for each of them.
-    """
+async def open_processes(
+    replicas: int = 2, gateways: int = 1, *, replica_flags: Sequence[str] = (), gossip_profile: str = "fast"
+) -> AsyncIterator[ProcessCluster]:
+    """Gateways ``g1`` and so on, and replicas that ``g1`` sees, for the block; afterwards all of them are ended."""
     async with trio.open_nursery() as nursery:
-        cluster = ProcessCluster(nursery)
-        await cluster.start_gateway("g1")
+        cluster = ProcessCluster(nursery, gossip_profile)
+        for number in range(gateways):
+            await cluster.start_gateway(f"g{number + 1}")
         names = [f"r{number + 1}" for number in range(replicas)]
         for name in names:
-            await cluster.start_replica(name, *flags)
-        await cluster.sees(**dict.fromkeys(names, MemberState.ALIVE))
+            await cluster.start_replica(name, *replica_flags)
+        others = [name for name in cluster.children if name != "g1"]
+        await cluster.sees(**dict.fromkeys(others, MemberState.ALIVE))
         yield cluster
         nursery.cancel_scope.cancel()

@@ -174,6 +174,23 @@ async def test_ctrl_c_ends_a_generation_without_a_word_after_what_had_come() -> 
         nursery.cancel_scope.cancel()
 
 
+async def test_of_several_gateways_one_that_serves_is_enough(command: Command) -> None:
+    """Whichever is drawn first."""
+    async with a_cluster(a_replica("r1")) as cluster:
+        gateways = ("--gateway", "127.0.0.1:1", "--gateway", cluster.address)
+        told = await command("generate", "hello", "--max-tokens", "3", "--json", *gateways)
+    assert (told.status, told.err) == (0, "")
+    assert [json.loads(line).get("index") for line in told.out.splitlines()] == [0, 1, 2, None]
+
+
+def test_all_gateways_that_could_not_be_reached_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """In one line, with the reason of each."""
+    assert execute(["generate", "hello", "--gateway", "127.0.0.1:1", "--gateway", "127.0.0.1:2"]) == 1
+    said = capsys.readouterr().err
+    assert all(f"cannot connect to 127.0.0.1:{port}: " in said for port in (1, 2))
+    assert said.count("\n") == 1
+
+
 def test_no_gateway_there_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
     """The line says where nobody answered; with --json the last line says so too."""
     assert execute(["generate", "hello", "--gateway", "127.0.0.1:1", "--json"]) == 1

@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from inferencegw.client import AsyncClient, Client
-from inferencegw.client.generation import LONGEST_PAUSE, RETRIES
+from inferencegw.client.moves import LONGEST_PAUSE, RETRIES
 from inferencegw.errors import ConnectionLost, RpcError, StatusCode
 from inferencegw.rpc import ServerCall
 from tests.client.support import Script, answer, both_backends, collect, gateway, run, sends, tokens, wait_for_ever
@@ -60,13 +60,13 @@ def test_a_refusal_with_a_pause_is_heeded(backend: str, code: StatusCode, header
 def test_a_refusal_is_not_how_a_later_try_has_ended(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gateway refuses, and cannot be reached when the call is made again: what it had said is not said of that."""
 
-    async def lost() -> NoReturn:
+    async def lost(_avoided: object) -> NoReturn:
         await anyio.lowlevel.checkpoint()
         raise ConnectionLost("nobody serves there")
 
     async def main() -> None:
         async with AsyncClient(server.address) as client, client.generate("p") as generation:
-            monkeypatch.setattr(generation.call, "_connect", lost)
+            monkeypatch.setattr(generation.call._gateways, "connect", lost)
             with pytest.raises(ConnectionLost):
                 await anext(generation)
             assert generation.trailing_metadata == ()

@@ -18,6 +18,13 @@ class Call:
     request: InferRequest
     initial_metadata: Metadata = ()
     trailing_metadata: Metadata = ()
+    gateway: str = ""
+    is_cut: bool = False
+
+    @property
+    def first_index(self) -> int:
+        """Of its only stream."""
+        return self.request.resume_offset
 
 
 def take_all(transcript: Transcript) -> list[Token]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from inferencegw.cli import drain, ring, status, undrain, why
-from inferencegw.client import generation
+from inferencegw.client import moves
 from inferencegw.gateway import hedging, record, stall
 from inferencegw.policy import prefixes, rate
 from inferencegw.policy.admission import TOTAL
@@ -39,7 +39,7 @@ NUMBERS = {
     "per second over the last ten seconds; at least 50 ms, and 30 s at most": (
         (rate.WINDOW, rate.SHORTEST, rate.LONGEST) == (10.0, 0.05, 30.0)
     ),
-    f"up to {generation.RETRIES} times, unless the pause is longer than {generation.LONGEST_PAUSE:g} s": True,
+    f"up to {moves.RETRIES} times, unless the pause is longer than {moves.LONGEST_PAUSE:g} s": True,
 }
 
 

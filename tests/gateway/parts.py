@@ -54,7 +54,9 @@ def a_call(metadata: Metadata = (), **fields: Any) -> Call:
     """A call that has just come."""
     request = InferRequest(**{"prompt": "p", "max_tokens": 3, "model": "m", **fields})
     rpc = cast("ServerCall", FakeRpc(request, metadata))
-    return Call.of(rpc, AttemptPlan(AttemptLimits(), random.Random(0)), spare_id=f"q{next(NUMBERS)}", wall_ms=0)
+    return Call.of(
+        rpc, request, AttemptPlan(AttemptLimits(), random.Random(0)), spare_id=f"q{next(NUMBERS)}", wall_ms=0
+    )
 
 
 def asks(call: Call, **fields: Any) -> Request:

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from typing import cast
 
 import pytest
 import trio
@@ -86,7 +87,7 @@ async def test_what_is_remembered_of_a_call_that_ended_keeps_nothing_of_it_alive
     """Neither its prompt nor its replicas: two thousand records are words."""
     call = a_call(prompt="x" * 1_000_000)
     kept, gone = call.record, weakref.ref(call)
-    call.write_trailers(None)
+    call.write_trailers(cast("ServerCall", call.rpc), None)
     del call
     gc.collect()
     assert gone() is None

@@ -1,6 +1,6 @@
 """gateway/stall.py: who is silent for too long is given up, and nobody is blamed for what is ours."""
 
-from typing import Final
+from typing import Final, cast
 
 import pytest
 import trio
@@ -12,6 +12,7 @@ from inferencegw.gateway.attempt import Attempt, AttemptKind
 from inferencegw.gateway.call import Call
 from inferencegw.gateway.slots import Replica, Slots
 from inferencegw.gateway.stall import SWEEP, StallLimits, StallWatch
+from inferencegw.rpc import ServerCall
 from inferencegw.v1.gateway_pb2 import InferRequest
 from tests.gateway.house import House, house, paced, scripted
 from tests.gateway.parts import a_call, replica, slots_of
@@ -138,7 +139,7 @@ async def test_a_sweep_that_comes_late_proves_nothing(mock_clock: MockClock) -> 
         streams = Streams(nursery, "a")
         attempt = streams.begin("a")
         call, scope = a_call(), trio.CancelScope()
-        call.rpc.blocked_since = 0.0
+        cast("ServerCall", call.rpc).blocked_since = 0.0
         streams.watch.watch(call, scope)
         await trio.testing.wait_all_tasks_blocked()
         mock_clock.jump(60.0)

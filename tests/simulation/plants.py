@@ -23,6 +23,7 @@ from inferencegw.membership import Cluster, ClusterView
 from inferencegw.policy import admission
 from inferencegw.policy.candidate import Candidate
 from inferencegw.policy.outcome import Outcome
+from inferencegw.rpc import ServerCall
 from inferencegw.rpc.client_connection import ClientConnection, OutboundCall
 from inferencegw.rpc.connection import ClosedBy
 from inferencegw.v1.replica_pb2 import GenerateResponse
@@ -146,8 +147,8 @@ def dropped_deadline(patch: pytest.MonkeyPatch) -> None:
     """The client does not pass on how long its caller wants to wait."""
     begin = InferCall.__init__
 
-    def patient(self: InferCall, connect: Any, request: Any, _timeout: float) -> None:
-        begin(self, connect, request, math.inf)
+    def patient(self: InferCall, gateways: Any, plan: Any, request: Any, _timeout: float) -> None:
+        begin(self, gateways, plan, request, math.inf)
 
     patch.setattr(InferCall, "__init__", patient)
 
@@ -156,11 +157,11 @@ def missing_account(patch: pytest.MonkeyPatch) -> None:
     """A call that fails does not say how far it got."""
     write = Call.write_trailers
 
-    def curt(self: Call, error: BaseException | None) -> None:
-        write(self, error)
+    def curt(self: Call, rpc: ServerCall, error: BaseException | None) -> None:
+        write(self, rpc, error)
         if error is not None:
             account = {"gw-delivered", "gw-digest", "gw-next-index"}
-            self.rpc.trailing_metadata[:] = [one for one in self.rpc.trailing_metadata if one[0] not in account]
+            rpc.trailing_metadata[:] = [one for one in rpc.trailing_metadata if one[0] not in account]
 
     patch.setattr(Call, "write_trailers", curt)
 

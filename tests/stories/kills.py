@@ -74,7 +74,7 @@ async def kill_under_load(seconds: float) -> Outcome:
     """Kill a replica and start it again, one after the other, while all clients are served for so many ``seconds``."""
     killed: list[str] = []
     with trio.fail_after(seconds + PATIENCE):
-        async with open_processes(len(REPLICAS), *FLAGS) as cluster:
+        async with open_processes(len(REPLICAS), replica_flags=FLAGS) as cluster:
             async with _open_crowd(cluster.children["g1"].addresses["grpc"]) as crowd:
                 began = trio.current_time()
                 for number in range(int(seconds / BEAT)):

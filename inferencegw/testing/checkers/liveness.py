@@ -3,7 +3,7 @@
 import math
 from typing import Final
 
-from inferencegw.client.generation import LONGEST_PAUSE
+from inferencegw.client.moves import LONGEST_PAUSE
 from inferencegw.config import ReplicaConfig
 from inferencegw.gateway import Gateway
 from inferencegw.testing.answers import Answer
