@@ -90,6 +90,8 @@ class Connection(abc.ABC, Generic[StreamT]):
         self._h2 = H2Connection(H2Configuration(client_side=self._client_side, header_encoding=None))
         self._decoder = BlockDecoder(MAX_BLOCK_BYTES)
         self._closed: SizeLimitDict = SizeLimitDict(size_limit=_CLOSED_STREAMS_KEPT)
+        # What a peer may have had on its way to a stream when that was reset.
+        self._late: SizeLimitDict = SizeLimitDict(size_limit=_CLOSED_STREAMS_KEPT)
         self._floods = FloodGuard(now)
         self._keepalive = Keepalive(limits.keepalive_time, limits.keepalive_timeout, now)
         self._handshake_deadline = now + limits.handshake_timeout
@@ -313,6 +315,7 @@ class Connection(abc.ABC, Generic[StreamT]):
 
     def _reset(self, stream: StreamT, code: ErrorCode, error: RpcError | None) -> None:
         self._out.add(frames.rst_stream(stream.id, code))
+        self._late[stream.id] = stream.window
         self._forget(stream, ClosedBy.RESET_SENT, error)
 
     def _break_call(self, stream: StreamT, what: str, code: ErrorCode) -> None:
@@ -344,7 +347,7 @@ class Connection(abc.ABC, Generic[StreamT]):
             raise ConnectionViolation(ErrorCode.FLOW_CONTROL_ERROR, "the connection window was exceeded")
         stream = self.streams.get(stream_id)
         if stream is None or stream.remote_ended:
-            self._on_stray_data(stream_id, stream)
+            self._on_stray_data(stream_id, stream, len(payload))
             return
         if not stream.window.try_receive(len(payload)):
             self._break_call(stream, "the stream's window was exceeded", ErrorCode.FLOW_CONTROL_ERROR)
@@ -402,11 +405,16 @@ class Connection(abc.ABC, Generic[StreamT]):
         actual = h2_stream._actual_content_length  # noqa: SLF001
         return bool(actual == expected if end_stream else actual <= expected)
 
-    def _on_stray_data(self, stream_id: int, stream: StreamT | None) -> None:
-        """DATA where none may come. It counts against the connection's window all the same (section 6.9)."""
+    def _on_stray_data(self, stream_id: int, stream: StreamT | None, length: int) -> None:
+        """DATA where none may come. It counts against the connection's window all the same (section 6.9).
+
+        On a stream that we have reset, its window's worth may have been on its way, in frames as small as tokens are.
+        """
         if stream_id == 0 or self._is_idle(stream_id):
             raise ConnectionViolation(ErrorCode.PROTOCOL_ERROR, f"DATA on stream {stream_id}")
-        self._spend(Flood.STRAY)
+        late: InboundWindow | None = self._late.get(stream_id)
+        if late is None or not length or not late.try_receive(length):
+            self._spend(Flood.STRAY)
         if increment := self._window.credit(self._held_bytes):
             self._out.add(frames.window_update(0, increment))
         if stream is not None:

@@ -12,6 +12,7 @@ from inferencegw.errors import RpcError, StatusCode
 from inferencegw.rpc import frames
 from inferencegw.rpc.client_connection import ClientConnection, OutboundCall
 from inferencegw.rpc.fields import encode_block
+from inferencegw.rpc.flood import BUDGETS, Flood
 from inferencegw.rpc.frames import FrameType
 from inferencegw.rpc.messages import frame_message
 from inferencegw.rpc.metadata import Fields
@@ -117,3 +118,20 @@ def test_compressed_messages_are_inflated_one_at_a_time() -> None:
     connection.receive_untrusted(wire, 1.0)
     assert [call.take(), call.take(), call.take()] == [[b"one"], [b"two"], []]
     assert (call.closed, call.error) == (True, None)
+
+
+def test_what_was_on_its_way_to_a_reset_call_is_no_abuse() -> None:
+    """A window's worth of it, in frames of a few bytes; what comes after that is."""
+    connection = connected()
+    call, other = call_on(connection), call_on(connection)
+    call.cancel()
+    late = connection.limits.stream_window_bytes // 16
+    for _ in range(late):
+        connection.receive_untrusted(frames.frame(0, 0, 1, bytes(16)), 1.0)
+    assert late > 2 * BUDGETS[Flood.STRAY][0]
+    assert (connection.ended, other.closed) == (None, False)
+    for _ in range(int(BUDGETS[Flood.STRAY][0])):
+        connection.receive_untrusted(frames.frame(0, 0, 1, bytes(16)), 1.0)
+    assert connection.ended is None
+    connection.receive_untrusted(frames.frame(0, 0, 1, bytes(16)), 1.0)
+    assert "closed streams" in str(connection.ended)
