@@ -1,4 +1,4 @@
-"""``trio-gw ring``: where a prompt would go, and why not elsewhere; or which part of all prompts is whose.
+"""``trio-gw ring``: where a prompt would go, and why not elsewhere; which part of all prompts is whose, or would be.
 
 The rule: the gateway is asked, not computed for. What it answers holds for one moment: loads and breakers change, the
 order of the ring does not, as long as the same replicas are there.
@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from inferencegw.cli._admin import AsJson, Gateway, ask, plain, print_json, show, table
 from inferencegw.cli.generate import DEFAULT_GATEWAY
+from inferencegw.errors import ConfigError
 from inferencegw.v1 import admin_pb2
 
 
@@ -19,6 +20,21 @@ def ring(
     *,
     affinity_key: Annotated[str, Parameter(help="The call's affinity key, which counts instead of its prompt.")] = "",
     model: Annotated[str, Parameter(help="Its model; may be left out where one only is served.")] = "",
+    add: Annotated[
+        tuple[str, ...],
+        Parameter(help="What if this replica were on the ring, too? Repeatable.", negative=(), show_default=False),
+    ] = (),
+    remove: Annotated[
+        tuple[str, ...],
+        Parameter(help="What if this replica were not? Repeatable.", negative=(), show_default=False),
+    ] = (),
+    weight: Annotated[
+        float | None,
+        Parameter(
+            help="Weight of each that is added, 0.001 to 1000; else what it is known to have, or 1. High: much comes "
+            "to it, and leaves others. Low: little does."
+        ),
+    ] = None,
     gateway: Gateway = DEFAULT_GATEWAY,
     as_json: AsJson = False,
 ) -> None:
@@ -28,19 +44,31 @@ def ring(
     and ``suspect``; and of those that are not on the ring ``dead``, ``not_connected``, ``draining``, ``cordoned`` and
     ``replaced`` (another process has its name). The keys with ``--json``: ``pick`` (null without a prompt) with
     ``replica_id`` and ``reason``; ``steps`` with ``replica_id``, ``share`` (0 to 1), ``reason``, ``load``, ``bound``,
-    ``inflight`` and ``max_capacity``; ``off_ring``, reasons by id.
+    ``inflight`` and ``max_capacity``; ``off_ring``, reasons by id; ``change`` (below).
 
-    Example: ``trio-gw ring --gateway 127.0.0.1:8080 "Why is the sky blue?"``
+    With ``--add`` and ``--remove`` nothing is changed, and shown is what would be: how many of the prefixes that came
+    to this gateway lately (up to 4,096, each counted once) would belong to another replica, and so find no warm cache.
+    ``change`` is null without them, else ``prefixes``, ``moved``, ``share`` (0 to 1; null if no prefix came) and
+    ``replicas`` with ``replica_id``, ``share``, ``share_after``, ``gained`` and ``lost`` (prefixes).
 
-    Exit status: 0 if the gateway answered; 1 if it did not, or refused; 2 if an option cannot be used; 130 after
-    Ctrl-C.
+    Example: ``trio-gw ring --gateway 127.0.0.1:8080 "Why is the sky blue?"``, or
+    ``trio-gw ring --add r5 --weight 2 --remove r2``
+
+    Exit status: 0 if the gateway answered; 1 if it did not, or refused, because a replica is on the ring that is to be
+    added or is not that is to be removed; 2 if an option cannot be used; 130 after Ctrl-C.
     """
-    request = admin_pb2.LookupRequest(prompt=prompt, affinity_key=affinity_key, model=model)
+    if weight is not None and not (add and weight):
+        raise ConfigError(f"--weight {weight:g}: " + ("must be above 0" if add else "is of those that --add names"))
+    request = admin_pb2.LookupRequest(
+        prompt=prompt, affinity_key=affinity_key, model=model, add=add, remove=remove, add_weight=weight or 0.0
+    )
     facts = facts_of(ask(gateway, "Lookup", request))
     if as_json:
         print_json(facts)
         return
     show(plain(_summary(facts)), _table(facts))
+    if facts["change"] is not None:
+        show("", plain(_summary_of_change(facts["change"])), _table_of_change(facts["change"]))
 
 
 def facts_of(answer: admin_pb2.LookupResponse) -> dict[str, Any]:
@@ -61,6 +89,25 @@ def facts_of(answer: admin_pb2.LookupResponse) -> dict[str, Any]:
             for step in answer.steps
         ],
         "off_ring": {one.replica_id: one.reason for one in answer.off_ring},
+        "change": _change_of(answer.change) if answer.HasField("change") else None,
+    }
+
+
+def _change_of(change: admin_pb2.RingChange) -> dict[str, Any]:
+    return {
+        "prefixes": change.prefixes,
+        "moved": change.moved,
+        "share": round(change.moved / change.prefixes, 6) if change.prefixes else None,
+        "replicas": [
+            {
+                "replica_id": shift.replica_id,
+                "share": round(shift.share, 6),
+                "share_after": round(shift.share_after, 6),
+                "gained": shift.gained,
+                "lost": shift.lost,
+            }
+            for shift in change.shifts
+        ],
     }
 
 
@@ -86,4 +133,23 @@ def _table(facts: dict[str, Any]) -> Any:
         )
     for replica_id, reason in facts["off_ring"].items():
         rows.add_row(plain(replica_id), plain(reason), "", "", "", "")
+    return rows
+
+
+def _summary_of_change(change: dict[str, Any]) -> str:
+    if change["share"] is None:
+        return "no prefix came lately that could move"
+    return f"{change['moved']} of {change['prefixes']} prefixes that came lately would move: {change['share']:.1%}"
+
+
+def _table_of_change(change: dict[str, Any]) -> Any:
+    rows = table("ID", right=("SHARE", "THEN", "GAINED", "LOST"))
+    for one in change["replicas"]:
+        rows.add_row(
+            plain(one["replica_id"]),
+            f"{one['share']:.1%}",
+            f"{one['share_after']:.1%}",
+            str(one["gained"]),
+            str(one["lost"]),
+        )
     return rows

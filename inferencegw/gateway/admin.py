@@ -13,7 +13,7 @@ from inferencegw import __version__
 from inferencegw.config import GatewayConfig
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway.dispatcher import Dispatcher
-from inferencegw.gateway.lookup import lookup, model_of
+from inferencegw.gateway.lookup import change, lookup, model_of
 from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.record import Records
 from inferencegw.gateway.slots import Replica, Slots
@@ -121,13 +121,18 @@ class GatewayAdminServicer(admin_grpc.GatewayAdminServicer):
         return admin_pb2.WhyResponse(record=record.to_proto())
 
     async def Lookup(self, call: ServerCall) -> admin_pb2.LookupResponse:
-        """Where a call would go now, and why not elsewhere."""
+        """Where a call would go now, why not elsewhere, and what would move if other replicas were there."""
         await trio.lowlevel.checkpoint()
         require_trusted(call.peer)
         fleet = self.slots.fleet
         model = model_of(call.request, fleet)
-        answer = lookup(call.request, model, fleet, trio.current_time())
+        now = trio.current_time()
+        answer = lookup(call.request, model, fleet, now)
         answer.off_ring.extend(self.overview.off_ring(model))
+        if call.request.add or call.request.remove:
+            weights = {one.replica_id: one.weight for one in self.overview.replicas() if one.model in {"", model}}
+            keys = self.dispatcher.prefixes.keys(model)
+            answer.change.CopyFrom(change(call.request, fleet.group(model, now), weights, keys))
         return answer
 
     # -- steering ----------------------------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ class Gateway:
     @property
     def calls_running(self) -> int:
         """Calls that were accepted and have not ended."""
-        return 0 if self._dispatcher is None else self._dispatcher.statistics().running
+        return 0 if self._dispatcher is None else self._dispatcher.running
 
     @property
     def gate(self) -> Gate:

@@ -33,6 +33,7 @@ from inferencegw.gateway.stall import StallLimits, StallWatch
 from inferencegw.policy.attempts import AttemptEnd, GiveUp
 from inferencegw.policy.ledger import TokenFault
 from inferencegw.policy.picker import Request
+from inferencegw.policy.prefixes import RecentPrefixes
 from inferencegw.policy.ring import PREFIX_CHARACTERS, affinity_key
 
 __all__ = ["Dispatcher", "DispatcherStatistics"]
@@ -73,6 +74,7 @@ class Dispatcher:
     Attributes:
         gate: gives them their slots.
         stalls: watches them.
+        prefixes: which of them came to a replica lately.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Dispatcher:
             client=config.client_stall_timeout,
         )
         self.stalls = StallWatch(limits)
+        self.prefixes = RecentPrefixes()
         self._runs: dict[Call, _Run] = {}
         self._draining = False
         self._accepted = 0
@@ -111,6 +114,11 @@ class Dispatcher:
         self._draining = True
         self.gate.reconsider()
         self._slots.recheck()
+
+    @property
+    def running(self) -> int:
+        """Calls that were accepted and have not ended."""
+        return len(self._runs)
 
     def statistics(self) -> DispatcherStatistics:
         """Counts for metrics and tests."""
@@ -165,6 +173,7 @@ class Dispatcher:
         relay = Relay(call, self._pool, self._slots, self.stalls, self._hedging)
         while True:
             lease = await self.gate.acquire(call, self._request(call))
+            self.prefixes.note(call.model, _key(call, call.model))  # what is refused warms no cache, and is not noted
             first = self._begin(call, lease)
             hedge = self._hedging.plan(call, first, partial(self._begin, call), partial(self._request, call))
             attempts = await Race().run(first, relay.run, hedge)
@@ -181,7 +190,7 @@ class Dispatcher:
         version = call.last_replica.model_version if call.last_replica is not None else ""
         running = [attempt.replica.process for attempt in call.record.attempts if attempt.ended is None]
         return Request(
-            key=affinity_key(call.request.affinity_key or call.request.prompt[:PREFIX_CHARACTERS], model),
+            key=_key(call, model),
             model=model,
             avoided=call.plan.avoided,
             excluded=running,
@@ -240,6 +249,11 @@ class Dispatcher:
             raise refusal(
                 StatusCode.INVALID_ARGUMENT, "invalid_argument", f"model is empty; it must be one of {served}"
             )
+
+
+def _key(call: Call, model: str) -> int:
+    """Where on the circle of ``model`` it belongs."""
+    return affinity_key(call.request.affinity_key or call.request.prompt[:PREFIX_CHARACTERS], model)
 
 
 def _draining() -> RpcError:

@@ -36,6 +36,8 @@ from inferencegw.v1 import replica_pb2
 
 __all__ = ["ReplicaPool"]
 
+GONE: Final = frozenset({Standing.DEAD, Standing.LEFT})
+
 GET_INFO: Final = Method.of(replica_pb2.DESCRIPTOR.services_by_name["LLMReplica"], "GetInfo")
 
 log = structlog.get_logger(__name__)
@@ -131,7 +133,7 @@ class ReplicaPool:
             load = None if member is None else member.load
             if load is not None and load.epoch == replica.epoch and load.sequence > self._loads.get(replica, 0):
                 self._loads[replica] = load.sequence
-                self._slots.note_report(replica, load.active)
+                self._slots.note_rumour(replica, load.active)
 
     def _reconsider(self) -> None:
         """Bring standings and sessions into line with what was seen."""
@@ -139,7 +141,7 @@ class ReplicaPool:
         targets = (one.target for one in self._seen.values() if one.is_wanted)
         self._wanted = {target: None for target in targets if not self._is_covered(target, configured)}
         for replica in self._connected:
-            replica.standing = Standing.LEFT
+            before, replica.standing = replica.standing, Standing.LEFT
             if self._wants(replica.target):
                 replica.standing = standing_of(replica.replica_id, replica.epoch, self._seen)
                 sighting = self._seen.get(replica.replica_id)
@@ -147,6 +149,9 @@ class ReplicaPool:
                     self._slots.fleet.reweigh(replica, sighting.weight)
             else:
                 self._wake_session(replica)
+            if replica.standing in GONE and before not in GONE:
+                # Its streams go on if it does. Where it does not, and nothing has told its peers, this finds out.
+                replica.channel.doubt()
         if self._sessions is not None:
             for target in self._wanted:
                 if target not in self._followed:

@@ -2,7 +2,7 @@
 
 The rule: gossip is news of a process, (member id, epoch), not of an address. What it says of one process is held
 against no other, and it never ends a stream: the dead and the departed get no new calls, and what they still deliver
-is delivered.
+is delivered. They are only asked, on the connection that they may still have, whether they are there.
 
 =========  ==========================================  =========  ===============================================
 standing   the gossip says                             connected  new calls

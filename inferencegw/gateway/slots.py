@@ -21,7 +21,7 @@ import trio
 
 from inferencegw.gateway.sighting import Standing, Target
 from inferencegw.policy.breaker import BreakerState, Permit
-from inferencegw.policy.candidate import Candidate
+from inferencegw.policy.candidate import REPORT_LIFETIME, Candidate
 from inferencegw.policy.fleet import Fleet
 from inferencegw.policy.latency import LatencyWindow
 from inferencegw.policy.outcome import Outcome
@@ -44,6 +44,7 @@ class Replica(Candidate):
         standing: what the gossip says of it, if it does.
         gaps: seconds between its tokens.
         returns: whether the process took calls before, over an earlier connection.
+        told_at: when it last said itself how many generations run.
     """
 
     address: str
@@ -53,6 +54,7 @@ class Replica(Candidate):
     standing: Standing = Standing.ALIVE
     gaps: LatencyWindow = attrs.field(factory=LatencyWindow)
     returns: bool = False
+    told_at: float = -math.inf
 
     @property
     def routable(self) -> bool:
@@ -199,7 +201,20 @@ class Slots:
                 self.recheck()
 
     def note_report(self, replica: Replica, active: int) -> None:
-        """``replica`` says how many generations run there."""
+        """``replica`` itself says how many generations run there."""
+        replica.told_at = trio.current_time()
+        self._note_load(replica, active)
+
+    def note_rumour(self, replica: Replica, active: int) -> None:
+        """The gossip says how many generations run there, which counts where ``replica`` has been silent for a while.
+
+        A rumour is older than it is new: it may be of a call of ours that has ended since, and would have the next one
+        with that prompt sent away from home.
+        """
+        if trio.current_time() >= replica.told_at + REPORT_LIFETIME:
+            self._note_load(replica, active)
+
+    def _note_load(self, replica: Replica, active: int) -> None:
         now = trio.current_time()
         was_busy = replica.busy_until > now
         self.fleet.report(replica, active, now)

@@ -14,7 +14,7 @@ their distances are compared instead, which gives the same order.
 import functools
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from itertools import chain
 from typing import Final
@@ -94,6 +94,18 @@ class HashRing:
         """Whom ``key`` belongs to; the ring is not empty."""
         start = self._start(key)
         return self._owners[start % len(self._owners)]
+
+    def changed(self, *, add: Mapping[str, float], remove: Collection[str]) -> "HashRing":
+        """Another circle: this one, without ``remove`` and with ``add``, who are not on it, by weight."""
+        other, gone = HashRing(), frozenset(remove)
+        newcomers = {replica_id: points_of(replica_id, weight) for replica_id, weight in add.items()}
+        other._points = {one: points for one, points in self._points.items() if one not in gone}
+        other._points |= {one: (*points, points[0] + _CIRCLE) for one, points in newcomers.items()}
+        other._places = [place for place in self._places if place[1] not in gone]
+        other._places += ((point, one) for one, points in newcomers.items() for point in points)
+        other._places.sort()
+        other._indexed = False
+        return other
 
     def walk(self, key: int) -> Iterator[str]:
         """Every replica once, clockwise from ``key``."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NoReturn, assert_never
 
 import attrs
+import structlog
 import trio
 
 from inferencegw.errors import ConfigError, RpcError, StatusCode
@@ -35,6 +36,8 @@ _FINISH_REASONS = {
     FinishReason.STOP: replica_pb2.FINISH_REASON_STOP,
 }
 _HANDOVER = (("gw-reason", "handover"),)
+
+_log = structlog.get_logger(__name__)
 
 
 class LLMReplicaServicer(replica_grpc.LLMReplicaServicer):
@@ -70,7 +73,7 @@ class LLMReplicaServicer(replica_grpc.LLMReplicaServicer):
             await self._deliver(call, prompt, slot)
         except trio.Cancelled:
             if slot is not None and not slot.released:
-                self._engine.requests_cancelled_total += 1
+                self._note_cancelled(call)
             raise
         finally:
             if slot is not None:
@@ -114,6 +117,15 @@ class LLMReplicaServicer(replica_grpc.LLMReplicaServicer):
             code, message = _REFUSALS[answer]
             raise RpcError(code, message, metadata=(("gw-reason", answer.value),))
         return answer
+
+    def _note_cancelled(self, call: ServerCall) -> None:
+        """Its caller has left, and nothing more is generated for it; the log says when that was."""
+        self._engine.requests_cancelled_total += 1
+        _log.debug(
+            "generation cancelled",
+            request_id=call.request.request_id,
+            tokens_generated_total=self._engine.tokens_generated_total,
+        )
 
     async def _deliver(self, call: ServerCall, prompt: Prompt, slot: Slot) -> None:
         slots = self._engine.slots

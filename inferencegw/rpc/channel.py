@@ -128,6 +128,15 @@ class Channel:
         """The limits for the next connection there: a server that complained of too many PINGs is asked less often."""
         return self._connection.next_limits
 
+    def doubt(self) -> None:
+        """Somebody else says that the server is gone: ask it at once, and not after keepalive's silence.
+
+        Without open calls there is nothing to ask for. One that is there answers, and nothing has happened; one that
+        does not in ``keepalive_timeout`` seconds, or whose host knows nothing of the connection, is lost.
+        """
+        self._connection.doubt(trio.current_time())
+        self._link.reset_clock()
+
     async def wait_going(self) -> None:
         """Return when the channel takes no more calls; those it has may still go on."""
         while self._connection.accepts_calls:

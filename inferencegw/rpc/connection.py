@@ -172,6 +172,10 @@ class Connection(abc.ABC, Generic[StreamT]):
             self._end(ConnectionLost("the peer closed the connection"))
         return self.take_events()
 
+    def doubt(self, now: float) -> None:
+        """Somebody else says that the peer is gone: where calls are open, it is asked at the next timeout, now."""
+        self._keepalive.doubt(now)
+
     def next_deadline(self) -> float:
         """When to call :meth:`handle_timeout` at the latest."""
         return min(

@@ -1,7 +1,8 @@
 """When to ask a silent peer whether it is still there (gRPC's keepalive.md).
 
-The rule: only a connection with open calls is probed, only after ``time`` seconds without a byte from the peer, and any
-byte is an answer. A peer that is silent for another ``timeout`` seconds is dead.
+The rule: only a connection with open calls is probed, only after ``time`` seconds without a byte from the peer, or when
+there is other reason to doubt that it lives, and any byte is an answer. A peer that is silent for another ``timeout``
+seconds is dead.
 """
 
 import enum
@@ -52,6 +53,11 @@ class Keepalive:
             return Verdict.WAIT
         self._asked_at = now
         return Verdict.PING
+
+    def doubt(self, now: float) -> None:
+        """Somebody else says that the peer is gone: it has been silent for long enough to be asked."""
+        if self._asked_at == math.inf:
+            self._heard_at = min(self._heard_at, now - self.time)
 
     def back_off(self) -> None:
         """The peer complained of too many pings (gRPC A8): ask half as often from now on."""

@@ -16,6 +16,7 @@ import trio
 from inferencegw.client import AsyncClient, AsyncGeneration, Token
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.testing.answers import Answer, Request
+from inferencegw.testing.nodes import enter_client
 from inferencegw.testing.underlay import UnderlayHost
 
 __all__ = ["Caller", "Stream", "Witness"]
@@ -62,6 +63,7 @@ class Caller:
             self._ended.set()
 
     async def _live(self, task_status: trio.TaskStatus[None]) -> None:
+        enter_client()
         client = AsyncClient(self._address, client_id=self.name)
         async with client as self._client, trio.open_nursery() as self._calls:
             self._context = copy_context()

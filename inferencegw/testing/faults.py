@@ -20,7 +20,11 @@ from inferencegw.testing.cluster import TestCluster
 __all__ = ["Fault", "FaultKind", "draw_faults", "play"]
 
 LONGEST: Final = 8.0
-"""Seconds that one fault lasts at most."""
+"""Seconds that one fault lasts at most; but see GONE_FOR."""
+
+GONE_FOR: Final = 60.0
+"""Seconds that one of four that end without a word stays away: longer than its cluster needs to call it DEAD, whatever
+else there was."""
 
 
 class FaultKind(enum.Enum):
@@ -69,14 +73,22 @@ MISDEEDS: Final = (
 
 
 def draw_faults(
-    rng: random.Random, *, replicas: Sequence[str], gateways: Sequence[str], seconds: float, count: int
+    rng: random.Random,
+    *,
+    replicas: Sequence[str],
+    gateways: Sequence[str],
+    clients: Sequence[str],
+    seconds: float,
+    count: int,
 ) -> tuple[Fault, ...]:
     """``count`` faults that begin in the next ``seconds``, in order."""
-    faults = [_draw(rng, replicas, gateways, seconds) for _ in range(count)]
+    faults = [_draw(rng, replicas, gateways, clients, seconds) for _ in range(count)]
     return tuple(sorted(faults, key=lambda fault: fault.at))
 
 
-def _draw(rng: random.Random, replicas: Sequence[str], gateways: Sequence[str], seconds: float) -> Fault:
+def _draw(
+    rng: random.Random, replicas: Sequence[str], gateways: Sequence[str], clients: Sequence[str], seconds: float
+) -> Fault:
     at, lasts = rng.uniform(0.0, seconds), rng.uniform(0.5, LONGEST)
     kind = rng.choice(list(FaultKind))
     one, other = rng.sample([*replicas, *gateways], 2)
@@ -85,6 +97,8 @@ def _draw(rng: random.Random, replicas: Sequence[str], gateways: Sequence[str], 
         case FaultKind.PARTITION:
             return Fault(at, kind, tuple(rng.sample(replicas, rng.randint(1, len(replicas)))), lasts)
         case FaultKind.CUT | FaultKind.HOLD:
+            if rng.random() < 0.2:
+                one, other = rng.sample([rng.choice(clients), rng.choice(gateways)], 2)
             return Fault(at, kind, (one, other), lasts)
         case FaultKind.SLOW:
             return Fault(at, kind, (one,), lasts, rng.choice((3.0, 10.0, 30.0)))
@@ -94,11 +108,11 @@ def _draw(rng: random.Random, replicas: Sequence[str], gateways: Sequence[str], 
             number = rng.choice((0, rng.randrange(24)))  # the first token is the one at which a race is decided
             return Fault(at, kind, (replica,), lasts, rng.choice(MISDEEDS).format(number))
         case FaultKind.CRASH:
-            return Fault(at, kind, (one,), lasts, rng.choice(("", "eof")))
+            return Fault(at, kind, (one,), rng.choice((lasts, lasts, lasts, GONE_FOR)), rng.choice(("", "eof")))
         case FaultKind.STOP | FaultKind.FREEZE:
             return Fault(at, kind, (one,), lasts)
         case FaultKind.POWER:
-            return Fault(at, kind, (replica,), lasts)
+            return Fault(at, kind, (replica,), rng.choice((lasts, lasts, lasts, GONE_FOR)))
 
 
 async def play(cluster: TestCluster, faults: Sequence[Fault]) -> None:

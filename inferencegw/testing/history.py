@@ -109,7 +109,7 @@ class History:
         self, kind: Kind, hosts: Iterable[str] = (), *, detail: str = "", sides: Iterable[Iterable[str]] = ()
     ) -> Disturbance:
         """Write down that something is being done to ``hosts``, or between ``sides``."""
-        parts = tuple(frozenset(side) for side in sides)
+        parts = _parts(sides)
         everybody = frozenset(hosts).union(*parts)
         now = trio.current_time()
         entry = Disturbance(kind, everybody, now, detail, parts)
@@ -122,11 +122,15 @@ class History:
         self.entries.append(entry)
         return entry
 
-    def end(self, kinds: Collection[Kind], hosts: Collection[str] | None = None) -> None:
-        """Write down that it has been mended: for exactly these hosts, or for all."""
+    def end(
+        self, kinds: Collection[Kind], hosts: Collection[str] | None = None, *, sides: Iterable[Iterable[str]] = ()
+    ) -> None:
+        """Write down that it has been mended: for exactly these hosts, between exactly these sides, or for all."""
         now = trio.current_time()
+        parts = _parts(sides)
         for entry in self.entries:
-            mended = hosts is None or entry.hosts == frozenset(hosts)
+            # Two partitions of a cluster have the same hosts: what one came between is what tells them apart.
+            mended = entry.sides == parts if parts else hosts is None or entry.hosts == frozenset(hosts)
             if entry.kind in kinds and mended and math.isinf(entry.until):
                 entry.until = now
 
@@ -135,3 +139,7 @@ class History:
     ) -> list[Disturbance]:
         """What of ``kinds`` could be felt by one of ``hosts``, or between them, in that time."""
         return [entry for entry in self.entries if entry.kind in kinds and entry.touches(hosts, since, until)]
+
+
+def _parts(sides: Iterable[Iterable[str]]) -> tuple[frozenset[str], ...]:
+    return tuple(frozenset(side) for side in sides)

@@ -12,9 +12,10 @@ import trio
 
 from inferencegw.membership import ClusterView
 from inferencegw.testing.checkers import CHECKERS, Checker
+from inferencegw.testing.checkers.base import LOOK
 from inferencegw.testing.cluster import TestCluster
 from inferencegw.testing.loopback import Loopback
-from inferencegw.testing.nodes import Node
+from inferencegw.testing.nodes import Node, reach_of
 from inferencegw.testing.underlay import Underlay
 
 __all__ = ["open_cluster"]
@@ -25,25 +26,38 @@ class _Steps(trio.abc.Instrument):
 
     def __init__(self, cluster: TestCluster) -> None:
         self._cluster = cluster
-        self._looks = [checker.on_step for checker in cluster.checkers if type(checker).on_step is not Checker.on_step]
+        self._next_look = 0.0
+        self._every_step = [
+            checker.node_stepped
+            for checker in cluster.checkers
+            if type(checker).node_stepped is not Checker.node_stepped
+        ]
         self._seen: dict[Node, ClusterView] = {}
 
-    def after_task_step(self, _task: trio.lowlevel.Task) -> None:
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
         if self._cluster.failure is None:
             try:
-                self._look_at_views()
-                for look in self._looks:
-                    look()
+                # What a process does is felt by another one only when that has a step of its own.
+                reached = reach_of(task)
+                for node in self._cluster.nodes.values() if reached is None else reached:
+                    self._look_at(node)
+                now = trio.current_time()
+                if now >= self._next_look:
+                    self._next_look = now + LOOK
+                    for checker in self._cluster.checkers:
+                        checker.look(now)
             except Exception as error:  # noqa: BLE001 - trio would only log it here; open_cluster raises it
                 self._cluster.handle_failure(error)
 
-    def _look_at_views(self) -> None:
-        for node in self._cluster.nodes.values():
-            view = node.cluster.view
-            before = self._seen.get(node)
-            if view is not before and node.addresses:
-                self._seen[node] = view
-                self._cluster.view_changed(node, before, view)
+    def _look_at(self, node: Node) -> None:
+        view = node.cluster.view
+        before = self._seen.get(node)
+        if view is not before and node.addresses:
+            self._seen[node] = view
+            self._cluster.view_changed(node, before, view)
+        if not node.ended.is_set():
+            for look in self._every_step:
+                look(node)
 
 
 @asynccontextmanager

@@ -46,7 +46,7 @@ def _draw(rng: random.Random, at: float, tokens: int) -> Question:
     more.append({"stop": (rng.choice(("moon", "river", "light", ".")),)})
     more.append({"timeout": rng.uniform(0.05, 2.0)})
     fields |= rng.choice(more)
-    fields["hedge"] = rng.choice((None, None, "race", "adaptive"))
+    fields["hedge"] = rng.choice((None, "race", "adaptive"))
     leave_after = rng.randrange(fields["max_tokens"] + 1) if rng.random() < 0.05 else None
     return Question(at, f"topic {rng.randrange(TOPICS)}: question {rng.randrange(1000)}", fields, leave_after)
 

@@ -6,6 +6,7 @@ decide is given to it through the arguments that it has for that: the wall clock
 
 import random
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, Final, NoReturn, TypeAlias, assert_never
 
 import attrs
@@ -17,7 +18,7 @@ from inferencegw.membership import Cluster, ClusterView
 from inferencegw.replica import Replica
 from inferencegw.testing.underlay import Underlay, UnderlayHost
 
-__all__ = ["Node", "NodeConfig", "make_node"]
+__all__ = ["Node", "NodeConfig", "enter_client", "make_node", "reach_of"]
 
 NodeConfig: TypeAlias = GatewayConfig | ReplicaConfig
 
@@ -89,12 +90,26 @@ class Node:
             self.ended.set()
 
     async def _live(self, task_status: trio.TaskStatus[None]) -> None:
+        _reach.set((self,))  # for all its tasks: each starts with a copy of the context it was started in
         try:
             async with trio.open_nursery() as nursery:
                 self.addresses = await nursery.start(self.process.run)
                 task_status.started()
         except* Killed:
             await trio.lowlevel.checkpoint()
+
+
+_reach: ContextVar[tuple[Node, ...]] = ContextVar("inferencegw.testing.nodes")
+
+
+def reach_of(task: trio.lowlevel.Task) -> tuple[Node, ...] | None:
+    """The nodes that ``task`` can change without a packet: its own; None if any, because it is the story's."""
+    return task.context.get(_reach)
+
+
+def enter_client() -> None:
+    """From now on this task, and those that it starts, are a client's, and reach no node but by packets."""
+    _reach.set(())
 
 
 def make_node(name: str, config: NodeConfig, network: Underlay, crash: Callable[[], None]) -> Node:

@@ -21,7 +21,9 @@ from inferencegw.v1 import admin_pb2
 
 __all__ = ["ProcessCluster", "open_processes"]
 
-LIST_MEMBERS: Final = Method.of(admin_pb2.DESCRIPTOR.services_by_name["GatewayAdmin"], "ListMembers")
+LIST_MEMBERS, GET_STATUS = (
+    Method.of(admin_pb2.DESCRIPTOR.services_by_name["GatewayAdmin"], name) for name in ("ListMembers", "GetStatus")
+)
 
 BETWEEN: Final = 0.005
 """Seconds between two questions to a gateway. High: short states are missed. Low: the asking is the load."""
@@ -106,8 +108,7 @@ class ProcessCluster:
 
     async def members(self, gateway: str = "g1") -> Members:
         """Everybody, as ``gateway`` sees them now."""
-        async with open_channel(*split_address(self.children[gateway].addresses["grpc"])) as channel:
-            answer = await channel.unary(LIST_MEMBERS, admin_pb2.ListMembersRequest())
+        answer: admin_pb2.ListMembersResponse = await self._ask(gateway, LIST_MEMBERS, admin_pb2.ListMembersRequest())
         members = {member.member_id: member for member in answer.members}
         for name, member in members.items():
             state = state_of(member)
@@ -115,6 +116,15 @@ class ProcessCluster:
                 self._latest[name] = state
                 self.sightings.append((name, state))
         return members
+
+    async def status(self, gateway: str = "g1") -> admin_pb2.GatewayStatus:
+        """What ``gateway`` says of itself and its replicas now."""
+        answer: admin_pb2.GetStatusResponse = await self._ask(gateway, GET_STATUS, admin_pb2.GetStatusRequest())
+        return answer.status
+
+    async def _ask(self, gateway: str, method: Method, request: Any) -> Any:
+        async with open_channel(*split_address(self.children[gateway].addresses["grpc"])) as channel:
+            return await channel.unary(method, request)
 
     async def until(self, predicate: Callable[[Members], bool]) -> Members:
         """What the gateway sees, once ``predicate`` holds of it; it is asked again and again."""
@@ -150,14 +160,17 @@ def state_of(member: admin_pb2.Member) -> MemberState:
 
 
 @asynccontextmanager
-async def open_processes(replicas: int = 2) -> AsyncIterator[ProcessCluster]:
-    """A gateway ``g1`` and replicas that it sees, for the block; afterwards all of them are ended."""
+async def open_processes(replicas: int = 2, *flags: str) -> AsyncIterator[ProcessCluster]:
+    """A gateway ``g1`` and replicas that it sees, for the block; afterwards all of them are ended.
+
+    ``flags`` are those of ``trio-gw replica``, for each of them.
+    """
     async with trio.open_nursery() as nursery:
         cluster = ProcessCluster(nursery)
         await cluster.start_gateway("g1")
         names = [f"r{number + 1}" for number in range(replicas)]
         for name in names:
-            await cluster.start_replica(name)
+            await cluster.start_replica(name, *flags)
         await cluster.sees(**dict.fromkeys(names, MemberState.ALIVE))
         yield cluster
         nursery.cancel_scope.cancel()

@@ -1,18 +1,19 @@
 """A whole run as a value: a cluster, a load and a schedule of faults, all drawn from one seed.
 
-The rule: ``Scenario.draw(seed)`` is everything there is to know of a run; with the same seed for the network it
+The rule: ``Scenario.draw(seed, size)`` is everything there is to know of a run; with the same seed for the network it
 happens in the same way, byte for byte. What it was like comes back as a :class:`Report`.
 """
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, Self
 
 import attrs
 import trio
 
 from inferencegw.testing.answers import Answer, total_tokens
+from inferencegw.testing.checkers import CHECKERS, Checker
 from inferencegw.testing.faults import Fault, draw_faults, play
 from inferencegw.testing.lifecycle import open_cluster
 from inferencegw.testing.load import Question, draw_questions, run_client
@@ -67,10 +68,9 @@ class Scenario:
     faults: tuple[Fault, ...]
 
     @classmethod
-    def draw(cls, seed: int, size: Size | None = None) -> Self:
-        """The scenario of ``seed``; of a size that is drawn, too, unless it is given."""
+    def draw(cls, seed: int, size: Size) -> Self:
+        """The scenario of ``seed``."""
         rng = random.Random(f"scenario {seed}")  # noqa: S311 - to be repeated
-        size = size or Size.draw(rng)
         loads = tuple(
             tuple(draw_questions(rng, seconds=size.rush * size.seconds, count=size.questions, tokens=size.tokens))
             for _ in range(size.clients)
@@ -79,6 +79,7 @@ class Scenario:
             rng,
             replicas=[f"r{number + 1}" for number in range(size.replicas)],
             gateways=[f"g{number + 1}" for number in range(size.gateways)],
+            clients=[f"c{number + 1}" for number in range(size.clients)],
             seconds=size.seconds - size.calm,
             count=size.faults,
         )
@@ -109,8 +110,10 @@ PATIENCE: Final = {"first_token_timeout": 10.0, "inter_token_timeout": 8.0}
 """Seconds until gateways call a silent replica stalled. High: no run is long enough to see it."""
 
 
-async def run_scenario(scenario: Scenario, network: Underlay) -> Report:
-    """Run it on ``network``, with every checker looking on.
+async def run_scenario(
+    scenario: Scenario, network: Underlay, *, checkers: Iterable[type[Checker]] = CHECKERS
+) -> Report:
+    """Run it on ``network``, with ``checkers`` looking on.
 
     Raises:
         CheckFailed: a promise was broken.
@@ -120,6 +123,7 @@ async def run_scenario(scenario: Scenario, network: Underlay) -> Report:
         size.replicas,
         size.gateways,
         network=network,
+        checkers=checkers,
         gossip_profile="gateway",
         gateway={**PATIENCE, "queue_size": size.queue},
         replica={**SPEED, "max_capacity": size.capacity},

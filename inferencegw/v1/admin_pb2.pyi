@@ -363,24 +363,56 @@ class Splice(_message.Message):
     def __init__(self, index: _Optional[int] = ..., from_replica_id: _Optional[str] = ..., to_replica_id: _Optional[str] = ..., version_changed: _Optional[bool] = ...) -> None: ...
 
 class LookupRequest(_message.Message):
-    __slots__ = ("prompt", "affinity_key", "model")
+    __slots__ = ("prompt", "affinity_key", "model", "add", "remove", "add_weight")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     AFFINITY_KEY_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    ADD_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_FIELD_NUMBER: _ClassVar[int]
+    ADD_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     prompt: str
     affinity_key: str
     model: str
-    def __init__(self, prompt: _Optional[str] = ..., affinity_key: _Optional[str] = ..., model: _Optional[str] = ...) -> None: ...
+    add: _containers.RepeatedScalarFieldContainer[str]
+    remove: _containers.RepeatedScalarFieldContainer[str]
+    add_weight: float
+    def __init__(self, prompt: _Optional[str] = ..., affinity_key: _Optional[str] = ..., model: _Optional[str] = ..., add: _Optional[_Iterable[str]] = ..., remove: _Optional[_Iterable[str]] = ..., add_weight: _Optional[float] = ...) -> None: ...
 
 class LookupResponse(_message.Message):
-    __slots__ = ("pick", "steps", "off_ring")
+    __slots__ = ("pick", "steps", "off_ring", "change")
     PICK_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     OFF_RING_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
     pick: PickRecord
     steps: _containers.RepeatedCompositeFieldContainer[RingStep]
     off_ring: _containers.RepeatedCompositeFieldContainer[PassedOver]
-    def __init__(self, pick: _Optional[_Union[PickRecord, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[RingStep, _Mapping]]] = ..., off_ring: _Optional[_Iterable[_Union[PassedOver, _Mapping]]] = ...) -> None: ...
+    change: RingChange
+    def __init__(self, pick: _Optional[_Union[PickRecord, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[RingStep, _Mapping]]] = ..., off_ring: _Optional[_Iterable[_Union[PassedOver, _Mapping]]] = ..., change: _Optional[_Union[RingChange, _Mapping]] = ...) -> None: ...
+
+class RingChange(_message.Message):
+    __slots__ = ("prefixes", "moved", "shifts")
+    PREFIXES_FIELD_NUMBER: _ClassVar[int]
+    MOVED_FIELD_NUMBER: _ClassVar[int]
+    SHIFTS_FIELD_NUMBER: _ClassVar[int]
+    prefixes: int
+    moved: int
+    shifts: _containers.RepeatedCompositeFieldContainer[RingShift]
+    def __init__(self, prefixes: _Optional[int] = ..., moved: _Optional[int] = ..., shifts: _Optional[_Iterable[_Union[RingShift, _Mapping]]] = ...) -> None: ...
+
+class RingShift(_message.Message):
+    __slots__ = ("replica_id", "share", "share_after", "gained", "lost")
+    REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    SHARE_AFTER_FIELD_NUMBER: _ClassVar[int]
+    GAINED_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    replica_id: str
+    share: float
+    share_after: float
+    gained: int
+    lost: int
+    def __init__(self, replica_id: _Optional[str] = ..., share: _Optional[float] = ..., share_after: _Optional[float] = ..., gained: _Optional[int] = ..., lost: _Optional[int] = ...) -> None: ...
 
 class RingStep(_message.Message):
     __slots__ = ("replica_id", "share", "reason", "load", "bound", "inflight", "max_capacity")

@@ -1,4 +1,4 @@
-"""What a simulation costs: a virtual minute of a cluster without faults, in seconds of one core, and who takes them.
+"""What a simulation costs: a virtual minute of a cluster and its faults, in seconds of one core, and who takes them.
 
 The rule: each seed is run with every checker and with none, one after the other, so that what the machine does
 meanwhile hits both; a third run of the first seed is profiled. A profiler makes everything slower, and short functions
@@ -17,13 +17,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import attrs
-import trio
 
 from inferencegw.telemetry.log import configure_logging
-from inferencegw.testing import CHECKERS, Checker, SimNetwork, Simulated, open_cluster, simulate
-from inferencegw.testing.answers import total_tokens
-from inferencegw.testing.load import run_client
-from inferencegw.testing.scenario import SPEED, Scenario, Size
+from inferencegw.testing import CHECKERS, Checker, Simulated, simulate
+from inferencegw.testing.scenario import Report, Scenario, Size, run_scenario
 
 GOAL: Final = 4.0
 """Seconds of one core that a virtual minute may take."""
@@ -45,31 +42,16 @@ class Cost:
     """Lines of the trace, nearly all of which are packets."""
 
 
-async def run_load(scenario: Scenario, checkers: Sequence[type[Checker]], network: SimNetwork) -> int:
-    """The load of ``scenario`` on a cluster to which nothing is done; how many tokens were delivered."""
-    size = scenario.size
-    opening = open_cluster(
-        size.replicas, size.gateways, network=network, checkers=checkers, gossip_profile="gateway", replica=SPEED
-    )
-    async with opening as cluster:
-        end = trio.current_time() + size.seconds
-        async with trio.open_nursery() as nursery:
-            for number, questions in enumerate(scenario.loads, 1):
-                nursery.start_soon(run_client, cluster, f"c{number}", "g1", questions)
-        await trio.sleep_until(end)
-    return total_tokens(cluster.answers)
-
-
-def play(seed: int, size: Size, checkers: Sequence[type[Checker]]) -> Simulated[int]:
+def play(seed: int, size: Size, checkers: Sequence[type[Checker]]) -> Simulated[Report]:
     """One virtual run. That checkers look at the clock moves it by nanoseconds, so traces are not the same without."""
-    return simulate(partial(run_load, Scenario.draw(seed, size), checkers), seed=seed)
+    return simulate(partial(run_scenario, Scenario.draw(seed, size), checkers=checkers), seed=seed)
 
 
 def measure(seed: int, size: Size, checkers: Sequence[type[Checker]]) -> Cost:
     """What that takes."""
     begin = time.process_time()
     done = play(seed, size, checkers)
-    return Cost(time.process_time() - begin, done.seconds, done.value, len(done.trace))
+    return Cost(time.process_time() - begin, done.seconds, done.value.tokens, len(done.trace))
 
 
 def shares(profile: cProfile.Profile) -> dict[str, float]:
@@ -113,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure and report. 0: a virtual minute takes no longer than it may; 1: it does."""
     configure_logging("critical")
-    size = Size(seconds=options.seconds, faults=0)
+    size = Size(seconds=options.seconds)
     costs: dict[str, list[Cost]] = {"every checker": [], "no checker": []}
     for seed in range(options.seeds):
         for (name, runs), checkers in zip(costs.items(), (CHECKERS, ()), strict=True):

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from inferencegw.cli import drain, ring, status, undrain, why
+from inferencegw.client import generation
 from inferencegw.gateway import hedging, record, stall
+from inferencegw.policy import prefixes, rate
 from inferencegw.policy.admission import TOTAL
 from inferencegw.policy.breaker import BreakerLimits
 from inferencegw.policy.budget import Budget
@@ -33,6 +35,11 @@ NUMBERS = {
     "once a hundred gaps are known": stall.SAMPLES == 100,
     f"has delivered {BreakerLimits().probe_tokens} tokens": True,
     f"its latest {record.KEPT:,} calls": True,
+    f"its latest {prefixes.KEPT:,} prefixes": True,
+    "per second over the last ten seconds; at least 50 ms, and 30 s at most": (
+        (rate.WINDOW, rate.SHORTEST, rate.LONGEST) == (10.0, 0.05, 30.0)
+    ),
+    f"up to {generation.RETRIES} times, unless the pause is longer than {generation.LONGEST_PAUSE:g} s": True,
 }
 
 

@@ -12,7 +12,7 @@ from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway.dispatcher import Dispatcher
 from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.slots import Slots
-from inferencegw.rpc import open_channel
+from inferencegw.rpc import Method, open_channel
 from inferencegw.v1 import admin_pb2
 from inferencegw.v1.gateway_pb2 import InferRequest
 from tests.gateway.house import house, scripted
@@ -32,6 +32,8 @@ from tests.gateway.support import (
     unused_address,
     wait_for_ever,
 )
+
+LOOKUP = Method.of(admin_pb2.DESCRIPTOR.services_by_name["GatewayAdmin"], "Lookup")
 
 NOTHING_DELIVERED = {
     "gw-delivered": "0",
@@ -211,6 +213,35 @@ async def test_an_empty_model_is_ambiguous_where_several_are_served() -> None:
         answer = await front.ask()
     assert (answer.code, answer.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "invalid_argument")
     assert answer.details == "model is empty; it must be one of x, y"
+
+
+async def test_a_prefix_is_seen_when_its_call_has_come_to_a_replica(autojump_clock: MockClock) -> None:
+    """By its first 64 characters or its affinity key, with the model named or not; what is refused warms no cache."""
+    [only] = scripted(1, max_capacity=1)
+    seen = []
+    async with house(autojump_clock, only, queue_size=0) as it:
+
+        async def look() -> None:
+            request = LOOKUP.request_type(add=["r9"], model="m")
+            seen.append((await it.channel.unary(LOOKUP, request)).change.prefixes)
+
+        await look()
+        for fields in (
+            {"prompt": "x" * 64 + "1"},
+            {"prompt": "x" * 64 + "2", "model": "m"},
+            {"affinity_key": "x" * 64},
+        ):
+            assert (await it.told(**fields)).code is StatusCode.OK
+        await look()
+        only.script = wait_for_ever
+        holds = it.ask(prompt="another one")
+        await it.settled()
+        await look()
+        assert (await it.told(prompt="refused")).reason == "queue_full"
+        assert (await it.told(prompt="refused", max_tokens=0)).reason == "invalid_argument"
+        await look()
+        holds.cancel()
+    assert seen == [0, 1, 2, 2]
 
 
 async def test_a_bug_of_ours_ends_its_call_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

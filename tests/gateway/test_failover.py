@@ -194,13 +194,14 @@ async def test_the_same_version_is_preferred(autojump_clock: MockClock) -> None:
     [
         refuses(StatusCode.INVALID_ARGUMENT),
         refuses(StatusCode.RESOURCE_EXHAUSTED, "busy"),
+        refuses(StatusCode.UNAVAILABLE, "draining"),
         refuses(StatusCode.UNAVAILABLE, "handover"),
         refuses(StatusCode.CANCELLED),
         wait_for_ever,
     ],
 )
 async def test_what_is_not_a_replicas_fault_never_opens_its_breaker(script: Script, autojump_clock: MockClock) -> None:
-    """Thirty invalid requests, refusals, handovers, or clients that leave."""
+    """Thirty invalid requests, refusals of either kind, handovers, or clients that leave."""
     one, two = scripted(2, max_capacity=100)
     async with house(autojump_clock, one, two, draining_recheck=0.01) as it:
         home, _away = await home_of(it, [one, two])
@@ -227,6 +228,36 @@ async def test_a_replica_that_dies_always_at_token_five_is_gone_around(autojump_
             await it.until(lambda: len(list(it.gateway.slots.fleet)) == 2)
         assert it.breaker(home.info.replica_id) == "open"
         assert (await it.told(max_tokens=9)).by == [away.info.replica_id] * 9
+
+
+async def test_stragglers_decide_nothing(autojump_clock: MockClock) -> None:
+    """Ten streams that began before the breaker opened fail after it has closed again: it stays closed."""
+    one, two = scripted(2, max_capacity=100)
+    async with house(autojump_clock, one, two) as it:
+        home, away = await home_of(it, [one, two])
+        name, fail = home.info.replica_id, trio.Event()
+
+        async def fails_late(call: Any) -> None:
+            await call.send(token(0))
+            await fail.wait()
+            raise RpcError(StatusCode.INTERNAL)
+
+        home.script = away.script = fails_late
+        stragglers = [it.ask(max_tokens=2) for _ in range(20)]
+        for straggler in stragglers:
+            await straggler.until(1)
+        assert it.leases[name] >= 10
+        home.script, away.script = refuses(StatusCode.INTERNAL), generate
+        while it.breaker(name) == "closed":
+            await it.told()
+        await it.until(lambda: it.breaker(name) == "half_open")
+        home.script = generate
+        while it.breaker(name) != "closed":
+            await it.told()
+        fail.set()
+        for straggler in stragglers:
+            assert ((await straggler.finish()).code, straggler.indexes) == (StatusCode.OK, [0, 1])
+        assert it.breaker(name) == "closed"
 
 
 async def test_a_probe_is_not_raced_and_closes_the_breaker_when_it_has_delivered_enough(

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import grpc
@@ -16,28 +17,25 @@ from inferencegw.errors import RpcError, StatusCode
 from inferencegw.rpc import ServerCall
 from tests.gateway.support import Front, ScriptedReplica, finish, gateway, generate, token, wait_for_ever
 
-SERVICE_CONFIG: Final = json.dumps(
-    {
-        "methodConfig": [
-            {
-                "name": [{"service": "inferencegw.v1.InferenceGateway"}],
-                "retryPolicy": {
-                    "maxAttempts": 4,
-                    "initialBackoff": "30s",  # what is measured here is the gateway's word, not this
-                    "maxBackoff": "30s",
-                    "backoffMultiplier": 1,
-                    "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL"],
-                },
-            }
-        ]
-    }
-)
+DOCUMENTED: Final = Path(__file__).resolve().parents[2] / "docs" / "retry.json"
+
+
+def service_config() -> str:
+    """What the documentation gives, but for the pauses: what is measured here is the gateway's word, not those.
+
+    And with a code that must not be repeated, so that the gateway alone forbids it.
+    """
+    document = json.loads(DOCUMENTED.read_text(encoding="utf-8"))
+    [method] = document["methodConfig"]
+    method["retryPolicy"] |= {"initialBackoff": "30s", "maxBackoff": "30s"}
+    method["retryPolicy"]["retryableStatusCodes"].append("INTERNAL")
+    return json.dumps(document)
 
 
 @contextmanager
 def retrying(front: Front) -> Iterator[Front]:
     """The same front door, through a channel that retries."""
-    options = [("grpc.service_config", SERVICE_CONFIG), ("grpc.use_local_subchannel_pool", 1)]
+    options = [("grpc.service_config", service_config()), ("grpc.use_local_subchannel_pool", 1)]
     with grpc.insecure_channel(f"127.0.0.1:{front.port}", options=options) as channel:
         yield Front(front.port, channel, front.nursery, front.addresses)
 

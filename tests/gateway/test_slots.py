@@ -7,6 +7,7 @@ from trio.testing import MockClock
 
 from inferencegw.gateway.slots import Lease, Slots
 from inferencegw.policy.breaker import BreakerLimits, BreakerState, CircuitBreaker
+from inferencegw.policy.candidate import REPORT_LIFETIME
 from inferencegw.policy.outcome import Outcome
 from tests.gateway.parts import replica, slots_of
 
@@ -147,6 +148,23 @@ async def test_a_replica_that_was_busy_is_asked_again_in_time(autojump_clock: Mo
         slots.note_report(one, 2)
         assert times == [0.05, 1.0]
         nursery.cancel_scope.cancel()
+
+
+async def test_what_the_gossip_says_of_a_load_counts_where_the_replica_has_been_silent(
+    autojump_clock: MockClock,
+) -> None:
+    """It is older than what the replica says itself: a call that has ended would repel the next one with its prompt."""
+    one = replica("a")
+    slots = slots_of(one)
+    slots.note_rumour(one, 3)
+    assert one.load == 3
+    slots.note_report(one, 0)
+    await trio.sleep(REPORT_LIFETIME - 0.1)
+    slots.note_rumour(one, 1)
+    assert one.load == 0
+    await trio.sleep(0.1)
+    slots.note_rumour(one, 1)
+    assert one.load == 1
 
 
 async def test_a_newcomer_beside_others_warms_up_and_one_that_returns_does_not(autojump_clock: MockClock) -> None:

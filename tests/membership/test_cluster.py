@@ -1,4 +1,7 @@
-"""Members on real loopback sockets: they find each other, notice crashes, come back, and are not disturbed."""
+"""Members on real loopback sockets: they come and go, have names, and are not disturbed by anybody.
+
+That they find each other, notice crashes and come back is told with whole processes, in :mod:`tests.stories`.
+"""
 
 import base64
 import os
@@ -17,9 +20,9 @@ from inferencegw.membership.advertise import Place
 from inferencegw.membership.datagrams import DatagramSocket, open_socket
 from inferencegw.membership.keys import RECHECK
 from inferencegw.swim.config import FAST
-from inferencegw.swim.member import Address, MemberState
+from inferencegw.swim.member import Address
 from inferencegw.swim.meta import address_text, parse_address
-from tests.membership.support import ALIVE, DEAD, LEFT, SUSPECT, WALL, all_see, crowd, peer
+from tests.membership.support import ALIVE, DEAD, LEFT, WALL, all_see, crowd, peer
 
 SLOWEST_DETECTION = 3.0
 """Seconds from a crash to DEAD among a few with the fast profile, if there is nobody to confirm a suspicion: a round of
@@ -33,90 +36,6 @@ def everybody_heard(count: int) -> Any:
         return len(view.members) == count and all(one.is_live and one.heard_from for one in view.members.values())
 
     return predicate
-
-
-# The ancestor's four.
-
-
-async def test_three_nodes_discover_each_other(autojump_clock: MockClock) -> None:
-    """Two join through one seed, and learn of each other by gossip: metadata, load and all."""
-    async with crowd() as nodes:
-        one = await nodes.start("n1")
-        two = await nodes.start("n2", one, load=lambda: 3)
-        three = await nodes.start("n3", one)
-        await all_see([one, two, three], everybody_heard(3))
-        for node in (one, two, three):
-            seen = node.service.refresh().members["n2"]
-            assert (seen.address, seen.grpc_address) == (two.address, "127.0.0.1:50051")
-            assert (seen.meta.model, seen.meta.max_capacity) == ("m", 4)
-            assert (seen.epoch, seen.state) == (two.service.epoch, ALIVE)
-        await three.service.cluster.wait_until(lambda view: view.members["n2"].load is not None)
-        load = three.view.members["n2"].load
-        assert load is not None
-        assert load.active == 3
-    assert trio.current_time() < 5.0
-
-
-async def test_a_crash_is_detected_by_all_and_suspected_before(autojump_clock: MockClock) -> None:
-    """SUSPECT first, then DEAD, at every survivor, in the time that the profile promises; nobody else is blamed."""
-    async with crowd() as nodes:
-        one = await nodes.start("n1")
-        others = [await nodes.start(name, one) for name in ("n2", "n3", "n4")]
-        await all_see([one, *others], everybody_heard(4))
-        victim, *survivors = others
-        crashed = trio.current_time()
-        await victim.crash()
-        await one.sees(n1=ALIVE, n2=SUSPECT, n3=ALIVE, n4=ALIVE)
-        for node in (one, *survivors):
-            await node.sees(n1=ALIVE, n2=DEAD, n3=ALIVE, n4=ALIVE)
-            assert node.view.members["n2"].meta.model == "m", "a death must not lose what is known of the dead"
-        assert trio.current_time() - crashed < SLOWEST_DETECTION
-
-
-@pytest.mark.parametrize("same_port", [True, False])
-async def test_one_that_was_declared_dead_rejoins(autojump_clock: MockClock, same_port: bool) -> None:
-    """A restart, on its old port or another, is a new epoch that nobody needs to be told the old number for."""
-    async with crowd() as nodes:
-        one, two = (first := await nodes.start("n1")), await nodes.start("n2", first)
-        three = await nodes.start("n3", one)
-        await all_see([one, two, three], everybody_heard(3))
-        await three.crash()
-        await all_see([one, two], lambda view: view.state_of("n3") is DEAD)
-        port = three.address[1] if same_port else 0
-        again = await nodes.start("n3", one, gossip_port=port)
-        await all_see([one, two, again], everybody_heard(3))
-        assert again.service.epoch > three.service.epoch
-        for node in (one, two):
-            assert node.view.members["n3"].epoch == again.service.epoch
-            assert node.view.members["n3"].address == again.address
-
-
-async def test_every_change_of_a_member_is_told_to_who_waits_for_it(autojump_clock: MockClock) -> None:
-    """Whoever waits for a state of the cluster is woken in it: joined, cordoned, suspected, dead, back, gone."""
-    told: list[MemberState | None] = []
-    async with crowd() as nodes, trio.open_nursery() as waiting:
-        one = await nodes.start("n1")
-
-        async def note() -> None:
-            last: MemberState | None = None
-            while last is not LEFT:
-                before = last
-                view = await one.service.cluster.wait_until(lambda view: view.state_of("n2") is not before)  # noqa: B023
-                last = view.state_of("n2")
-                told.append(last)
-
-        waiting.start_soon(note)
-        two = await nodes.start("n2", one)
-        await one.sees(n1=ALIVE, n2=ALIVE)
-        two.service.set_meta(cordoned=True)
-        await one.service.cluster.wait_until(lambda view: view.members["n2"].meta.cordoned)
-        await two.crash()
-        await one.sees(n1=ALIVE, n2=DEAD)
-        again = await nodes.start("n2", one)
-        await one.sees(n1=ALIVE, n2=ALIVE)
-        await again.service.leave()
-        await one.sees(n1=ALIVE, n2=LEFT)
-    assert told == [ALIVE, SUSPECT, DEAD, ALIVE, LEFT]
 
 
 # Leaving, and names.

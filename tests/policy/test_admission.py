@@ -169,12 +169,16 @@ def test_the_order_holds_over_all_lines() -> None:
     assert slots.served[3:] == [again, tickets[3]]
 
 
+LINE: Final = 2
+"""The machine's queues are short, so that it finds them full."""
+
+
 class QueueMachine(RuleBasedStateMachine):
     """Arrive, leave, go on, finish, capacity up and down; the model tries everybody in order after each step."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue: AdmissionQueue[Caller] = AdmissionQueue(SIZE)
+        self.queue: AdmissionQueue[Caller] = AdmissionQueue(LINE)
         self.slots = Slots(a=1, b=1)
         self.waiting: list[tuple[bool, int, Ticket[Caller]]] = []  # (is new, number, ticket): sorted is served first
         self.running: list[Ticket[Caller]] = []
@@ -191,14 +195,15 @@ class QueueMachine(RuleBasedStateMachine):
                 self.running.append(entry[2])
                 self.expected.append(entry[2])
 
-    @rule(wants=st.sampled_from(["a", "b", "ab"]))
-    def arrive(self, wants: str) -> None:
+    @rule(wants=st.sampled_from(["a", "b", "ab"]), model=st.sampled_from("mmnopq"))
+    def arrive(self, wants: str, model: str) -> None:
         """A newcomer, served, let in or refused."""
-        ticket = Ticket(self.queue.number(), "m", Caller(frozenset(wants)))
+        ticket = Ticket(self.queue.number(), model, Caller(frozenset(wants)))
         entry = (True, ticket.number, ticket)
         self.waiting.append(entry)
         self.settle()
-        refused = entry in self.waiting and sum(new for new, *_ in self.waiting) > SIZE
+        new = [other.model for is_new, _, other in self.waiting if is_new]
+        refused = entry in self.waiting and (new.count(model) > LINE or len(new) > 4 * LINE)
         if refused:
             self.waiting.remove(entry)
             with pytest.raises(QueueFull):
@@ -217,18 +222,17 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule(data=st.data(), goes_on=st.booleans())
     def finish(self, data: st.DataObject, goes_on: bool) -> None:
-        """A call ends, or loses its replica and goes on."""
+        """A call ends, or loses its replica, whose slot is for those who wait, and goes on."""
         ticket = data.draw(st.sampled_from(self.running))
         self.running.remove(ticket)
         self.free[ticket.owner.slot] += 1
         self.slots.free[ticket.owner.slot] += 1
+        self.settle()
+        self.queue.serve(None, self.slots.serve)
         if goes_on:
             self.waiting.append((False, ticket.number, ticket))
             self.settle()
             assert self.queue.resume(ticket, self.slots.serve) == (ticket in self.running)
-        else:
-            self.settle()
-            self.queue.serve("m", self.slots.serve)
 
     @rule(name=st.sampled_from("ab"), change=st.sampled_from([-1, 1]))
     def resize(self, name: str, change: int) -> None:
@@ -245,8 +249,12 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.slots.free == self.free
         assert {ticket for *_, ticket in self.waiting} == {one for *_, one in self.waiting if one in self.queue}
         assert len(self.queue) == len(self.waiting)
-        for place, entry in enumerate(sorted(self.waiting, key=lambda entry: entry[:2])):
-            assert self.queue.position(entry[2]) == place
+        in_order = [ticket for *_, ticket in sorted(self.waiting, key=lambda entry: entry[:2])]
+        assert list(self.queue.in_order()) == in_order
+        for model in "mnopq":
+            line = [ticket for ticket in in_order if ticket.model == model]
+            assert self.queue.waiting_for(model) == len(line)
+            assert [self.queue.position(ticket) for ticket in line] == list(range(len(line)))
 
 
 TestQueueMachine = QueueMachine.TestCase

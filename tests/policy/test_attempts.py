@@ -5,6 +5,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from inferencegw.policy.attempts import FACTOR, FIRST_PAUSE, JITTER, AttemptEnd, AttemptLimits, AttemptPlan, GiveUp
 
@@ -108,3 +109,64 @@ def test_every_call_ends(ends: list[tuple[AttemptEnd, bool]], seed: int) -> None
         assert isinstance(answer, GiveUp) == over
         if over:
             return
+
+
+class PlanMachine(RuleBasedStateMachine):
+    """A call whose attempts begin, race and end, against a list of all that ended, counted anew each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.call(3, 8, 4, 0)
+
+    @precondition(lambda self: self.over or not self.ended)
+    @rule(in_a_row=st.integers(1, 5), in_all=st.integers(1, 9), deaths=st.integers(1, 5), seed=st.integers(0, 99))
+    def call(self, in_a_row: int, in_all: int, deaths: int, seed: int) -> None:
+        """A call comes, under these limits."""
+        self.ended: list[tuple[int, AttemptEnd, bool]] = []
+        self.running: list[int] = []
+        self.over = False
+        self.limits = AttemptLimits(max_attempts=in_a_row, max_attempts_total=in_all, poison_limit=deaths)
+        self.plan: AttemptPlan[int] = AttemptPlan(self.limits, random.Random(seed))
+
+    @precondition(lambda self: not self.over and len(self.running) < 2)
+    @rule(replica=st.integers(0, 5))
+    def begin(self, replica: int) -> None:
+        """An attempt at a replica; its number counts those that were not refused."""
+        begun = len(self.running) + sum(end is not REFUSED for _, end, _ in self.ended)
+        assert self.plan.begin() == begun + 1
+        self.running.append(replica)
+
+    @precondition(lambda self: not self.over and self.running)
+    @rule(which=st.integers(0, 1), end=st.sampled_from(AttemptEnd), delivered=st.booleans())
+    def end(self, which: int, end: AttemptEnd, delivered: bool) -> None:
+        """One of those that run ends, perhaps after one that began later."""
+        replica = self.running.pop(which % len(self.running))
+        self.ended.append((replica, end, delivered))
+        answer = self.plan.handle_end(replica, end, delivered=delivered)
+        failed = [one for one in self.ended if one[1] in {FAILED, DIED}]
+        since = max((number + 1 for number, one in enumerate(self.ended) if one[2]), default=0)
+        in_vain = sum(one[1] in {FAILED, DIED} for one in self.ended[since:])
+        reached = [
+            (GiveUp.POISON, len({who for who, how, _ in failed if how is DIED}) >= self.limits.poison_limit),
+            (GiveUp.ATTEMPTS, in_vain >= self.limits.max_attempts),
+            (GiveUp.ATTEMPTS_TOTAL, len(failed) >= self.limits.max_attempts_total),
+        ]
+        why = next((limit for limit, is_reached in reached if is_reached and end in {FAILED, DIED}), None)
+        self.over = why is not None
+        if why is not None:
+            assert answer is why
+        elif end in {REFUSED, HANDED} or in_vain < 2:
+            assert answer == 0.0
+        else:
+            assert answer == pytest.approx(FIRST_PAUSE * FACTOR ** (in_vain - 2), rel=JITTER + 1e-9)
+
+    @invariant()
+    def counts(self) -> None:
+        """What trailers and picks are made of."""
+        failed = [who for who, end, _ in self.ended if end in {FAILED, DIED}]
+        assert self.plan.failed == len(failed)
+        assert list(self.plan.avoided) == list(dict.fromkeys(failed))
+        assert self.plan.begun == len(self.running) + sum(end is not REFUSED for _, end, _ in self.ended)
+
+
+TestPlanMachine = PlanMachine.TestCase

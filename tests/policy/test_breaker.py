@@ -1,6 +1,7 @@
 """policy/breaker.py: what opens it, what closes it, and what must not."""
 
 import math
+from typing import Final
 
 import pytest
 from hypothesis import strategies as st
@@ -161,17 +162,22 @@ def test_every_state_is_reached_and_left() -> None:
     assert {event for _, event in TRANSITIONS} == {*BreakerEvent}
 
 
+SHORT: Final = BreakerLimits(window=3, at_least=2)
+"""The machine's window is short, so that it comes to all states, with attempts from before each of them."""
+
+
 class BreakerMachine(RuleBasedStateMachine):
     """A breaker against a model that keeps all of history and decides from that."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.breaker = CircuitBreaker(LIMITS)
+        self.breaker = CircuitBreaker(SHORT)
         self.permits: list[Permit] = []
         self.state = CLOSED
         self.since_transition: list[Outcome] = []
         self.failed_probes = 0
+        self.transitions = self.openings = 0
         self.rested_at = math.inf
         self.probe: Permit | None = None
         self.current: set[Permit] = set()
@@ -179,9 +185,10 @@ class BreakerMachine(RuleBasedStateMachine):
     def enter(self, state: BreakerState) -> None:
         """A transition: history begins anew, and all permits are a straggler's."""
         self.state, self.since_transition, self.current, self.probe = state, [], set(), None
+        self.transitions, self.openings = self.transitions + 1, self.openings + (state is OPEN)
         self.rested_at = self.now + min(5.0 * 2**self.failed_probes, 60.0) if state is OPEN else math.inf
 
-    @rule(seconds=st.floats(0.0, 30.0))
+    @rule(seconds=st.one_of(st.floats(0.0, 30.0), st.sampled_from([5.0, 60.0])))
     def wait(self, seconds: float) -> None:
         """Time passes, and the shell looks."""
         self.now += seconds
@@ -202,7 +209,7 @@ class BreakerMachine(RuleBasedStateMachine):
             self.probe = permit if permit.probe else self.probe
 
     @precondition(lambda self: self.permits)
-    @rule(data=st.data(), outcome=st.sampled_from(Outcome))
+    @rule(data=st.data(), outcome=st.sampled_from([FAULT, FAULT, *Outcome]))
     def end(self, data: st.DataObject, outcome: Outcome) -> None:
         """An attempt ends, perhaps long after others that began later."""
         permit = self.permits.pop(data.draw(st.integers(0, len(self.permits) - 1)))
@@ -217,14 +224,26 @@ class BreakerMachine(RuleBasedStateMachine):
             self.enter(OPEN if outcome is FAULT else CLOSED)
         elif self.state is CLOSED:
             self.since_transition.append(outcome)
-            last = self.since_transition[-10:]
-            if len(last) >= 5 and last.count(FAULT) > len(last) / 2:
+            last = self.since_transition[-SHORT.window :]
+            if len(last) >= SHORT.at_least and last.count(FAULT) > len(last) / 2:
                 self.enter(OPEN)
+
+    @precondition(lambda self: self.permits)
+    @rule(data=st.data(), tokens=st.sampled_from([1, SHORT.probe_tokens - 1, SHORT.probe_tokens, 100]))
+    def deliver(self, data: st.DataObject, tokens: int) -> None:
+        """An attempt has delivered so much; only the probe's tokens prove anything."""
+        permit = data.draw(st.sampled_from(self.permits))
+        passes = permit is self.probe and tokens >= SHORT.probe_tokens
+        assert self.breaker.progress(permit, tokens, self.now) == passes
+        if passes:
+            self.failed_probes = 0
+            self.enter(CLOSED)
 
     @invariant()
     def agrees(self) -> None:
-        """State and deadline are the model's."""
+        """State and deadline are the model's, and each transition has been counted."""
         assert (self.breaker.state, self.breaker.next_deadline()) == (self.state, self.rested_at)
+        assert (self.breaker.epoch, self.breaker.opened) == (self.transitions, self.openings)
 
 
 TestBreakerMachine = BreakerMachine.TestCase

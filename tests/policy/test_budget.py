@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from inferencegw.policy.budget import Budget
 
@@ -62,3 +63,60 @@ def test_what_is_granted_above_the_floor_is_never_more_than_the_share(
             budget.deposit(tokens, now)
         elif budget.try_withdraw(tokens, now):
             assert budget.spent(now) <= 0.2 * budget.useful(now)
+
+
+class BudgetMachine(RuleBasedStateMachine):
+    """Against a list of everything that ever happened, in quarters of a second, added up anew for each question."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.budget = Budget(floor=2)
+        self.quarters = 0
+        self.history: list[tuple[str, int, int]] = []  # (what, tokens, when)
+
+    @property
+    def now(self) -> float:
+        """In seconds; exact, as a float."""
+        return self.quarters / 4
+
+    def counted(self, what: str) -> list[int]:
+        """What still counts: the slices of a second from nine before this one on."""
+        return [tokens for kind, tokens, when in self.history if kind == what and when // 4 > self.quarters // 4 - 10]
+
+    @rule(quarters=st.one_of(st.integers(1, 8), st.sampled_from([36, 39, 40, 41, 400])))
+    def wait(self, quarters: int) -> None:
+        """Time passes."""
+        self.quarters += quarters
+
+    @rule(tokens=st.integers(0, 200))
+    def deliver(self, tokens: int) -> None:
+        """Something useful."""
+        self.budget.deposit(tokens, self.now)
+        self.history.append(("useful", tokens, self.quarters))
+
+    @rule(tokens=st.integers(0, 20))
+    def lose(self, tokens: int) -> None:
+        """A loser has ended."""
+        self.budget.charge(tokens, self.now)
+        self.history.append(("spent", tokens, self.quarters))
+
+    @rule(tokens=st.integers(0, 40))
+    def hedge(self, tokens: int) -> None:
+        """Granted within a fifth, or while there were fewer than two."""
+        within = 5 * (sum(self.counted("spent")) + tokens) <= sum(self.counted("useful"))
+        granted = within or len(self.counted("granted")) < 2
+        assert self.budget.try_withdraw(tokens, self.now) == granted
+        self.history.append(("granted" if granted else "denied", tokens, self.quarters))
+        if granted:
+            self.history.append(("spent", tokens, self.quarters))
+
+    @invariant()
+    def sums(self) -> None:
+        """What is told is what was done."""
+        assert self.budget.spent(self.now) == sum(self.counted("spent"))
+        assert self.budget.useful(self.now) == sum(self.counted("useful"))
+        kinds = [kind for kind, _, _ in self.history]
+        assert (self.budget.granted, self.budget.denied) == (kinds.count("granted"), kinds.count("denied"))
+
+
+TestBudgetMachine = BudgetMachine.TestCase

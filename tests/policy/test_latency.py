@@ -4,6 +4,7 @@ import math
 
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from inferencegw.policy.latency import GROWTH, HALF, LatencyWindow
 
@@ -54,3 +55,44 @@ def test_after_a_long_pause_nothing_is_left() -> None:
     assert window.count(10 * HALF) == 0
     window.record(2.0, 10 * HALF)
     assert window.count(10 * HALF) == 1
+
+
+class WindowMachine(RuleBasedStateMachine):
+    """Against a list of all samples with their times: which count, and what the percentiles of those are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.window = LatencyWindow()
+        self.now = 1000.0
+        self.samples: list[tuple[float, float]] = []
+
+    @rule(waits=st.one_of(st.floats(0.0, 2 * HALF), st.sampled_from([HALF, 2 * HALF, 10 * HALF])))
+    def wait(self, waits: float) -> None:
+        """Time passes."""
+        self.now += waits
+
+    @rule(samples=st.lists(seconds, min_size=1, max_size=5))
+    def record(self, samples: list[float]) -> None:
+        """Some things took so long."""
+        for sample in samples:
+            self.window.record(sample, self.now)
+            self.samples.append((self.now, sample))
+
+    @invariant()
+    def counts_the_latest(self) -> None:
+        """All of the last half-minute, none older than a minute, and no old one without those that came after it."""
+        ages = [self.now - when for when, _ in self.samples]
+        count = self.window.count(self.now)
+        assert sum(age < HALF for age in ages) <= count <= sum(age < 2 * HALF for age in ages)
+        counted = sorted(sample for _, sample in self.samples[len(self.samples) - count :])
+        for percent in (1, 50, 95, 100):
+            found = self.window.percentile(percent, self.now)
+            if not counted:
+                assert found is None
+                continue
+            exact = counted[max(1, math.ceil(count * percent / 100)) - 1]
+            assert found is not None
+            assert exact * (1 - 1e-6) <= found <= exact * GROWTH * (1 + 1e-6)
+
+
+TestWindowMachine = WindowMachine.TestCase

@@ -5,6 +5,7 @@ from zlib import crc32
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from inferencegw.policy.ledger import TokenFault, TokenLedger
 
@@ -95,3 +96,54 @@ def test_whatever_replicas_send_the_client_gets_a_prefix(
     assert not any(is_final for _, is_final in sent[:-1])
     assert ledger.finished is (bool(sent) and sent[-1][1])
     assert (ledger.delivered, ledger.digest) == (len(sent), crc32(texts))
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Replicas send what they like, the client takes it when it likes; against the two lists of what went where."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.call(0, 6)
+
+    @rule(first=st.integers(0, 3), length=st.integers(1, 6))
+    def call(self, first: int, length: int) -> None:
+        """A call comes, perhaps to be resumed."""
+        self.first, self.end = first, first + length
+        self.ledger = TokenLedger(self.first, self.end)
+        self.admitted: list[tuple[str, bool]] = []
+        self.sent: list[str] = []
+
+    @rule(ahead=st.integers(-3, 2), is_final=st.booleans(), text=st.text(max_size=3))
+    def arrive(self, ahead: int, is_final: bool, text: str) -> None:
+        """A token: mostly the next one, or one close to it; from whichever replica."""
+        following = self.first + len(self.admitted)
+        index = max(0, following + ahead)
+        is_over = following == self.end or any(final for _, final in self.admitted)
+        if index < following:
+            assert not self.ledger.admit(index, is_final=is_final)
+        elif index == following and not is_over:
+            assert self.ledger.admit(index, is_final=is_final)
+            self.admitted.append((text, is_final))
+        else:
+            with pytest.raises(TokenFault):
+                self.ledger.admit(index, is_final=is_final)
+
+    @precondition(lambda self: len(self.sent) < len(self.admitted))
+    @rule()
+    def deliver(self) -> None:
+        """The oldest one that waits is sent."""
+        text, _ = self.admitted[len(self.sent)]
+        self.ledger.deliver(text)
+        self.sent.append(text)
+
+    @invariant()
+    def accounts(self) -> None:
+        """What trailers say, and where another replica or another call would go on."""
+        ended = any(final for _, final in self.admitted)
+        assert self.ledger.next_index == self.first + len(self.admitted)
+        assert (self.ledger.delivered, self.ledger.resume_index) == (len(self.sent), self.first + len(self.sent))
+        assert self.ledger.digest == crc32("".join(self.sent).encode())
+        assert (self.ledger.finished, self.ledger.complete) == (ended, ended and len(self.sent) == len(self.admitted))
+
+
+TestLedgerMachine = LedgerMachine.TestCase

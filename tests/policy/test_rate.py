@@ -1,8 +1,10 @@
 """policy/rate.py: a pause from what was measured."""
 
 import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from inferencegw.policy.rate import LONGEST, SHORTEST, ServiceRate
+from inferencegw.policy.rate import KEPT, LONGEST, SHORTEST, WINDOW, ServiceRate
 
 
 @pytest.mark.parametrize(
@@ -31,3 +33,38 @@ def test_a_high_rate_is_measured_over_the_moments_that_are_kept() -> None:
     for number in range(10_000):
         rate.note(number / 5000)
     assert rate.per_second(9_999 / 5000) == pytest.approx(5000, rel=0.01)
+
+
+class RateMachine(RuleBasedStateMachine):
+    """Against a list of all moments at which a slot was given out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rate = ServiceRate()
+        self.now = 0.0
+        self.moments: list[float] = []
+
+    @rule(seconds=st.one_of(st.floats(0.0, 3.0), st.just(WINDOW)))
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.now += seconds
+
+    @rule(slots=st.sampled_from([1, 2, 50, KEPT - 1]))
+    def give(self, slots: int) -> None:
+        """Some slots become free together."""
+        for _ in range(slots):
+            self.rate.note(self.now)
+        self.moments += [self.now] * slots
+
+    @invariant()
+    def is_what_was_given(self) -> None:
+        """Over ten seconds; or, where a thousand or more were given in that time, over the last thousand of them."""
+        lately = [moment for moment in self.moments if moment > self.now - WINDOW][-KEPT:]
+        seconds = WINDOW if len(lately) < KEPT else max(self.now - lately[0], SHORTEST)
+        assert self.rate.per_second(self.now) == len(lately) / seconds
+        for waiting in (0, 1, 100):
+            expected = waiting * seconds / len(lately) if lately else LONGEST
+            assert self.rate.pause(waiting, self.now) == pytest.approx(min(max(expected, SHORTEST), LONGEST))
+
+
+TestRateMachine = RateMachine.TestCase

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from inferencegw.policy.ring import COMPARED, VIRTUAL_NODES, HashRing, affinity_key, points_of
 
@@ -62,6 +63,24 @@ def test_a_newcomer_takes_keys_and_moves_no_others(replica_ids: list[str], some_
     assert all(now in {then, "newcomer\0"} for then, now in zip(before, after, strict=True))
     ring.discard("newcomer\0")
     assert [owner(ring, key) for key in some_keys] == before
+
+
+@given(ids, st.dictionaries(st.text(min_size=1, max_size=8), st.sampled_from([0.5, 1.0, 2.0]), max_size=4), st.data())
+def test_a_ring_that_is_thought_of_is_the_one_that_would_be(
+    replica_ids: list[str], newcomers: dict[str, float], data: st.DataObject
+) -> None:
+    """Point by point as if built anew; and the one that is there stays as it was."""
+    remove = data.draw(st.sets(st.sampled_from(replica_ids)))
+    add = {one: weight for one, weight in newcomers.items() if one not in replica_ids}
+    ring = ring_of(*replica_ids)
+    thought_of = ring.changed(add=add, remove=remove)
+    built = ring_of(*(one for one in replica_ids if one not in remove))
+    for one, weight in add.items():
+        built.add(one, weight)
+    assert (thought_of.shares(), len(thought_of)) == (built.shares(), len(built))
+    for key in (0, 2**63, 2**64 - 1):
+        assert list(thought_of.walk(key)) == list(built.walk(key))
+    assert ring.shares() == ring_of(*replica_ids).shares()
 
 
 def test_the_order_is_the_same_in_every_process() -> None:
@@ -140,3 +159,36 @@ def test_a_share_is_the_part_of_the_keys_that_belong_to_a_replica() -> None:
     counted = Counter(owner(ring, place) for place in places)
     for replica_id, share in ring.shares().items():
         assert abs(counted[replica_id] / len(places) - share) < 0.01
+
+
+class RingMachine(RuleBasedStateMachine):
+    """Replicas come, go and change their weights; against the distances from a key to each point of each of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ring = HashRing()
+        self.weights: dict[str, float] = {}
+
+    @rule(replica_id=st.sampled_from("abcd"), weight=st.sampled_from([0.001, 0.02, 0.1]))
+    def come(self, replica_id: str, weight: float) -> None:
+        """It comes, or has another weight."""
+        self.ring.add(replica_id, weight)
+        self.weights[replica_id] = weight
+
+    @rule(replica_id=st.sampled_from("abcd"))
+    def go(self, replica_id: str) -> None:
+        """It goes, if it is there."""
+        self.ring.discard(replica_id)
+        self.weights.pop(replica_id, None)
+
+    @invariant()
+    def walks_by_distance(self) -> None:
+        """From places all round the circle, the points of those that are there among them."""
+        assert (len(self.ring), {one for one in "abcd" if one in self.ring}) == (len(self.weights), set(self.weights))
+        points = {one: points_of(one, weight) for one, weight in self.weights.items()}
+        for key in [0, 2**62, 2**64 - 1, *(place for places in points.values() for place in places[:2])]:
+            nearest = {one: min((point - key) % 2**64 for point in places) for one, places in points.items()}
+            assert list(self.ring.walk(key)) == sorted(nearest, key=lambda one: nearest[one])
+
+
+TestRingMachine = RingMachine.TestCase

@@ -16,9 +16,12 @@ CLOSED, OPEN, HALF_OPEN = BreakerState
         (True, True, HALF_OPEN, Verdict.GRAY),
         (True, False, CLOSED, Verdict.GRAY),
         (True, False, OPEN, Verdict.GRAY),
+        (True, False, HALF_OPEN, Verdict.GRAY),
         (False, True, CLOSED, Verdict.PARTITIONED),
         (False, True, OPEN, Verdict.PARTITIONED),
+        (False, True, HALF_OPEN, Verdict.PARTITIONED),
         (False, False, CLOSED, Verdict.DEAD),
+        (False, False, OPEN, Verdict.DEAD),
         (False, False, HALF_OPEN, Verdict.DEAD),
     ],
 )

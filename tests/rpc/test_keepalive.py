@@ -42,3 +42,23 @@ def test_a_complaint_doubles_the_time() -> None:
     keepalive = Keepalive(30.0, 10.0, now=0.0)
     keepalive.back_off()
     assert keepalive.next_deadline() == 60.0
+
+
+def test_a_peer_that_is_doubted_is_asked_at_once_and_only_once() -> None:
+    """Without calls it is not; and a doubt does not prolong the time in which it has to answer."""
+    keepalive = Keepalive(30.0, 10.0, now=0.0)
+    keepalive.doubt(5.0)
+    assert keepalive.next_deadline() == 5.0
+    assert keepalive.handle_timeout(5.0, busy=False) is Verdict.WAIT
+    keepalive.doubt(6.0)
+    assert keepalive.handle_timeout(6.0, busy=True) is Verdict.PING
+    keepalive.doubt(15.0)
+    assert keepalive.next_deadline() == 16.0
+    assert keepalive.handle_timeout(16.0, busy=True) is Verdict.DEAD
+
+
+def test_a_doubt_does_not_defer_what_is_due() -> None:
+    """One that comes after the time for the PING leaves it due."""
+    keepalive = Keepalive(30.0, 10.0, now=0.0)
+    keepalive.doubt(50.0)
+    assert keepalive.next_deadline() == 30.0

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from .plants import PLANTS
-from .runner import run_seed, short_size
+from .runner import Scale, run_seed, size_of
 
 
 def main() -> int:
@@ -22,7 +22,7 @@ def main() -> int:
             continue
         with pytest.MonkeyPatch.context() as patch:
             plant(patch)
-            errors = (run_seed(seed, short_size(seed)).error for seed in range(options.seeds))
+            errors = (run_seed(seed, size_of(seed, Scale.SHORT)).error for seed in range(options.seeds))
             number, error = next(((count, error) for count, error in enumerate(errors, 1) if error), (0, ""))
         missed += not number
         print(f"{name}: " + (f"found by seed {number} of {options.seeds}: {error[:200]}" if number else "NOT FOUND"))

@@ -5,6 +5,7 @@ what is known: the schedule, the error and the end of the trace.
 """
 
 import contextlib
+import enum
 import json
 import random
 import subprocess
@@ -14,34 +15,48 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import attrs
 
 from inferencegw.telemetry.log import configure_logging
-from inferencegw.testing import simulate
+from inferencegw.testing import Link, SimNetwork, simulate
 from inferencegw.testing.scenario import Report, Scenario, Size, run_scenario
 
 __all__ = [
-    "CORPUS",
-    "SHORT",
     "Outcome",
-    "corpus",
-    "read_outcome",
+    "Scale",
+    "play_scenario",
     "replay_line",
     "run_seed",
     "run_seeds",
-    "short_size",
+    "size_of",
     "summary",
 ]
 
-CORPUS: Final = Path(__file__).with_name("corpus.txt")
-
-SHORT: Final = "--short"
+ROUGH: Final = Link(duplicate=0.01, reorder=0.05)
+"""What every link is like: now and then a datagram comes twice, or after the next one."""
 
 TIME_LIMIT: Final = 900.0
 """Virtual seconds until a run is given up: one that hangs fails."""
+
+
+class Scale(enum.Enum):
+    """How much of everything a seed's run has."""
+
+    MINUTE = "minute"
+    """One gateway, five replicas and thirty clients for a minute."""
+    MIXED = "mixed"
+    """A minute of one to three gateways and three to eight replicas, often too few of them."""
+    SHORT = "short"
+    """Ten seconds of the like, with fewer clients."""
+
+
+def size_of(seed: int, scale: Scale) -> Size:
+    """The size of the run of ``seed``: where it is drawn, the seed decides."""
+    if scale is Scale.MINUTE:
+        return Size()
+    return Size.draw(random.Random(f"{scale.value} {seed}"), short=scale is Scale.SHORT)
 
 
 @attrs.frozen
@@ -59,27 +74,31 @@ class Outcome:
     """All of it."""
 
 
-def replay_line(seed: int, *, short: bool = False) -> str:
+def replay_line(seed: int, scale: Scale) -> str:
     """What to type to see it again."""
-    return f"python -m tests.simulation --start {seed} --seeds 1" + (f" {SHORT}" if short else "")
+    return f"python -m tests.simulation --scale {scale.value} --start {seed} --seeds 1"
 
 
-def short_size(seed: int) -> Size:
-    """Of the ten seconds of ``seed``."""
-    return Size.draw(random.Random(f"short {seed}"), short=True)
-
-
-def run_seed(seed: int, size: Size | None = None) -> Outcome:
+def run_seed(seed: int, size: Size) -> Outcome:
     """Run the scenario of ``seed``."""
+    return play_scenario(Scenario.draw(seed, size), seed)
+
+
+def play_scenario(scenario: Scenario, seed: int) -> Outcome:
+    """Run it on a network with ``seed``."""
     configure_logging("critical")
-    scenario = Scenario.draw(seed, size)
     begin = time.process_time()
     try:
-        done = simulate(partial(run_scenario, scenario), seed=seed, time_limit=TIME_LIMIT)
+        done = simulate(partial(_play, scenario), seed=seed, time_limit=TIME_LIMIT)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what this seed has found
         story = f"{scenario}\n{''.join(traceback.format_exception(error))}"
         return Outcome(seed, time.process_time() - begin, error=" | ".join(_leaves(error)), story=story)
     return Outcome(seed, time.process_time() - begin, done.value, done.trace.digest())
+
+
+async def _play(scenario: Scenario, network: SimNetwork) -> Report:
+    network.default_link = ROUGH
+    return await run_scenario(scenario, network)
 
 
 def _leaves(error: BaseException) -> Iterator[str]:
@@ -90,35 +109,28 @@ def _leaves(error: BaseException) -> Iterator[str]:
         yield f"{type(error).__name__}: {error}"
 
 
-def run_seeds(seeds: Sequence[int], jobs: int, *, short: bool = False) -> Iterator[Outcome]:
-    """Run them all in ``jobs`` processes, a minute or ten seconds each; outcomes come in the order of the seeds."""
+def run_seeds(seeds: Sequence[int], jobs: int, scale: Scale) -> Iterator[Outcome]:
+    """Run them all in ``jobs`` processes; outcomes come in the order of the seeds."""
     shards = [seeds[number::jobs] for number in range(jobs)]
     with contextlib.ExitStack() as stack:
         workers = []
         for shard in shards:
-            command = [sys.executable, "-m", "tests.simulation.worker", *([SHORT] if short else []), *map(str, shard)]
+            command = [sys.executable, "-m", "tests.simulation.worker", scale.value, *map(str, shard)]
             workers.append(stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)))
             stack.callback(workers[-1].kill)  # ends what an exception here would leave running
         for number in range(len(seeds)):
             output = workers[number % jobs].stdout
             assert output is not None
-            yield read_outcome(output.readline())
+            yield _read_outcome(output.readline())
 
 
-def read_outcome(line: str) -> Outcome:
+def _read_outcome(line: str) -> Outcome:
     """The outcome that a worker has written; RuntimeError where that has died."""
     if not line:
         raise RuntimeError("a worker has died; what it said is above")
     fields = json.loads(line)
     report = fields.pop("report")
     return Outcome(**fields, report=None if report is None else Report(**report))
-
-
-def corpus() -> dict[int, str]:
-    """The seeds that once failed, each with what it found."""
-    lines = CORPUS.read_text(encoding="utf-8").splitlines()
-    entries = (line.partition(" ") for line in lines if line and not line.startswith("#"))
-    return {int(seed): found.strip() for seed, _, found in entries}
 
 
 def summary(outcomes: Iterable[Outcome]) -> str:

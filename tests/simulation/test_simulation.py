@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import attrs
@@ -18,15 +19,16 @@ from inferencegw.testing import simulate
 from inferencegw.testing.faults import Fault
 from inferencegw.testing.scenario import Scenario, run_scenario
 
+from .corpus import Finding, corpus, keep
 from .digests import SMALL
-from .runner import TIME_LIMIT, corpus, replay_line, run_seed, run_seeds, summary
+from .runner import TIME_LIMIT, Scale, play_scenario, replay_line, run_seed, run_seeds, summary
 from .strategies import schedules
 
 SHORT_SEEDS: Final = 200 if os.environ.get("CI") else 60
-"""Seeds of ten seconds each. The long session has ten thousand: ``nox -s simulate -- --short --seeds 10000``."""
+"""Seeds of ten seconds each. The long session has ten thousand: ``nox -s simulate -- --scale short --seeds 10000``."""
 
-SEEDS: Final = 6 if os.environ.get("CI") else 1
-"""Seeds of a minute each."""
+MINUTE_SEEDS: Final = 15 if os.environ.get("CI") else 1
+"""Seeds of a minute each. The long session has a thousand: ``nox -s simulate -- --seeds 1000``."""
 
 SAME: Final = 20
 """Seeds whose traces are compared over processes."""
@@ -40,10 +42,10 @@ SHARD: Final = 20
 """Short seeds in one test: tests run side by side."""
 
 
-def assert_all_pass(seeds: range, *, short: bool, seen: tuple[str, ...]) -> None:
+def assert_all_pass(seeds: range, scale: Scale, *, seen: tuple[str, ...]) -> None:
     """Play ``seeds``, and see to it that in all of them together there was what is to be ``seen``."""
-    outcomes = list(run_seeds(seeds, jobs=1, short=short))
-    failed = [f"{one.error}\n{replay_line(one.seed, short=short)}" for one in outcomes if one.error]
+    outcomes = list(run_seeds(seeds, 1, scale))
+    failed = [f"{one.error}\n{replay_line(one.seed, scale)}" for one in outcomes if one.error]
     assert not failed, "\n".join(failed)
     told = summary(outcomes)
     assert all(word in told for word in seen), told
@@ -52,20 +54,29 @@ def assert_all_pass(seeds: range, *, short: bool, seen: tuple[str, ...]) -> None
 @pytest.mark.parametrize("first", range(0, SHORT_SEEDS, SHARD))
 def test_short_seeds_of_the_mixed_schedule(first: int) -> None:
     """Up to three gateways and eight replicas, their clients, and faults: things go wrong, and no promise does."""
-    assert_all_pass(range(first, first + SHARD), short=True, seen=OFTEN)
+    assert_all_pass(range(first, first + SHARD), Scale.SHORT, seen=OFTEN)
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", range(MINUTE_SEEDS))
 def test_a_minute_of_the_mixed_schedule(seed: int) -> None:
-    """The same for longer: what was crashed has come back, and caches, breakers and suspicions have a past."""
-    assert_all_pass(range(seed, seed + 1), short=False, seen=("OK",))
+    """One gateway for longer: what was crashed has come back, and caches, breakers and suspicions have a past."""
+    assert_all_pass(range(seed, seed + 1), Scale.MINUTE, seen=("OK",))
 
 
-@pytest.mark.parametrize(("seed", "found"), corpus().items())
-def test_what_once_was_found_is_not_found_again(seed: int, found: str) -> None:
-    """Each seed of the corpus passes."""
-    outcome = run_seed(seed)
-    assert not outcome.error, f"{found}: {outcome.story}"
+@pytest.mark.parametrize("finding", list(corpus()), ids=lambda finding: str(finding.seed))
+def test_what_once_was_found_is_not_found_again(finding: Finding) -> None:
+    """Each scenario of the corpus passes."""
+    outcome = play_scenario(finding.scenario, finding.seed)
+    assert not outcome.error, f"{finding.found}: {outcome.story}"
+
+
+def test_what_is_kept_is_the_scenario_itself(tmp_path: Path) -> None:
+    """Questions of every kind and faults of every kind; nothing is overwritten."""
+    finding = Finding("something", 7, Scenario.draw(7, attrs.evolve(SMALL, clients=20, faults=100)))
+    keep(finding, tmp_path)
+    assert list(corpus(tmp_path)) == [finding]
+    with pytest.raises(FileExistsError):
+        keep(finding, tmp_path)
 
 
 @settings(max_examples=settings().max_examples // 4)
@@ -91,10 +102,17 @@ def test_equal_seeds_give_equal_traces_in_every_process() -> None:
     assert len({line.split()[1] for line in lines}) == SAME
 
 
+def test_nothing_is_carried_over_from_one_simulation_to_the_next() -> None:
+    """The second one in a process is as the first."""
+    first, second = (run_seed(5, SMALL) for _ in range(2))
+    assert not first.error
+    assert first == attrs.evolve(second, seconds=first.seconds)
+
+
 def test_a_failure_tells_how_to_replay_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error in one line; the schedule, the error and the end of the trace in many; and one line to see it again."""
     monkeypatch.setattr(TokenSource, "text", lambda self, index: f"{index} {random.random()}")  # noqa: TID251 - planted
     outcome = run_seed(17, SMALL)
     assert outcome.error.startswith("CheckFailed: StreamsArePrefixes: at ")
     assert all(part in outcome.story for part in (str(Scenario.draw(17, SMALL)), "the trace ends:", "Traceback"))
-    assert replay_line(17) == "python -m tests.simulation --start 17 --seeds 1"
+    assert replay_line(17, Scale.MIXED) == "python -m tests.simulation --scale mixed --start 17 --seeds 1"

@@ -1,11 +1,11 @@
 """Real processes for stories: ``trio-gw`` as a user starts it, and a grpcio client that knows only the messages."""
 
-import itertools
+import contextlib
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,17 @@ from typing import Any
 import grpc
 
 from inferencegw.testing.children import parse_ready_line
-from inferencegw.v1 import gateway_pb2, replica_pb2
+from inferencegw.v1 import admin_pb2, gateway_pb2, replica_pb2
 
 
 class Process:
-    """One ``trio-gw`` server. ``address`` is what its ready line said."""
+    """One ``trio-gw`` server. ``address`` is what its ready line said; ``log`` is a file for all that it has to say."""
 
-    def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "inferencegw", *arguments, "--log-level", "warning"]
-        self.popen = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    def __init__(self, *arguments: str, log: Path | None = None) -> None:
+        command = [sys.executable, "-m", "inferencegw", *arguments, "--log-level", "debug" if log else "warning"]
+        with contextlib.ExitStack() as files:
+            stderr = files.enter_context(log.open("wb")) if log else None
+            self.popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
         assert self.popen.stdout is not None
         ready = self.popen.stdout.readline()
         addresses = parse_ready_line(ready)
@@ -48,13 +50,24 @@ class Process:
 @contextmanager
 def cluster(replicas: int, *replica_flags: str) -> Iterator[tuple[Process, list[Process]]]:
     """A gateway and its replicas, ended whatever happens; both have connected when this returns."""
+    with cluster_of({f"r{n}": replica_flags for n in range(replicas)}) as started:
+        yield started
+
+
+@contextmanager
+def cluster_of(
+    replicas: Mapping[str, Sequence[str]], logs: Path | None = None
+) -> Iterator[tuple[Process, list[Process]]]:
+    """The same with replicas of these names and flags; each writes ``NAME.log`` in ``logs``, if there is to be any."""
     started: list[Process] = []
     try:
-        started.extend(Process("replica", "--port", "0", "--id", f"r{n}", *replica_flags) for n in range(replicas))
+        for name, flags in replicas.items():
+            log = logs / f"{name}.log" if logs else None
+            started.append(Process("replica", "--port", "0", "--id", name, *flags, log=log))
         seeds = [flag for replica in started for flag in ("--replica", replica.address)]
         gateway = Process("run", "--port", "0", *seeds)
         started.append(gateway)
-        _until_all_serve(gateway, replicas)
+        _until_all_are_connected(gateway, len(replicas))
         yield gateway, started[:-1]
     finally:
         for process in started:
@@ -64,14 +77,19 @@ def cluster(replicas: int, *replica_flags: str) -> Iterator[tuple[Process, list[
             process.popen.stdout.close()
 
 
-def _until_all_serve(gateway: Process, replicas: int) -> None:
-    """One-token calls until every replica has answered one: prompts that begin differently have different homes."""
-    with client(gateway.address) as infer:
-        seen: set[str] = set()
-        for number in itertools.count():
-            if len(seen) == replicas:
-                return
-            seen.update(token.replica_id for token in infer(prompt=f"{number}: are you there?", max_tokens=1))
+def _until_all_are_connected(gateway: Process, replicas: int) -> None:
+    """Ask the gateway until it has a connection to each of them; no token is generated for that."""
+    with grpc.insecure_channel(gateway.address) as channel:
+        ask = channel.unary_unary(
+            "/inferencegw.v1.GatewayAdmin/GetStatus",
+            request_serializer=admin_pb2.GetStatusRequest.SerializeToString,
+            response_deserializer=admin_pb2.GetStatusResponse.FromString,
+        )
+
+        def connected() -> int:
+            return sum(replica.connected for replica in ask(admin_pb2.GetStatusRequest()).status.replicas)
+
+        seconds_until(lambda: connected() == replicas, patience=20)
 
 
 @contextmanager

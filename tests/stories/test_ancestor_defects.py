@@ -1,9 +1,10 @@
 """What an earlier gateway of this kind got wrong and its own tests let pass: one test each, equalities for bounds.
 
-Those of its defects that were in the gossip have theirs in :mod:`tests.swim` (indirect probes, a restart's incarnation)
-and :mod:`tests.membership` (the address that members gossip, what many gateways know alike).
+That it was one gateway, and alone knew who was draining, is answered by several of them, in another place. What was
+wrong in its gossip is told at the end, by whole clusters.
 """
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -11,10 +12,16 @@ import trio
 from trio.testing import MockClock
 
 from inferencegw.errors import RpcError, StatusCode
+from inferencegw.swim.member import MemberState
+from inferencegw.testing import TestCluster
 from inferencegw.v1.gateway_pb2 import HEDGE_RACE
 from tests.gateway.house import house, paced, scripted
 from tests.gateway.support import generate, refuses, sends, token
 from tests.stories.virtual import Simulated
+
+from .harness import held, story
+
+ALIVE, SUSPECT, DEAD, LEFT = MemberState
 
 
 async def test_a_broken_stream_is_continued_and_not_started_again(autojump_clock: MockClock) -> None:
@@ -114,6 +121,20 @@ async def test_a_newcomer_does_not_overtake_and_one_that_left_eats_no_wake_up(au
         assert [(await call.finish()).times[0] - first.began for call in (first, waits, newcomer)] == [1.0, 2.0, 3.0]
 
 
+async def test_a_ticket_that_expires_eats_no_wake_up(autojump_clock: MockClock) -> None:
+    """It did: the slot was given to who was not there any more. Here: the next one has it when it is free."""
+    [only] = scripted(1, max_capacity=1, script=paced(1.0))
+    async with house(autojump_clock, only, queue_timeout=0.7) as it:
+        first = it.ask(max_tokens=1)
+        await it.settled()
+        expires = it.ask(max_tokens=1)
+        await trio.sleep(0.5)
+        waits = it.ask(max_tokens=1)
+        ends = [await call.finish() for call in (first, expires, waits)]
+    assert [call.reason for call in ends] == [None, "queue_timeout", None]
+    assert [call.ended_at - first.began for call in ends] == pytest.approx([1.0, 0.7, 2.0])
+
+
 async def test_a_hot_prompt_is_not_all_one_replicas(autojump_clock: MockClock) -> None:
     """Its ring took any replica with room, so weights were never looked at. Here: to a quarter above the mean.
 
@@ -131,12 +152,27 @@ async def test_a_hot_prompt_is_not_all_one_replicas(autojump_clock: MockClock) -
         await it.until(lambda: it.gateway.slots.in_flight == 0)
 
 
+@story("virtual", replicas=0, replica={"fault": "freeze@1", "max_capacity": 100})
+async def test_what_is_above_every_bound_is_shared_by_weight(cluster: TestCluster) -> None:
+    """Its least-connections were never reached. Here: of thirty calls that are too many for two, one has twice as many.
+
+    The bound of all is small because most of the weight is a third one's, which is full with one call.
+    """
+    await cluster.start_replica("great", weight=10.0, max_capacity=1)
+    await cluster.start_replica("one", weight=1.0)
+    await cluster.start_replica("two", weight=2.0)
+    await cluster.converged()
+    async with cluster.open_client() as client, held(client, ["hot"] * 31) as answers:
+        assert Counter(answer.replicas[0] for answer in answers) == {"great": 1, "one": 10, "two": 20}
+
+
 async def test_a_stream_without_its_final_token_never_ends_ok(autojump_clock: MockClock) -> None:
     """After its last retry, it did. Here: UNAVAILABLE, and the truth about how far it got."""
     only = Simulated("r1", fault="truncate@4")
     async with house(autojump_clock, only) as it:
         told = await it.told(max_tokens=9)
     assert (told.code, told.indexes, told.reason) == (StatusCode.UNAVAILABLE, [0, 1, 2, 3], "truncated")
+    assert told.trailers["gw-attempts"] == "4"  # one that delivered, and three that did not
     assert (told.trailers["gw-delivered"], told.trailers["gw-next-index"]) == ("4", "4")
 
 
@@ -205,3 +241,38 @@ async def test_what_clients_do_is_no_success_and_a_refusal_no_failure(autojump_c
         for state in ("closed", "closed", "closed", "open"):
             await it.told()
             assert it.breaker(name) == state
+
+
+@story("virtual", replicas=3)
+async def test_who_cannot_reach_a_member_learns_from_the_others_that_it_lives(cluster: TestCluster) -> None:
+    """Its indirect probes waited for an answer that only the waiting could receive. Here: nobody is even suspected."""
+    cluster.partition(["g1"], ["r1"])
+    await cluster.passes(20 * cluster.swim.probe_interval)
+    assert (cluster.seen("r1"), cluster.seen("g1")) == ([ALIVE], [ALIVE])
+
+
+@story("virtual", replicas=2)
+async def test_who_was_suspected_before_it_was_restarted_is_in_again(cluster: TestCluster) -> None:
+    """It came back at incarnation 0, below what was held of it, and stayed out. Here: another epoch, and it serves."""
+    cluster.partition(["r1"], ["g1", "r2"])
+    await cluster.view("g1").wait_until(lambda view: view.state_of("r1") is SUSPECT)
+    cluster.repair()
+    await cluster.view("g1").wait_until(lambda view: view.state_of("r1") is ALIVE)
+    before = cluster.view("g1").view.members["r1"]
+    cluster.crash("r1")
+    await cluster.all_see(DEAD, "r1")
+    await cluster.restart("r1")
+    await cluster.all_see(ALIVE, "r1")
+    after = cluster.view("g1").view.members["r1"]
+    assert (after.epoch > before.epoch, after.incarnation < before.incarnation) == (True, True)
+    await cluster.stop("r2")
+    assert (await cluster.generate("are you there?")).replicas == ["r1"]
+
+
+@story("virtual", replicas=0)
+async def test_a_replicas_ports_have_nothing_to_do_with_each_other(cluster: TestCluster) -> None:
+    """It took 10,000 from the gossip's port and called there. Here: a member says where it serves."""
+    node = await cluster.start_replica("r1", port=9000, gossip_port=7946)
+    await cluster.converged()
+    assert cluster.view("g1").view.members["r1"].grpc_address == f"{node.host.addresses[0]}:9000"
+    assert (await cluster.generate("are you there?")).replicas == ["r1"]

@@ -110,6 +110,13 @@ async def ask_slow_ones(cluster: TestCluster) -> None:
             nursery.start_soon(partial(client.generate, f"{number} {'x' * 400}", max_tokens=2, hedge="adaptive"))
 
 
+# Gossip that is slow enough to leave it to the connection to tell of a crash.
+OPTIONS: dict[Story, dict[str, Any]] = {
+    queue_up: {"replicas": 0},
+    crash_in_mid_stream: {"gossip_profile": "gateway"},
+}
+
+
 @pytest.mark.parametrize(
     ("bug", "story", "checker"),
     [
@@ -125,7 +132,7 @@ async def ask_slow_ones(cluster: TestCluster) -> None:
 )
 def test_a_planted_bug_is_found(bug: str, story: Story, checker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the checker whose promise it breaks; without it the same story passes."""
-    options = {"replicas": 0} if story is queue_up else {}
+    options = OPTIONS.get(story, {})
     play(story, **options)
     PLANTS[bug](monkeypatch)
     with pytest.raises(CheckFailed, match=rf"^{checker}: "):
@@ -224,7 +231,7 @@ def test_a_checker_of_ones_own_looks_on(monkeypatch: pytest.MonkeyPatch) -> None
     """It is given beside the others, and what it finds from inside the scheduler ends the run as well."""
 
     class NobodyAsksTwice(Checker):
-        def on_step(self) -> None:
+        def look(self, now: float) -> None:
             if len(self.cluster.answers) > 1:
                 self.fail("somebody did")
 

@@ -8,26 +8,28 @@ import trio
 
 from inferencegw.telemetry.log import configure_logging
 from inferencegw.testing import SimNetwork, TestCluster, open_cluster, simulate
-from inferencegw.testing.faults import LONGEST, Fault, FaultKind, draw_faults, play
+from inferencegw.testing.faults import GONE_FOR, LONGEST, Fault, FaultKind, draw_faults, play
 from inferencegw.testing.history import Kind
-from inferencegw.testing.scenario import Scenario
+from inferencegw.testing.scenario import Scenario, Size
 
-DRAW = partial(draw_faults, replicas=["r1", "r2", "r3"], gateways=["g1"], seconds=30.0)
+DRAW = partial(draw_faults, replicas=["r1", "r2", "r3"], gateways=["g1"], clients=["c1"], seconds=30.0)
 
 
 def test_a_seed_draws_one_schedule_in_order() -> None:
-    """Of every kind there is, each beginning in time and lasting no longer than is allowed."""
+    """Of every kind there is, each beginning in time and lasting as long as is allowed."""
     first, second, other = (DRAW(random.Random(seed), count=300) for seed in (1, 1, 2))
     assert first == second != other
     assert {fault.kind for fault in first} == set(FaultKind)
-    assert all(0.0 <= fault.at <= 30.0 and 0.5 <= fault.seconds <= LONGEST for fault in first)
+    assert all(
+        0.0 <= fault.at <= 30.0 and (0.5 <= fault.seconds <= LONGEST or fault.seconds == GONE_FOR) for fault in first
+    )
     assert [fault.at for fault in first] == sorted(fault.at for fault in first)
 
 
 def test_a_scenario_is_its_seed() -> None:
     """Loads and faults; as text, a fault a line."""
-    assert Scenario.draw(5) == Scenario.draw(5) != Scenario.draw(6)
-    assert len(str(Scenario.draw(5)).splitlines()) == len(Scenario.draw(5).faults)
+    assert Scenario.draw(5, Size()) == Scenario.draw(5, Size()) != Scenario.draw(6, Size())
+    assert len(str(Scenario.draw(5, Size())).splitlines()) == len(Scenario.draw(5, Size()).faults)
 
 
 DONE: dict[FaultKind, tuple[tuple[str, ...], float | str, Kind]] = {

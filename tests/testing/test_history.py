@@ -1,5 +1,7 @@
 """testing/history.py: how long what was done is felt."""
 
+import math
+
 import trio
 from trio.testing import MockClock
 
@@ -37,3 +39,16 @@ async def test_a_cut_long_after_another_is_by_itself(autojump_clock: MockClock) 
     entry = history.begin(Kind.CUT, ["a", "b"])
     history.end({Kind.CUT})
     assert entry.felt_until - entry.until == 2.0
+
+
+async def test_a_partition_that_ends_leaves_others_of_the_same_hosts(autojump_clock: MockClock) -> None:
+    """What was cut off is what counts, and in which direction; a partition of a whole cluster touches all its hosts."""
+    history = History()
+    first = history.begin(Kind.CUT, sides=["a", "bc"])
+    other = history.begin(Kind.CUT, sides=["b", "ac"])
+    way, back = history.begin(Kind.CUT, sides=["a", "b"]), history.begin(Kind.CUT, sides=["b", "a"])
+    await trio.sleep(1.0)
+    history.end({Kind.CUT}, sides=["b", "ac"])
+    history.end({Kind.CUT}, sides=["b", "a"])
+    assert [entry.until for entry in (first, way)] == [math.inf] * 2
+    assert [entry.until - entry.since for entry in (other, back)] == [1.0] * 2

@@ -1,6 +1,6 @@
 """A checker: a watcher with a name and a cluster."""
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import trio
 
@@ -12,7 +12,10 @@ from inferencegw.testing.nodes import Node
 if TYPE_CHECKING:
     from inferencegw.testing.cluster import TestCluster
 
-__all__ = ["CheckFailed", "Checker"]
+__all__ = ["LOOK", "CheckFailed", "Checker"]
+
+LOOK: Final = 0.1
+"""Seconds between two looks."""
 
 
 class CheckFailed(AssertionError):
@@ -23,7 +26,7 @@ class Checker(Witness):
     """Looks on from the start of a cluster to its end. Everything here may be overridden, and does nothing.
 
     A method that finds something wrong calls :meth:`require` or :meth:`fail`. Those that are called from inside the
-    scheduler (:meth:`on_step`, :meth:`view_changed`) must be quick and must not change anything.
+    scheduler (:meth:`node_stepped`, :meth:`look`, :meth:`view_changed`) must be quick and must not change anything.
     """
 
     def __init__(self, cluster: "TestCluster") -> None:
@@ -50,8 +53,14 @@ class Checker(Witness):
     def view_changed(self, node: Node, before: ClusterView | None, view: ClusterView) -> None:
         """``node`` has published ``view``, and ``before`` before that."""
 
-    def on_step(self) -> None:
-        """A task has run until it waits. Overridden only by who must see every step: it is called very often."""
+    def node_stepped(self, node: Node) -> None:
+        """A task of ``node`` has run until it waits, or one of the story's, which may do anything to any node.
+
+        Overridden only by who must see every step: it is called very often.
+        """
+
+    def look(self, now: float) -> None:
+        """A tenth of a second has passed since the last look, on trio's clock, which shows ``now``."""
 
     def settled(self) -> None:
         """Everything was mended, and there has been time for that to show."""

@@ -6,8 +6,6 @@ for operators; the client says when it got its first token; and each replica, ho
 
 from typing import Any, Final
 
-import trio
-
 from inferencegw.gateway import Gateway
 from inferencegw.replica import Replica
 from inferencegw.testing.answers import Answer
@@ -67,9 +65,6 @@ def _races(attempt: Any, hedge: Any) -> bool:
     return attempt is hedge or bool(attempt.started <= hedge.started < attempt.ended)
 
 
-LOOK: Final = 0.1
-"""Seconds between two looks."""
-
 UNHELD: Final = 0.5
 """Seconds that a generation may run for which no gateway holds a slot: RST_STREAM is on its way. High: losers that are
 never reset end by themselves before. Low: what is on its way is called lost."""
@@ -80,18 +75,14 @@ class LosersStop(Checker):
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)  # type: ignore[arg-type]
-        self._next_look = 0.0
         self._since: dict[Node, float] = {}
 
-    def on_step(self) -> None:
-        now = trio.current_time()
-        if now >= self._next_look:
-            self._next_look = now + LOOK
-            for node in self.cluster.nodes.values():
-                if node.serves and isinstance(node.process, Replica):
-                    self._look(node, node.process, now)
+    def look(self, now: float) -> None:
+        for node in self.cluster.nodes.values():
+            if node.serves and isinstance(node.process, Replica):
+                self._look_at(node, node.process, now)
 
-    def _look(self, node: Node, replica: Replica, now: float) -> None:
+    def _look_at(self, node: Node, replica: Replica, now: float) -> None:
         held = self._held(node)
         if held is None or replica.slots.active <= held or self._is_excused(node, now):
             self._since.pop(node, None)

@@ -17,10 +17,14 @@ RACING: Final = 2
 class LeasesConserved(Checker):
     """At every step: granted less released is in flight, not more than calls or places; at the end none is."""
 
-    def on_step(self) -> None:
-        for node in self.cluster.nodes.values():
-            if not node.ended.is_set():
-                self._check(node)
+    def node_stepped(self, node: Node) -> None:
+        process = node.process
+        if isinstance(process, Gateway):
+            slots, calls = process.slots, process.calls_running
+            if not slots.granted - slots.released == slots.in_flight <= RACING * calls:
+                self.fail(f"{node.name}: {_account(slots)}, with {calls} calls")
+        elif not 0 <= process.slots.active <= process.slots.max_capacity:
+            self.fail(f"{node.name}: {process.slots.load} slots are taken")
 
     def settled(self) -> None:
         for node in self.cluster.nodes.values():
@@ -30,15 +34,6 @@ class LeasesConserved(Checker):
     def node_ended(self, node: Node) -> None:
         if node.crashed is None:
             self._check_idle(node)
-
-    def _check(self, node: Node) -> None:
-        process = node.process
-        if isinstance(process, Gateway):
-            slots, calls = process.slots, process.calls_running
-            if not slots.granted - slots.released == slots.in_flight <= RACING * calls:
-                self.fail(f"{node.name}: {_account(slots)}, with {calls} calls")
-        elif not 0 <= process.slots.active <= process.slots.max_capacity:
-            self.fail(f"{node.name}: {process.slots.load} slots are taken")
 
     def _check_idle(self, node: Node) -> None:
         process = node.process

@@ -11,7 +11,7 @@ import trio
 from inferencegw.membership import ClusterView
 from inferencegw.swim.member import MemberState
 from inferencegw.testing.checkers.base import Checker
-from inferencegw.testing.history import Disturbance, Kind
+from inferencegw.testing.history import Kind
 from inferencegw.testing.nodes import Node
 
 __all__ = ["CrashesAreFound", "NewsOnlyGrows", "NobodyDiesForNothing", "ViewsConverge"]
@@ -56,8 +56,8 @@ class NobodyDiesForNothing(Checker):
 class CrashesAreFound(Checker):
     """A crashed member is live in nobody's view any more when its time is up.
 
-    That is two rounds of probes at the worst place in the order, and the longest suspicion. Nothing is expected where
-    something that hides a crash was done meanwhile.
+    That is two rounds of probes at the worst place in the order, and the longest suspicion; counted anew from the end
+    of whatever may hide a crash.
     """
 
     def __init__(self, *args: object) -> None:
@@ -66,29 +66,28 @@ class CrashesAreFound(Checker):
 
     def node_ended(self, node: Node) -> None:
         if node.crashed is not None:
-            self._due[node] = trio.current_time() + self.cluster.detection_bound
+            self._due[node] = node.crashed + self.cluster.detection_bound
 
     def node_started(self, node: Node) -> None:
-        # Who has just started has not yet had the time.
-        due = trio.current_time() + self.cluster.detection_bound
-        self._due = {other: due for other in self._due if other.name != node.name}
+        self._due = {other: due for other, due in self._due.items() if other.name != node.name}
 
-    def disturbed(self, disturbance: Disturbance) -> None:
-        if disturbance.kind in CONFUSING:
-            self._due.clear()
-
-    def on_step(self) -> None:
-        if self._due and trio.current_time() >= min(self._due.values()):
-            now = trio.current_time()
-            for dead in [node for node, due in self._due.items() if now >= due]:
+    def look(self, now: float) -> None:
+        for dead in [node for node, due in self._due.items() if now >= due]:
+            hidden = self.cluster.history.touching(
+                self.cluster.nodes, self._due[dead] - self.cluster.detection_bound, now, CONFUSING
+            )
+            if hidden:
+                self._due[dead] = min(now, max(one.felt_until for one in hidden)) + self.cluster.detection_bound
+            else:
                 del self._due[dead]
-                if not self.cluster.history.touching(self.cluster.nodes, dead.crashed or 0.0, now, CONFUSING):
-                    self._check(dead)
+                self._check(dead)
 
     def _check(self, dead: Node) -> None:
         for node in self.cluster.nodes.values():
             member = node.view.members.get(dead.name)
-            if node.serves and member is not None and member.epoch == dead.epoch:
+            # Who has just started has not yet had the time.
+            had_time = trio.current_time() - node.started > self.cluster.detection_bound
+            if node.serves and had_time and member is not None and member.epoch == dead.epoch:
                 since = f"{dead.name}, which crashed at {dead.crashed:.3f}"
                 self.require(not member.is_live, f"{node.name} still holds {since}, {member.state.name}")
 

@@ -3,8 +3,6 @@
 from functools import partial
 from typing import Any, Final
 
-import trio
-
 from inferencegw.gateway import Gateway
 from inferencegw.gateway.slots import Replica
 from inferencegw.policy.admission import Ticket
@@ -14,9 +12,6 @@ from inferencegw.testing.history import Kind
 from inferencegw.testing.nodes import Node
 
 __all__ = ["TicketsInOrder"]
-
-LOOK: Final = 0.25
-"""Seconds between two looks at who waits."""
 
 IDLE: Final = 1.0
 """Seconds that a slot may be free while somebody waits who could use it. High: a lost wake-up is found late. Low: what
@@ -28,7 +23,6 @@ class TicketsInOrder(Checker):
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)  # type: ignore[arg-type]
-        self._next_look = 0.0
         self._idle_since: dict[Node, float] = {}
 
     def node_started(self, node: Node) -> None:
@@ -47,17 +41,14 @@ class TicketsInOrder(Checker):
         except CheckFailed as error:
             self.cluster.handle_failure(error)
 
-    def on_step(self) -> None:
-        now = trio.current_time()
-        if now >= self._next_look:
-            self._next_look = now + LOOK
-            for node in self.cluster.nodes.values():
-                if node.is_running and isinstance(node.process, Gateway) and node.process.gate.waiting:
-                    self._look(node, node.process, now)
-                else:
-                    self._idle_since.pop(node, None)
+    def look(self, now: float) -> None:
+        for node in self.cluster.nodes.values():
+            if node.is_running and isinstance(node.process, Gateway) and node.process.gate.waiting:
+                self._look_at(node, node.process, now)
+            else:
+                self._idle_since.pop(node, None)
 
-    def _look(self, node: Node, gateway: Gateway, now: float) -> None:
+    def _look_at(self, node: Node, gateway: Gateway, now: float) -> None:
         idle = self._idle(gateway, now)
         frozen = self.cluster.history.touching({node.name}, now - IDLE, now, (Kind.FREEZE,))
         if not idle or frozen:
