@@ -103,8 +103,9 @@ class Client:
         """Until every call has a token that only comes after its event. ConnectionError if one has none in time."""
         deadline = time.monotonic() + FIRST_ANSWER_SECONDS
         while (slowest := min(self._indexes(), default=0)) <= EVENT_INDEX:
-            if time.monotonic() > deadline:
-                raise ConnectionError(f"of {len(self._indexes())} calls the slowest is at token {slowest}")
+            if time.monotonic() > deadline or self._counts.faults:
+                state = f"{len(self._indexes())} calls, the slowest at token {slowest}"
+                raise ConnectionError(f"not all are past their event: {state}; {self._counts.first_fault}")
             self._run_until(time.monotonic() + 0.05)
 
     def _indexes(self) -> list[int]:
