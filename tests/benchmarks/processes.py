@@ -54,14 +54,16 @@ class Cores:
         return cls(proxy=frozenset({last}), load=frozenset(available - {last} or {last}))
 
 
-def _spawn(module: str, arguments: Sequence[str], cores: frozenset[int], stderr: int) -> "subprocess.Popen[str]":
+def _spawn(
+    module: str, arguments: Sequence[str], cores: frozenset[int], stderr: int, root: Path
+) -> "subprocess.Popen[str]":
     def in_child() -> None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         os.sched_setaffinity(0, cores)
 
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
-        cwd=ROOT,
+        cwd=root,  # first on its path: this tree's modules, or another tree's
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=stderr,
@@ -72,9 +74,11 @@ def _spawn(module: str, arguments: Sequence[str], cores: frozenset[int], stderr:
 
 
 @contextlib.contextmanager
-def _running(module: str, arguments: Sequence[str], cores: frozenset[int]) -> Iterator["subprocess.Popen[str]"]:
+def _running(
+    module: str, arguments: Sequence[str], cores: frozenset[int], root: Path = ROOT
+) -> Iterator["subprocess.Popen[str]"]:
     """The process, and where an error leaves the block, the last lines it wrote to stderr added to the error."""
-    with tempfile.TemporaryFile("w+") as stderr, _spawn(module, arguments, cores, stderr.fileno()) as process:
+    with tempfile.TemporaryFile("w+") as stderr, _spawn(module, arguments, cores, stderr.fileno(), root) as process:
         try:
             yield process
         except BenchmarkError as error:
@@ -85,9 +89,9 @@ def _running(module: str, arguments: Sequence[str], cores: frozenset[int]) -> It
 
 
 @contextlib.contextmanager
-def server(module: str, arguments: Sequence[str], cores: frozenset[int]) -> Iterator[Child]:
-    """A process that prints ``ready grpc=HOST:PORT`` when it serves."""
-    with _running(module, arguments, cores) as process:
+def server(module: str, arguments: Sequence[str], cores: frozenset[int], root: Path = ROOT) -> Iterator[Child]:
+    """A process of the tree at ``root`` that prints ``ready grpc=HOST:PORT`` when it serves."""
+    with _running(module, arguments, cores, root) as process:
         assert process.stdout is not None
         readable = select.select([process.stdout], [], [], START_SECONDS)[0]
         line = process.stdout.readline().strip() if readable else ""
@@ -106,3 +110,14 @@ def output_of(module: str, arguments: Sequence[str], cores: frozenset[int], *, s
         if process.returncode != 0:
             raise BenchmarkError(f"{module} ended with {process.returncode}")
         return output
+
+
+@contextlib.contextmanager
+def tree_of(commit: str) -> Iterator[Path]:
+    """The tree of a commit, in a directory of its own. Raises BenchmarkError if there is no such commit."""
+    with tempfile.TemporaryDirectory() as directory:
+        archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=False)
+        if archive.returncode != 0:
+            raise BenchmarkError(f"git archive {commit}: {archive.stderr.decode().strip()}")
+        subprocess.run(["tar", "-x"], cwd=directory, input=archive.stdout, check=True)
+        yield Path(directory)

@@ -10,15 +10,16 @@ one way) and *gap* are p50 / p99; with saturated proxies they tell the length of
 """
 
 import argparse
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from .measure import PROXIES, Measurement, Mode, measure
-from .processes import BenchmarkError, Cores
-from .report import OURS, Report
+from .measure import AFTER_EVENT, BEFORE, OURS, PROXIES, Measurement, Mode, Proxy, before, measure
+from .processes import BenchmarkError, Cores, tree_of
+from .report import Report
 
 
 def _modes(text: str) -> list[Mode]:
@@ -39,8 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``relay``."""
     parser.add_argument("--rounds", type=int, default=3, help="more rounds, steadier medians")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each measurement's window")
-    parser.add_argument("--modes", type=_modes, default="sat,paced:160,req", help="of sat, paced:N, step:N and req")
+    parser.add_argument(
+        "--modes", type=_modes, default="sat,paced:160,req,long", help="of sat, long, paced:N, step:N, req"
+    )
     parser.add_argument("--proxies", type=_proxies, default=",".join(PROXIES), help="of " + ", ".join(PROXIES))
+    parser.add_argument("--against", metavar="COMMIT", help="also this project's gateway as it was")
     parser.add_argument("--json", type=Path, help="write every figure to this file")
 
 
@@ -49,13 +53,15 @@ def run(options: argparse.Namespace) -> int:
     cores = Cores.divide(os.sched_getaffinity(0))
     print(f"proxy on core {sorted(cores.proxy)}, load on {sorted(cores.load)}", file=sys.stderr)
     measurements: list[Measurement] = []
+    proxies = {name: PROXIES[name] for name in options.proxies}
     try:
-        for round_number in range(1, options.rounds + 1):
-            for mode in options.modes:
-                for name in _rotated(options.proxies, round_number - 1):
-                    measurement = measure(round_number, mode, name, seconds=options.seconds, cores=cores)
-                    measurements.append(measurement)
-                    print(_progress(measurement), file=sys.stderr)
+        with contextlib.ExitStack() as stack:
+            if options.against:
+                proxies[BEFORE] = before(stack.enter_context(tree_of(options.against)))
+            for round_number, mode, name in _plan(options.rounds, options.modes, proxies):
+                measurement = measure(round_number, mode, name, proxies[name], seconds=options.seconds, cores=cores)
+                measurements.append(measurement)
+                print(_progress(measurement), file=sys.stderr)
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return 2
@@ -69,6 +75,19 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         options.json.write_text(json.dumps(report.as_json(), indent=1) + "\n")
     return 0 if all(verdict.passed for verdict in report.verdicts()) and not report.faults(OURS) else 1
+
+
+def _plan(rounds: int, modes: Sequence[Mode], proxies: Mapping[str, Proxy | None]) -> Iterator[tuple[int, Mode, str]]:
+    """What to measure, one after the other: calls after an event only where they are long, and there no peers."""
+    for round_number in range(1, rounds + 1):
+        for mode in modes:
+            chosen = [
+                name
+                for name in proxies
+                if (name == OURS or name in AFTER_EVENT if mode.whole else name not in AFTER_EVENT)
+            ]
+            for name in _rotated(chosen, round_number - 1):
+                yield round_number, mode, name
 
 
 def _rotated(proxies: Sequence[str], by: int) -> list[str]:

@@ -11,15 +11,19 @@ from typing import Any, Final
 
 import attrs
 
-from .measure import DIRECT, Measurement
+from .measure import BEFORE, DIRECT, OURS, Measurement
 
-OURS: Final = "ours"
 BASELINE: Final = "grpc.aio"
-# CPU of ours per token or request, as a multiple of the baseline's, by kind of mode. More is a failure.
-FLOORS: Final = {"sat": 0.5, "paced": 1.0, "req": 0.8}
+# CPU per token or request of the first, as a multiple of the second's, by kind of mode. More is a failure.
+FLOORS: Final = {
+    (OURS, BASELINE): {"sat": 0.5, "paced": 1.0, "req": 0.8},
+    (OURS, BEFORE): {"sat": 1.25, "paced": 1.25},
+    ("hedged", OURS): {"long": 1.25},
+    ("failed-over", OURS): {"long": 1.25},
+}
 
 HEADINGS: Final = (
-    "mode", "proxy", "CPU us per", "x grpc.aio", "per second", "core", "load",
+    "mode", "proxy", "CPU us per", "x grpc.aio", "x before", "x ours", "per second", "core", "load",
     "TTFT ms", "delay ms", "gap ms", "faults",
 )  # fmt: skip
 
@@ -47,17 +51,19 @@ class Verdict:
     """A floor and what was measured against it."""
 
     mode: str
+    proxy: str
+    baseline: str
     ratio: float
     floor: float
 
     @property
     def passed(self) -> bool:
-        """Whether ours costs no more than the floor allows."""
+        """Whether the proxy costs no more than the floor allows."""
         return self.ratio <= self.floor
 
     def __str__(self) -> str:
         word = "pass" if self.passed else "FAIL"
-        return f"{word}  {self.mode}: {OURS} = {self.ratio:.3f} x {BASELINE}, at most {self.floor}"
+        return f"{word}  {self.mode}: {self.proxy} = {self.ratio:.3f} x {self.baseline}, at most {self.floor}"
 
 
 @attrs.frozen
@@ -75,20 +81,21 @@ class Report:
         proxies = dict.fromkeys(m.proxy for m in self.measurements)
         return [(mode, proxy) for mode in modes for proxy in proxies if self._select(mode, proxy)]
 
-    def ratio(self, mode: str, proxy: str) -> Spread | None:
-        """CPU of ``proxy`` as a multiple of the baseline's, round by round; None where there is nothing to compare."""
-        baseline = {m.round: m.proxy_us for m in self._select(mode, BASELINE)}
+    def ratio(self, mode: str, proxy: str, to: str = BASELINE) -> Spread | None:
+        """CPU of ``proxy`` as a multiple of another one's, round by round; None where there is nothing to compare."""
+        baseline = {m.round: m.proxy_us for m in self._select(mode, to)}
         ratios = [m.proxy_us / baseline[m.round] for m in self._select(mode, proxy) if m.round in baseline]
         return Spread.of(ratios) if ratios and proxy != DIRECT else None
 
     def verdicts(self) -> list[Verdict]:
-        """One for every mode that has a floor and was measured with ours and the baseline."""
+        """One for every mode that has a floor and was measured with both that it compares."""
         verdicts = []
         for mode, proxy in self._pairs():
-            floor = FLOORS.get(mode.partition(":")[0])
-            ratio = self.ratio(mode, proxy)
-            if proxy == OURS and floor is not None and ratio is not None:
-                verdicts.append(Verdict(mode, ratio.median, floor))
+            for (compared, baseline), floors in FLOORS.items():
+                floor = floors.get(mode.partition(":")[0])
+                ratio = self.ratio(mode, proxy, baseline)
+                if proxy == compared and floor is not None and ratio is not None:
+                    verdicts.append(Verdict(mode, proxy, baseline, ratio.median, floor))
         return verdicts
 
     def faults(self, proxy: str) -> int:
@@ -111,7 +118,7 @@ class Report:
             mode,
             proxy,
             cost,
-            str(self.ratio(mode, proxy) or "-"),
+            *(str(self.ratio(mode, proxy, to) or "-") for to in (BASELINE, BEFORE, OURS)),
             f"{statistics.median(m.per_second for m in chosen):,.0f}",
             core,
             f"{statistics.median(w.load_cpu_seconds / w.seconds for w in windows):.0%}",
@@ -130,9 +137,10 @@ class Report:
                 for m in self.measurements
             ],
             "ratios": [
-                {"mode": mode, "proxy": proxy, "baseline": BASELINE, **attrs.asdict(ratio)}
+                {"mode": mode, "proxy": proxy, "baseline": baseline, **attrs.asdict(ratio)}
                 for mode, proxy in self._pairs()
-                if (ratio := self.ratio(mode, proxy)) is not None
+                for baseline in (BASELINE, BEFORE, OURS)
+                if (ratio := self.ratio(mode, proxy, baseline)) is not None
             ],
             "floors": [{**attrs.asdict(verdict), "passed": verdict.passed} for verdict in self.verdicts()],
         }  # fmt: skip

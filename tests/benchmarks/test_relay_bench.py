@@ -18,9 +18,11 @@ from inferencegw.v1 import gateway_pb2
 from tests.benchmarks.load.calls import ClientConnection, Counts
 from tests.benchmarks.load.client import Window
 from tests.benchmarks.load.tokens import (
+    EVENT_INDEX,
     FILLER,
     REPLICA_ID,
     STAMP_BYTES,
+    Event,
     Expectation,
     fill,
     grpc_message,
@@ -65,6 +67,24 @@ def test_a_token_that_is_as_it_should_be_tells_when_it_was_sent() -> None:
 
 
 @pytest.mark.parametrize(
+    ("event", "index", "accepted"),
+    [("", 7, [1]), ("", 8, [1]), ("hedged", 7, [1, 2]), ("hedged", 8, [1, 2]), ("failed-over", 7, [1]),
+     ("failed-over", 8, [2])],
+)  # fmt: skip
+def test_the_attempt_of_a_token_shows_what_befell_its_call(event: Event, index: int, accepted: list[int]) -> None:
+    """A call that was to fail over and did not, or too early, is not exact."""
+    assert EVENT_INDEX == 8
+    expectation, seen = Expectation(20, relayed=True, event=event), []
+    for attempt in (1, 2, 3):
+        token = relayed(index)
+        token.attempt = attempt
+        with contextlib.suppress(ValueError):
+            expectation.sent_at(token.SerializeToString(), index, 20)
+            seen.append(attempt)
+    assert seen == accepted
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         pytest.param(relayed(0), id="a repeat"),
@@ -88,9 +108,9 @@ def test_the_client_asks_for_the_bytes_that_the_replica_sends() -> None:
     sent = fill(frames, 5, 7)
     assert len(sent) == size + 3 * 9
     for beginning in expectation.beginnings[:3]:
-        length = len(beginning) + STAMP_BYTES + len(expectation.ending)
+        length = len(beginning) + expectation.rest_bytes
         token, sent = sent[9 : 9 + length], sent[9 + length :]
-        assert token == beginning + TEXT[:STAMP_BYTES] + expectation.ending
+        assert token == beginning + TEXT[:STAMP_BYTES] + FILLER
     assert sent == b""
 
 
@@ -190,3 +210,32 @@ def test_a_floor_is_met_up_to_its_figure(mode: str, at_the_floor: float, above_i
         for cost in (at_the_floor, above_it)
     ]
     assert verdicts == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("mode", "proxy", "baseline"),
+    [
+        ("sat", "ours", "before"),
+        ("paced:160", "ours", "before"),
+        ("long", "hedged", "ours"),
+        ("long", "failed-over", "ours"),
+    ],
+)
+def test_a_token_may_cost_a_quarter_more_than_before_or_without_an_event(mode: str, proxy: str, baseline: str) -> None:
+    """At 1.25 times it passes, and a hair above it fails."""
+    verdicts = [
+        Report((measured(1, proxy, cost, mode=mode), measured(1, baseline, 1.0, mode=mode))).verdicts()
+        for cost in (1.25, 1.26)
+    ]
+    assert [[verdict.passed for verdict in some] for some in verdicts] == [[True], [False]]
+
+
+def test_calls_that_were_hedged_or_failed_over_are_exact(tmp_path: Path) -> None:
+    """Every call of the load has its event, and after it goes on where it was, from the other replica."""
+    figures = tmp_path / "figures.json"
+    options = ["--rounds=1", "--seconds=0.2", "--modes=long", "--proxies=hedged,failed-over", f"--json={figures}"]
+    bench = [sys.executable, "-m", "tests.benchmarks", "relay", *options]
+    finished = subprocess.run(bench, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert finished.returncode == 0, finished.stderr
+    seen = [(m["proxy"], m["faults"], m["tokens"] > 0) for m in json.loads(figures.read_text())["measurements"]]
+    assert seen == [("hedged", 0, True), ("failed-over", 0, True)]

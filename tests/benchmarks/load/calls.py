@@ -119,11 +119,13 @@ class ClientConnection(Connection):
 
     def open_call(self, tokens: int) -> None:
         """Ask for ``tokens`` tokens, as soon as the peer's window has room for the question."""
+        # First what tells calls apart, or all would belong to one replica.
+        prompt = f"number={self._next_stream_id // 2} {self._prompt}"
         request: gateway_pb2.InferRequest | replica_pb2.GenerateRequest
         if self._expectation.relayed:
-            request = gateway_pb2.InferRequest(prompt=self._prompt, max_tokens=tokens)
+            request = gateway_pb2.InferRequest(prompt=prompt, max_tokens=tokens)
         else:
-            request = replica_pb2.GenerateRequest(request_id="direct", prompt=self._prompt, max_tokens=tokens)
+            request = replica_pb2.GenerateRequest(request_id="direct", prompt=prompt, max_tokens=tokens)
         message = grpc_message(request.SerializeToString())
         if len(message) > self.send_window:
             self._waiting.append(tokens)
@@ -150,8 +152,8 @@ class ClientConnection(Connection):
         data = self.receive()
         now_ns = time.monotonic_ns()
         calls, counts, timed = self.calls, self._counts, self._timed
-        beginnings, ending = self._expectation.beginnings, self._expectation.ending
-        rest_bytes = STAMP_BYTES + len(ending)
+        beginnings, endings = self._expectation.beginnings, self._expectation.endings
+        rest_bytes = self._expectation.rest_bytes
         unpack = FRAME_HEADER.unpack_from
         flow_controlled_bytes = tokens = position = 0
         limit = len(data)
@@ -173,7 +175,7 @@ class ClientConnection(Connection):
             if (
                 end - body == len(beginning) + rest_bytes
                 and data.startswith(beginning, body)
-                and data.endswith(ending, body, end)
+                and data.endswith(endings[call.index], body, end)
                 and not call.partial
                 and not flags
             ):
@@ -208,14 +210,14 @@ class ClientConnection(Connection):
     def _check_data(self, call: Call, payload: bytes, now_ns: int) -> None:
         """Frames may be cut anywhere, and a proxy may put many messages into one."""
         expectation, counts, timed = self._expectation, self._counts, self._timed
-        beginnings, ending = expectation.beginnings, expectation.ending
+        beginnings, endings = expectation.beginnings, expectation.endings
         data = call.partial + payload
         position = sent_ns = 0
         while len(data) - position >= 5:
             beginning = beginnings[call.index]
             stamp = position + len(beginning)
-            end = stamp + STAMP_BYTES + len(ending)
-            if data.startswith(beginning, position) and data.startswith(ending, stamp + STAMP_BYTES):
+            end = position + len(beginning) + expectation.rest_bytes
+            if data.startswith(beginning, position) and data.startswith(endings[call.index], stamp + STAMP_BYTES):
                 if timed:
                     sent_ns = int(data[stamp : stamp + STAMP_BYTES], 16)
             else:

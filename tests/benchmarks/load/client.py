@@ -3,7 +3,8 @@
 The rule: the load is even when it is measured. Calls start at random moments of the ramp and the first of each stream
 is cut to a random length, so that streams keep phases of their own, in their tokens and in their lives, and calls end
 and begin at one rate all the time. CPU time is read at both ends of the window in which tokens are counted. After its
-last moment the connections are closed under whatever still runs.
+last moment the connections are closed under whatever still runs. Where calls are measured after an event in each of
+them, they are whole, the window begins when all are past it, and none has ended when it ends.
 
 Run as ``python -m tests.benchmarks.load.client``; it prints a line of JSON, the fields of :class:`Window`.
 """
@@ -21,7 +22,7 @@ import attrs
 from tests.benchmarks.procfs import cpu_seconds
 
 from .calls import ClientConnection, Counts
-from .tokens import Expectation
+from .tokens import EVENT_INDEX, Expectation
 
 # A proxy has this long to answer its first call: it may still be connecting to its replica.
 FIRST_ANSWER_SECONDS: Final = 15.0
@@ -54,8 +55,8 @@ class Client:
         self._options = options
         self._counts = Counts()
         self._poller = select.epoll()
-        expectation = Expectation(options.tokens, relayed=options.service == "gateway")
-        prompt = f"interval_us={options.interval_us} step={options.step}"
+        expectation = Expectation(options.tokens, relayed=options.service == "gateway", event=options.event)
+        prompt = f"interval_us={options.interval_us} step={options.step} event={options.event}"
         timed = options.interval_us > 0 or options.tokens == 1
         self._connections = [
             ClientConnection(options.port, self._poller, self._counts, expectation, prompt, timed=timed)
@@ -93,13 +94,25 @@ class Client:
         for number, moment in enumerate(moments):
             self._run_until(began + moment)
             connection = self._connections[number % len(self._connections)]
-            connection.repeat = True
-            connection.open_call(rng.randint(1, self._options.tokens))
+            connection.repeat = not self._options.whole
+            connection.open_call(self._options.tokens if self._options.whole else rng.randint(1, self._options.tokens))
             connection.flush()
         self._run_until(began + 2 * self._options.settle)
 
+    def pass_event(self) -> None:
+        """Until every call has a token that only comes after its event. ConnectionError if one has none in time."""
+        deadline = time.monotonic() + FIRST_ANSWER_SECONDS
+        while (slowest := min(self._indexes(), default=0)) <= EVENT_INDEX:
+            if time.monotonic() > deadline or self._counts.faults:
+                state = f"{len(self._indexes())} calls, the slowest at token {slowest}"
+                raise ConnectionError(f"not all are past their event: {state}; {self._counts.first_fault}")
+            self._run_until(time.monotonic() + 0.05)
+
+    def _indexes(self) -> list[int]:
+        return [call.index for connection in self._connections for call in connection.calls.values()]
+
     def measure(self) -> Window:
-        """The window."""
+        """The window. Raises ConnectionError if a call ended that should have lasted."""
         counts = self._counts
         counts.begin()
         began = time.monotonic()
@@ -107,6 +120,8 @@ class Client:
         self._run_until(began + self._options.seconds)
         seconds = time.monotonic() - began
         proxy_after, load_after = self._cpu_seconds()
+        if self._options.whole and counts.requests:
+            raise ConnectionError(f"{counts.requests} calls have ended: the window is too long for them")
         return Window(
             seconds=seconds,
             tokens=counts.tokens,
@@ -123,7 +138,7 @@ class Client:
     def _cpu_seconds(self) -> tuple[float, float]:
         options = self._options
         proxy = cpu_seconds(options.proxy_pid) if options.proxy_pid else 0.0
-        return proxy, cpu_seconds(options.replica_pid) + cpu_seconds(os.getpid())
+        return proxy, sum(map(cpu_seconds, [*options.replica_pid, os.getpid()]))
 
     def _run_until(self, moment: float) -> None:
         while (remaining := moment - time.monotonic()) > 0:
@@ -150,8 +165,10 @@ def percentiles(nanoseconds: list[int]) -> tuple[float, float] | None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="one measurement of one proxy, as a line of JSON")
     parser.add_argument("--service", choices=["gateway", "replica"], required=True, help="replica: there is no proxy")
-    for name in ("port", "connections", "streams", "tokens", "interval-us", "step", "replica-pid", "proxy-pid"):
+    for name in ("port", "connections", "streams", "tokens", "interval-us", "step", "whole", "proxy-pid"):
         parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--replica-pid", type=int, action="append", required=True)
+    parser.add_argument("--event", choices=["", "hedged", "failed-over"], required=True)
     for name in ("settle", "seconds"):
         parser.add_argument(f"--{name}", type=float, required=True)
     return parser.parse_args()
@@ -159,9 +176,12 @@ def _options() -> argparse.Namespace:
 
 def main() -> None:
     """Measure once and print it."""
-    client = Client(_options())
+    options = _options()
+    client = Client(options)
     client.warm_up()
     client.ramp_up()
+    if options.whole:
+        client.pass_event()
     print(json.dumps(attrs.asdict(client.measure())), flush=True)
 
 

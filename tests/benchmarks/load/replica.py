@@ -3,20 +3,23 @@
 The rule: never the bottleneck. One thread, one epoll, whole batches of tokens copied from templates into a connection's
 output. The prompt says how to send: ``interval_us=33333 step=0`` paces a stream by a clock of its own, ``step=1`` by
 the clock all streams share (lock-step), ``interval_us=0`` sends as fast as flow control and the socket allow.
+``event=`` says what befalls the call: see :data:`.tokens.Event`. Half of the calls, by ``number=``, find this replica
+silent where ``hedged``, the other half the other one.
 
-Run as ``python -m tests.benchmarks.load.replica``; it prints ``ready grpc=HOST:PORT``.
+Run as ``python -m tests.benchmarks.load.replica NUMBER``, which of the two it is; it prints ``ready grpc=HOST:PORT``.
 """
 
 import heapq
 import select
 import socket
+import sys
 import time
 from collections import deque
 from typing import Final, NoReturn
 
 from inferencegw.v1 import replica_pb2
 
-from .tokens import BATCH_TOKENS, REPLICA_ID, fill, grpc_message, template
+from .tokens import BATCH_TOKENS, EVENT_INDEX, REPLICA_IDS, fill, grpc_message, template
 from .wire import (
     DATA,
     END_HEADERS,
@@ -33,6 +36,7 @@ from .wire import (
 
 RESPONSE_HEADERS: Final = b"\x88" + literal(b"content-type", b"application/grpc")
 STATUS_OK: Final = literal(b"grpc-status", b"0")
+FAILED: Final = literal(b"grpc-status", b"14")
 STATUS_UNIMPLEMENTED: Final = literal(b"grpc-status", b"12")
 # Output made ahead for one connection. High: tokens wait here and not where backpressure shows. Low: small reads.
 OUTPUT_BYTES: Final = 64 * 1024
@@ -41,14 +45,20 @@ OUTPUT_BYTES: Final = 64 * 1024
 class Generation:
     """One running Generate call."""
 
-    __slots__ = ("connection", "credit", "due_ns", "index", "interval_ns", "step", "stream_id", "tokens")
+    __slots__ = ("connection", "credit", "due_ns", "end", "index", "interval_ns", "step", "stream_id", "tokens")
 
     def __init__(self, connection: "ReplicaConnection", stream_id: int, request: replica_pb2.GenerateRequest) -> None:
         pace = dict(word.split("=") for word in request.prompt.split())
         self.connection = connection
         self.stream_id = stream_id
-        self.index = 0
-        self.tokens = request.max_tokens
+        self.index = request.tokens_already_generated
+        self.tokens = self.end = request.max_tokens
+        # Short calls are the client's first ones, which only see whether anybody is there.
+        if self.tokens > EVENT_INDEX:
+            if pace["event"] == "failed-over" and not self.index:
+                self.end = EVENT_INDEX
+            elif pace["event"] == "hedged" and int(pace["number"]) % len(REPLICA_IDS) == NUMBER:
+                self.end = 0
         self.interval_ns = int(pace["interval_us"]) * 1000
         self.step = pace["step"] == "1"
         self.due_ns = time.monotonic_ns()
@@ -61,7 +71,7 @@ class Generation:
         """Append tokens up to the next multiple of ``batch_tokens``; False where flow control has no room for one."""
         connection = self.connection
         window = min(connection.send_window, connection.initial_window + self.credit)
-        count = min(batch_tokens - self.index % batch_tokens, self.tokens - self.index)
+        count = min(batch_tokens - self.index % batch_tokens, self.end - self.index)
         frames, size = template(self.index, count, final=self.index + count == self.tokens)
         if size > window and count > 1:
             count = 1
@@ -72,12 +82,14 @@ class Generation:
         connection.send_window -= size
         self.credit -= size
         self.index += count
+        if self.finished and self.end < self.tokens:
+            connection.output += frame(HEADERS, END_HEADERS | END_STREAM, self.stream_id, FAILED)
         return True
 
     @property
     def finished(self) -> bool:
-        """Whether the last token and the trailers are on their way."""
-        return self.index == self.tokens
+        """Whether the last token of this attempt and the trailers are on their way."""
+        return self.index == self.end
 
 
 class ReplicaConnection(Connection):
@@ -208,7 +220,8 @@ class Replica:
             generation = Generation(connection, stream_id, replica_pb2.GenerateRequest.FromString(body[5:]))
             connection.output += frame(HEADERS, END_HEADERS, stream_id, RESPONSE_HEADERS)
             connection.generations[stream_id] = generation
-            self._schedule(generation)
+            if not generation.finished:
+                self._schedule(generation)
         elif path == "/inferencegw.v1.LLMReplica/GetInfo":
             message = grpc_message(INFO.SerializeToString())
             connection.output += frame(HEADERS, END_HEADERS, stream_id, RESPONSE_HEADERS)
@@ -220,8 +233,13 @@ class Replica:
             connection.output += frame(HEADERS, END_HEADERS | END_STREAM, stream_id, trailers_only)
 
 
+NUMBER: Final = int(sys.argv[1])
 INFO: Final = replica_pb2.GetInfoResponse(
-    replica_id=REPLICA_ID, model="bench", model_version="1", max_capacity=65_536, epoch=time.time_ns() // 1_000_000
+    replica_id=REPLICA_IDS[NUMBER],
+    model="bench",
+    model_version="1",
+    max_capacity=65_536,
+    epoch=time.time_ns() // 1_000_000,
 )
 
 

@@ -10,13 +10,21 @@ A frame that is sent again and again differs only in its stream id and its time.
 
 import functools
 import struct
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from inferencegw.v1 import gateway_pb2, replica_pb2
 
 from .wire import DATA, END_HEADERS, END_STREAM, HEADERS, frame, literal
 
 REPLICA_ID: Final = "bench-replica"
+# As long as the first one's, so that a token is as long whoever sends it.
+REPLICA_IDS: Final = (REPLICA_ID, "bench-another")
+
+Event: TypeAlias = Literal["", "hedged", "failed-over"]
+"""What befalls each call early on: of two attempts at once one stays silent, or the first one fails."""
+
+# Index of the first token that only comes after the event.
+EVENT_INDEX: Final = 8
 # Templates are cut at multiples of this, so that streams of any length share them.
 BATCH_TOKENS: Final = 64
 
@@ -75,31 +83,46 @@ def fill(frames: bytes, stream_id: int, now_ns: int) -> bytes:
 class Expectation:
     """What a client has to receive: token by token the replica's messages, with the proxy's two fields after them.
 
-    ``beginnings[i]``, a stamp and ``ending`` are the bytes of token ``i`` where it is not the last: comparing them is
-    the fast way. Whatever looks different, every last token included, is parsed and compared field by field.
+    ``beginnings[i]``, a stamp and one of ``endings[i]`` are the bytes of token ``i`` where it is not the last: to
+    compare them is the fast way. Whatever looks different, each last token included, is parsed and compared by field.
     """
 
-    def __init__(self, tokens: int, *, relayed: bool) -> None:
+    def __init__(self, tokens: int, *, relayed: bool, event: Event = "") -> None:
         self.tokens = tokens
         self.relayed = relayed
-        whole = [grpc_message(self._expected(index, final=False)) for index in range(tokens)]
+        self.event = event
+        whole = [grpc_message(self._expected(index, self._suffixes(index)[0], final=False)) for index in range(tokens)]
         # One more than there are, which nothing begins with: a token too many goes to the comparison that refuses it.
         self.beginnings = [message.split(STAMP_MARK)[0] for message in whole] + [b"\xff"]
-        self.ending = whole[0].split(STAMP_MARK)[1]
+        before, after = (
+            tuple(FILLER + suffix for suffix in self._suffixes(index)) for index in (EVENT_INDEX - 1, EVENT_INDEX)
+        )
+        self.endings = [before if index < EVENT_INDEX else after for index in range(tokens + 1)]
+        self.rest_bytes = STAMP_BYTES + len(before[0])
 
-    def _expected(self, index: int, *, final: bool, text: bytes = STAMP_MARK + FILLER) -> bytes:
-        message = gateway_pb2.InferResponse.FromString(response(index, final=final, text=text).SerializeToString())
-        if self.relayed:
-            message.replica_id = REPLICA_ID
-            message.attempt = 1
-        return message.SerializeToString(deterministic=True)
+    def _suffixes(self, index: int) -> list[bytes]:
+        """What a proxy may have added to token ``index``."""
+        if not self.relayed:
+            return [b""]
+        failed_over = self.event == "failed-over" and index >= EVENT_INDEX
+        attempts = [1, 2] if self.event == "hedged" else [2 if failed_over else 1]
+        return [
+            gateway_pb2.InferResponse(replica_id=replica_id, attempt=attempt).SerializeToString()
+            for replica_id in REPLICA_IDS
+            for attempt in attempts
+        ]
+
+    def _expected(self, index: int, suffix: bytes, *, final: bool, text: bytes = STAMP_MARK + FILLER) -> bytes:
+        message = response(index, final=final, text=text).SerializeToString()
+        return gateway_pb2.InferResponse.FromString(message + suffix).SerializeToString(deterministic=True)
 
     def sent_at(self, message: bytes, index: int, tokens: int) -> int:
         """When the replica sent this message. ValueError if it is not token ``index`` of ``tokens`` in every field."""
         received = gateway_pb2.InferResponse.FromString(message)
         text = received.text.encode()
-        expected = self._expected(index, final=index == tokens - 1, text=text)
-        exact = text[STAMP_BYTES:] == FILLER and received.SerializeToString(deterministic=True) == expected
+        final = index == tokens - 1
+        expected = [self._expected(index, suffix, final=final, text=text) for suffix in self._suffixes(index)]
+        exact = text[STAMP_BYTES:] == FILLER and received.SerializeToString(deterministic=True) in expected
         if index >= tokens or not exact:
             raise ValueError(f"token {index} of {tokens} came as {received!r}")
         return int(text[:STAMP_BYTES], 16)
