@@ -18,6 +18,7 @@ from inferencegw.policy.breaker import BreakerState
 from inferencegw.testing import CHECKERS, Answer, Checker, SimNetwork, TestCluster, open_cluster, simulate
 from inferencegw.testing.callers import Caller
 from inferencegw.testing.checkers.liveness import CallsGoOn
+from inferencegw.testing.nodes import Node
 from inferencegw.v1 import admin_pb2
 
 from .harness import VIRTUAL_LIMIT, story
@@ -194,7 +195,7 @@ class Sharing(Checker):
     most = 0
     """Leases beyond a replica's capacity that there were at a time."""
 
-    def on_step(self) -> None:
+    def node_stepped(self, _node: Node) -> None:
         held: Counter[str] = Counter()
         answered: Counter[str] = Counter()
         for gateway in (process(self.cluster, name) for name in self.cluster.gateways):
