@@ -188,6 +188,7 @@ class Dispatcher:
             attempts = await Race().run(first, relay.run, hedge)
             if call.ledger.complete:
                 return
+            assert call.ledger.next_index == call.ledger.resume_index, "what was admitted was sent"
             pause = max(self._follow_up(call, attempt) for attempt in attempts if attempt.error is not None)
             if pause:
                 await trio.sleep(pause)

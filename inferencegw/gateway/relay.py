@@ -103,12 +103,19 @@ class Relay:
                 self._note_load(attempt, stream)
 
     async def _deliver(self, batches: AsyncIterator[list[GenerateResponse]], attempt: Attempt, race: Race) -> bool:
-        """Whether the final token was sent; False where another attempt delivers."""
+        """Whether the final token was sent; False where another attempt delivers.
+
+        From the admission of a token to its sending nobody cancels the attempt alone: its race is won, and its clock
+        stands. What is admitted and not sent belongs to a call that has ended.
+        """
         ledger = self._call.ledger
         async for batch in batches:
             now = trio.current_time()
-            if race.winner is not None and race.winner is not attempt:
-                self._hedging.note_wasted(self._call, len(batch), now)
+            if attempt.scope.cancel_called:
+                # It lost, or was given up, in the very pass of the scheduler that brought this. What is admitted must
+                # be sent, and sending would be cut short where the client's window is full: let others deliver it.
+                if race.winner not in (None, attempt):
+                    self._hedging.note_wasted(self._call, len(batch), now)
                 return False
             attempt.heard(now)
             fresh, fault = _admit(ledger, batch)
