@@ -34,7 +34,7 @@ class Call:
         plan: its attempts.
         ticket: its number in the queue, which it keeps; None until it asks for a slot.
         model: what it is for: as it says, or what the first replica serves that it was given to.
-        waiting_since: when it began to wait for a slot at a replica that takes it; None once a token has come.
+        waiting_since: when it began to wait for a slot at a replica that takes it; None once a replica has taken it.
         alone_since: since when nothing routable serves its model, as far as it had to wait for that; None if it does.
         queued: seconds until it had its first slot; None before.
         last_replica: who delivered last.
@@ -95,7 +95,7 @@ class Call:
     # -- on its way ---------------------------------------------------------------------------------------------------
 
     def begin_waiting(self, ticket: int) -> None:
-        """It waits for a slot: for the first time since its last token, or again because it was refused."""
+        """It waits for a slot: for the first time since a replica took it, or again because it was refused."""
         now = trio.current_time()
         self.record.begin_wait(ticket, now)
         if self.waiting_since is None:
@@ -127,9 +127,14 @@ class Call:
             if other.ended is None and other.number > attempt.number:
                 other.number -= 1
 
+    def note_taken(self) -> None:
+        """A replica has taken it, and delivers, or has failed: the wait for a slot was over, and that was none."""
+        self.waiting_since = None
+
     def note_first_token(self, attempt: Attempt) -> None:
         """``attempt`` delivers from now on."""
-        self.alone_since = self.waiting_since = None
+        self.alone_since = None
+        self.note_taken()
         before, self.last_replica = self.last_replica, attempt.replica
         if before is not None and before is not attempt.replica:
             self.record.splices.append(Splice(attempt.first_index, before, attempt.replica))

@@ -165,6 +165,8 @@ class Relay:
         refused = attempt.end is AttemptEnd.REFUSED
         if refused:
             self._call.refuse(attempt)
+        else:
+            self._call.note_taken()
         if isinstance(attempt.error, RpcError) and reason_of(attempt.error) in {"draining", "handover"}:
             self._pool.handle_draining(attempt.replica)  # it may be asked again when it says that it is over
         elif refused:

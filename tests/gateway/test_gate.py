@@ -201,7 +201,7 @@ class Crowd:
         if self.running:
             entry = self.running.pop(self.rng.randrange(len(self.running)))
             self.slots.release(entry.caller.lease)
-            entry.caller.call.waiting_since = None  # it had delivered
+            entry.caller.call.note_taken()
             self.ask(Entry(Caller(entry.caller.call), is_new=False, version=entry.version))
 
     def resize(self) -> None:
@@ -576,6 +576,32 @@ async def test_a_call_that_every_replica_refuses_as_busy_gives_up_after_queue_ti
     )
     assert told.ended_at - told.began == pytest.approx(2.0, abs=0.06)
     assert all(len(one.calls) > 10 for one in replicas)
+
+
+async def test_what_an_attempt_takes_before_it_fails_is_no_wait(autojump_clock: trio.testing.MockClock) -> None:
+    """A call that waited for a second, and for 31 in vain at a replica, has all of ``queue_timeout`` before it."""
+    [only] = scripted(1, max_capacity=1)
+
+    async def script(call: Any) -> None:
+        if call.request.prompt == "first":
+            await trio.sleep(1.0)
+        elif call.request.prompt == "victim" and len(only.calls) == 2:
+            await trio.sleep(31.0)
+            raise RpcError(StatusCode.UNAVAILABLE)
+        else:
+            await trio.sleep(0.5)
+        await generate(call)
+
+    only.script = script
+    async with house(autojump_clock, only, queue_timeout=30.0) as it:
+        it.ask(prompt="first")
+        await it.settled()
+        victim = it.ask(prompt="victim", request_id="v")
+        await trio.sleep(20.0)
+        it.ask(prompt="next")
+        assert (await victim.finish()).code is StatusCode.OK
+        assert victim.ttft == pytest.approx(1.0 + 31.0 + 0.5 + 0.5, abs=0.01)
+        assert (await it.why("v")).ticket.waited == pytest.approx(1.5, abs=0.01)
 
 
 async def test_a_draining_gateway_lets_a_stream_fail_over(autojump_clock: trio.testing.MockClock) -> None:
