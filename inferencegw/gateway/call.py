@@ -117,6 +117,7 @@ class Call:
     def lease_granted(self, replica: Replica) -> None:
         """It has a slot. The trailers tell of the first wait only; a later one is part of the stream."""
         self.model = replica.model
+        self.alone_since = None
         if self.queued is None:
             self.queued = trio.current_time() - self.record.arrived
 
@@ -133,7 +134,6 @@ class Call:
 
     def note_first_token(self, attempt: Attempt) -> None:
         """``attempt`` delivers from now on."""
-        self.alone_since = None
         self.note_taken()
         before, self.last_replica = self.last_replica, attempt.replica
         if before is not None and before is not attempt.replica:

@@ -397,6 +397,30 @@ async def test_the_grace_for_a_missing_replica_begins_when_it_is_missed(autojump
     assert (caller.error.code, caller.error.metadata_value("gw-reason")) == (StatusCode.UNAVAILABLE, "no_replica")
 
 
+async def test_the_grace_for_a_missing_replica_is_not_counted_on_once_one_was_there(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Also where its slot was handed over before the call could look: what was missed before is forgiven."""
+    slots, only = Slots(slow_start=0.0), replica("a", max_capacity=1)
+    gate = gate_of(slots, no_replica_grace=1.0)
+    caller = Caller(a_call())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(caller.run, gate)
+        await trio.sleep(0.6)
+        slots.offer([only])
+        await trio.testing.wait_all_tasks_blocked()
+        slots.release(caller.lease)
+        slots.offer([])
+        again = Caller(caller.call)
+        nursery.start_soon(again.run, gate)
+        await trio.sleep(0.75)
+        assert gate.waiting == 1
+        slots.offer([only])
+        await trio.testing.wait_all_tasks_blocked()
+        assert again.error is None
+        slots.release(again.lease)
+
+
 async def test_a_continuation_that_no_version_suits_is_told_as_soon_as_if_nobody_were_there(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
