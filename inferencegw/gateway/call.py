@@ -34,7 +34,7 @@ class Call:
         plan: its attempts.
         ticket: its number in the queue, which it keeps; None until it asks for a slot.
         model: what it is for: as it says, or what the first replica serves that it was given to.
-        waiting_since: when it began to wait for a slot at a replica that takes it; None once a replica has taken it.
+        asking_since: since when it wants a replica that takes it, refusals included; None while one has.
         alone_since: since when nothing routable serves its model, as far as it had to wait for that; None if it does.
         queued: seconds until it had its first slot; None before.
         last_replica: who delivered last.
@@ -47,7 +47,7 @@ class Call:
     plan: AttemptPlan[Process]
     ticket: int | None = None
     model: str = ""
-    waiting_since: float | None = None
+    asking_since: float | None = None
     alone_since: float | None = None
     queued: float | None = None
     last_replica: Replica | None = None
@@ -94,12 +94,15 @@ class Call:
 
     # -- on its way ---------------------------------------------------------------------------------------------------
 
+    def ask(self) -> float:
+        """It wants a replica that takes it; since when, which a refusal does not change."""
+        if self.asking_since is None:
+            self.asking_since = trio.current_time()
+        return self.asking_since
+
     def begin_waiting(self, ticket: int) -> None:
-        """It waits for a slot: for the first time since a replica took it, or again because it was refused."""
-        now = trio.current_time()
-        self.record.begin_wait(ticket, now)
-        if self.waiting_since is None:
-            self.waiting_since = now
+        """It waits for a slot."""
+        self.record.begin_wait(ticket, trio.current_time())
 
     def end_waiting(self) -> None:
         """It has a slot, or waits no more."""
@@ -124,13 +127,14 @@ class Call:
     def refuse(self, attempt: Attempt) -> None:
         """``attempt`` was refused, and so was none: those that run and were begun after it are one fewer."""
         self.plan.handle_end(attempt.replica.process, AttemptEnd.REFUSED, delivered=False)
+        self.record.note_refused(attempt)
         for other in self.record.attempts:
             if other.ended is None and other.number > attempt.number:
                 other.number -= 1
 
     def note_taken(self) -> None:
         """A replica has taken it, and delivers, or has failed: the wait for a slot was over, and that was none."""
-        self.waiting_since = None
+        self.asking_since = None
 
     def note_first_token(self, attempt: Attempt) -> None:
         """``attempt`` delivers from now on."""

@@ -13,6 +13,7 @@ import trio.testing
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway.call import Call
 from inferencegw.gateway.gate import Gate
+from inferencegw.gateway.record import MAX_REFUSED
 from inferencegw.gateway.request import refusal
 from inferencegw.gateway.slots import Lease, Replica, Slots
 from tests.gateway.house import house, paced, scripted
@@ -111,13 +112,15 @@ class Entry:
         caller: who.
         is_new: whether it has never had a slot.
         version: the only one that will do; "" if any will.
-        since: when it began to wait; None until it has asked.
+        since: when it began to ask, before it was refused if it was; None until it asks.
+        refused_since: that moment, of one that was refused.
     """
 
     caller: Caller
     is_new: bool
     version: str
     since: float | None = None
+    refused_since: float | None = None
 
     @property
     def place(self) -> tuple[bool, int]:
@@ -131,7 +134,7 @@ class Entry:
 
     async def run(self, gate: Gate) -> None:
         """Ask. Nothing happens between the note that it does and its being in the queue."""
-        self.since = trio.current_time()
+        self.since = trio.current_time() if self.refused_since is None else self.refused_since
         await self.caller.run(gate, version=self.version, same_version=True)
 
 
@@ -204,6 +207,15 @@ class Crowd:
             entry.caller.call.note_taken()
             self.ask(Entry(Caller(entry.caller.call), is_new=False, version=entry.version))
 
+    def refuse(self) -> None:
+        """A replica refuses a call, for which that is more of the same wait."""
+        if self.running:
+            entry = self.running.pop(self.rng.randrange(len(self.running)))
+            self.slots.release(entry.caller.lease)
+            call = entry.caller.call
+            self.ask(Entry(Caller(call), is_new=False, version=entry.version, refused_since=entry.since))
+            self.counts["refused"] += 1
+
     def resize(self) -> None:
         """A replica has another number of slots; what runs goes on."""
         self.slots.fleet.resize(self.rng.choice(self.replicas), self.rng.randint(0, 3))
@@ -267,11 +279,11 @@ class Crowd:
 async def test_ten_thousand_random_operations_show_no_inversion_and_no_lost_wake_up(
     seed: int, mock_clock: trio.testing.MockClock
 ) -> None:
-    """Arrive, leave, expire, finish, fail over, capacity up and down: 2,500 steps for each seed, of one or two each."""
+    """Arrive, leave, expire, finish, fail over, be refused, capacity up and down: for each seed 2,500 steps of 1 or 2."""
     async with trio.open_nursery() as nursery:
         crowd = Crowd(nursery, random.Random(seed), mock_clock)
         steps: list[Callable[[], None]] = [*[crowd.arrive] * 4, *[crowd.finish] * 3, crowd.leave, crowd.fail_over]
-        steps += [crowd.finish_later, crowd.resize, crowd.wait, crowd.look_again]
+        steps += [crowd.finish_later, crowd.refuse, crowd.resize, crowd.wait, crowd.look_again]
         for _ in range(2500):
             for step in crowd.rng.choices(steps, k=crowd.rng.choice([1, 1, 2])):
                 step()
@@ -600,6 +612,23 @@ async def test_a_call_that_every_replica_refuses_as_busy_gives_up_after_queue_ti
     )
     assert told.ended_at - told.began == pytest.approx(2.0, abs=0.06)
     assert all(len(one.calls) > 10 for one in replicas)
+
+
+async def test_refusals_without_a_wait_between_them_have_an_end(autojump_clock: trio.testing.MockClock) -> None:
+    """Each takes longer than a busy mark lasts, so the other replica is always free; what is kept of it is bounded."""
+
+    async def busy(_call: Any) -> None:
+        await trio.sleep(0.06)
+        raise RpcError(StatusCode.RESOURCE_EXHAUSTED, metadata=(("gw-reason", "busy"),))
+
+    replicas = scripted(2, script=busy)
+    async with house(autojump_clock, *replicas, queue_timeout=6.0) as it:
+        told = await it.told(request_id="q1")
+        assert (told.code, told.reason) == (StatusCode.RESOURCE_EXHAUSTED, "queue_timeout")
+        assert told.ended_at - told.began == pytest.approx(6.0, abs=0.07)
+        assert sum(len(one.calls) for one in replicas) == pytest.approx(100, abs=1)
+        record = await it.why("q1")
+        assert (len(record.attempts), record.HasField("ticket")) == (MAX_REFUSED, False)
 
 
 async def test_what_an_attempt_takes_before_it_fails_is_no_wait(autojump_clock: trio.testing.MockClock) -> None:

@@ -28,6 +28,7 @@ import trio
 from inferencegw.config import GatewayConfig, ReplicaConfig
 from inferencegw.errors import StatusCode
 from inferencegw.gateway import Gateway
+from inferencegw.gateway.record import MAX_REFUSED
 from inferencegw.testing.answers import Answer, oracle
 from inferencegw.testing.checkers.base import Checker
 from inferencegw.testing.history import Kind
@@ -160,7 +161,8 @@ class HonestEnds(Checker):
         least = node.config.queue_timeout - 1e-6
         gateway = node.process
         record = gateway.records.find(answer.trailer("gw-request-id")) if isinstance(gateway, Gateway) else None
-        if record is None or record.status is None:  # that gateway has gone: what the client saw must do
+        # That gateway has gone, or remembers not all of it: what the client saw must do.
+        if record is None or record.status is None or record.refused > MAX_REFUSED:
             return answer.ended - answer.progress >= least
         told = record.to_proto()
         refused = sum(one.ended - one.started for one in told.attempts if one.outcome == admin_pb2.OUTCOME_NEUTRAL)
