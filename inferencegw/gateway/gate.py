@@ -79,7 +79,7 @@ class Gate:
         self._grace = no_replica_grace
         self._check = check
         self.on_grant: Callable[[Ticket[_Waiter] | None, Replica], None] = lambda _ticket, _replica: None
-        slots.watch(change=self._serve_all, offer=self.reconsider)
+        slots.watch(change=self._serve_all, offer=self.reconsider, service=self._rate.note)
 
     @property
     def waiting(self) -> int:
@@ -151,7 +151,6 @@ class Gate:
         self.on_grant(ticket, pick.replica)
         waiter.lease = self._slots.grant(pick.replica)
         waiter.wake()
-        self._rate.note(now)
         return Answer.SERVED
 
     async def _wait(self, ticket: Ticket[_Waiter]) -> None:  # noqa: ASYNC910 - called where there is a wait

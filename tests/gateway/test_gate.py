@@ -16,6 +16,7 @@ from inferencegw.gateway.gate import Gate
 from inferencegw.gateway.record import MAX_REFUSED
 from inferencegw.gateway.request import refusal
 from inferencegw.gateway.slots import Lease, Replica, Slots
+from inferencegw.policy.outcome import Outcome
 from tests.gateway.house import house, paced, scripted
 from tests.gateway.parts import Caller, a_call, asks, gate_of, replica, slots_of
 from tests.gateway.support import generate, refuses, token, wait_for_ever
@@ -35,6 +36,12 @@ async def arrive_in_order(nursery: trio.Nursery, gate: Gate, count: int) -> list
         callers.append(arrive(nursery, gate))
         await trio.testing.wait_all_tasks_blocked()
     return callers
+
+
+async def serve_one(gate: Gate, slots: Slots) -> None:
+    """A call comes, is served and ends."""
+    call = a_call()
+    slots.release(await gate.acquire(call, asks(call)), Outcome.SUCCESS)
 
 
 async def test_a_slot_that_becomes_free_is_held_by_the_next_in_the_queue_before_it_wakes() -> None:
@@ -279,7 +286,7 @@ class Crowd:
 async def test_ten_thousand_random_operations_show_no_inversion_and_no_lost_wake_up(
     seed: int, mock_clock: trio.testing.MockClock
 ) -> None:
-    """Arrive, leave, expire, finish, fail over, be refused, capacity up and down: for each seed 2,500 steps of 1 or 2."""
+    """Arrive, leave, expire, finish, fail, be refused, capacity up and down: 2,500 steps for each seed, of 1 or 2."""
     async with trio.open_nursery() as nursery:
         crowd = Crowd(nursery, random.Random(seed), mock_clock)
         steps: list[Callable[[], None]] = [*[crowd.arrive] * 4, *[crowd.finish] * 3, crowd.leave, crowd.fail_over]
@@ -370,6 +377,7 @@ async def test_a_call_waits_no_longer_than_queue_timeout(autojump_clock: trio.te
     """RESOURCE_EXHAUSTED then, with when to come again; UNAVAILABLE and never as it stands, if it has begun."""
     slots = slots_of(replica("a", max_capacity=1))
     gate = gate_of(slots, queue_timeout=3.0)
+    await serve_one(gate, slots)
     async with trio.open_nursery() as nursery:
         first = arrive(nursery, gate)
         await trio.testing.wait_all_tasks_blocked()
@@ -384,7 +392,7 @@ async def test_a_call_waits_no_longer_than_queue_timeout(autojump_clock: trio.te
             if caller is begun:
                 assert told == (StatusCode.UNAVAILABLE, "queue_timeout", "-1")
             else:
-                # One slot was given out in ten seconds, and one call waits.
+                # One slot became free in ten seconds, and one call waits.
                 assert told == (StatusCode.RESOURCE_EXHAUSTED, "queue_timeout", "10000")
         slots.release(first.lease)
     assert gate.waiting == 0
@@ -478,8 +486,10 @@ async def test_five_hundred_clients_on_four_slots_finish_in_the_order_of_their_t
 
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(autojump_clock: trio.testing.MockClock) -> None:
     """RESOURCE_EXHAUSTED ``queue_full``, from the measured rate; the replica does not hear of it."""
-    [only] = scripted(1, script=wait_for_ever, max_capacity=1)
+    [only] = scripted(1, max_capacity=1)
     async with house(autojump_clock, only, queue_size=2) as it:
+        await it.told()
+        only.script = wait_for_ever
         running = it.ask()
         await it.settled()
         waiting = [it.ask(), it.ask()]
@@ -487,9 +497,9 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(autojump
         told = await it.told()
         assert (told.code, told.reason) == (StatusCode.RESOURCE_EXHAUSTED, "queue_full")
         assert told.ended_at == told.began
-        # One slot was given out in ten seconds, and two are before the next who comes.
+        # One slot became free in ten seconds, and two are before the next who comes.
         assert told.trailers["grpc-retry-pushback-ms"] == "20000"
-        assert len(only.calls) == 1
+        assert len(only.calls) == 2
         for call in (running, *waiting):
             call.cancel()
 
@@ -527,8 +537,10 @@ async def test_a_client_that_asks_for_it_is_told_its_place_when_it_begins_to_wai
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """In initial metadata, from 1, with an estimate; nobody else gets headers before the first token."""
-    [only] = scripted(1, script=wait_for_ever, max_capacity=1)
+    [only] = scripted(1, max_capacity=1)
     async with house(autojump_clock, only) as it:
+        await it.told()
+        only.script = wait_for_ever
         running = it.ask()
         await it.settled()
         wants = (("gw-want-queue-position", "1"),)
@@ -629,6 +641,15 @@ async def test_refusals_without_a_wait_between_them_have_an_end(autojump_clock: 
         assert sum(len(one.calls) for one in replicas) == pytest.approx(100, abs=1)
         record = await it.why("q1")
         assert (len(record.attempts), record.HasField("ticket")) == (MAX_REFUSED, False)
+
+
+async def test_refusals_are_no_service_by_which_to_come_again(autojump_clock: trio.testing.MockClock) -> None:
+    """Twenty attempts in a second are refused and nobody is served: that is 30 s, not a twentieth of one."""
+    [only] = scripted(1, script=refuses(StatusCode.RESOURCE_EXHAUSTED, "busy"))
+    async with house(autojump_clock, only, queue_timeout=0.97) as it:
+        told = await it.told()
+        assert (told.reason, len(only.calls)) == ("queue_timeout", 20)
+        assert told.trailers["grpc-retry-pushback-ms"] == "30000"
 
 
 async def test_what_an_attempt_takes_before_it_fails_is_no_wait(autojump_clock: trio.testing.MockClock) -> None:
