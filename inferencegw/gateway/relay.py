@@ -55,6 +55,9 @@ class Relay:
         slots: where attempts' slots go back to, and is told how replicas do.
         stalls: watches the attempts.
         hedging: is told what there is to decide hedges by.
+
+    Attributes:
+        client_gone: whether the client's call had ended when a token was to be sent.
     """
 
     def __init__(self, call: Call, pool: ReplicaPool, slots: Slots, stalls: StallWatch, hedging: Hedging) -> None:
@@ -63,6 +66,7 @@ class Relay:
         self._slots = slots
         self._stalls = stalls
         self._hedging = hedging
+        self.client_gone = False
 
     async def run(self, attempt: Attempt, race: Race) -> None:
         """Let the replica generate what the call still needs, and deliver it, if it is the first with a token.
@@ -79,6 +83,8 @@ class Relay:
             failure = attempt.stalled
         except (RpcError, TokenFault, TruncatedError) as error:
             failure = error
+        except ClientGoneError:  # it is for the call to raise: out of a race it would come in a group
+            self.client_gone = True
         finally:
             self._stalls.forget_attempt(attempt)
             attempt.close(failure, finished=finished)
