@@ -55,7 +55,7 @@ class CallRecord:
         waits_since: when the wait that it is in began; None while it does not wait.
         attempts: in order; of those that were refused the first ones.
         splices: in order.
-        delivered: tokens sent to the client.
+        delivered: tokens sent to the client, once it has ended.
         status: gRPC's; None while it runs.
         reason: ``gw-reason``.
         handed_over: whether a draining replica has ended an attempt of it, and another one went on.
@@ -118,7 +118,7 @@ class CallRecord:
             picks=[self._pick(when, pick) for when, pick in self._picks],
             attempts=[attempt.to_proto(self.arrived) for attempt in self.attempts],
             splices=[_splice(splice) for splice in self.splices],
-            delivered=self.delivered,
+            delivered=sum(one.delivered for one in self.attempts) if self.status is None else self.delivered,
             status_code=self.status,
             reason=self.reason,
         )
