@@ -67,7 +67,7 @@ class Call:
         plan: its attempts.
         ticket: its number in the queue, which it keeps; None until it asks for a slot.
         model: what it is for: as it says, or what the first replica serves that it was given to.
-        waiting_since: when it began to wait for a slot at a replica that takes it; None once a token has come.
+        asking_since: since when it wants a replica that takes it, refusals included; None while one has.
         alone_since: since when nothing routable serves its model, as far as it had to wait for that; None if it does.
         queued: seconds until it had its first slot; None before.
         last_replica: who delivered last.
@@ -80,7 +80,7 @@ class Call:
     plan: AttemptPlan[Process]
     ticket: int | None = None
     model: str = ""
-    waiting_since: float | None = None
+    asking_since: float | None = None
     alone_since: float | None = None
     queued: float | None = None
     last_replica: Replica | None = None
@@ -131,12 +131,15 @@ class Call:
 
     # -- on its way ---------------------------------------------------------------------------------------------------
 
+    def ask(self) -> float:
+        """It wants a replica that takes it; since when, which a refusal does not change."""
+        if self.asking_since is None:
+            self.asking_since = trio.current_time()
+        return self.asking_since
+
     def begin_waiting(self, ticket: int) -> None:
-        """It waits for a slot: for the first time since its last token, or again because it was refused."""
-        now = trio.current_time()
-        self.record.begin_wait(ticket, now)
-        if self.waiting_since is None:
-            self.waiting_since = now
+        """It waits for a slot."""
+        self.record.begin_wait(ticket, trio.current_time())
 
     def end_waiting(self) -> None:
         """It has a slot, or waits no more."""
@@ -152,19 +155,25 @@ class Call:
     def lease_granted(self, replica: Replica) -> None:
         """It has a slot. The trailers tell of the first wait only; a later one is part of the stream."""
         self.model = replica.model
+        self.alone_since = None
         if self.queued is None:
             self.queued = trio.current_time() - self.record.arrived
 
     def refuse(self, attempt: Attempt) -> None:
         """``attempt`` was refused, and so was none: those that run and were begun after it are one fewer."""
         self.plan.handle_end(attempt.replica.process, AttemptEnd.REFUSED, delivered=False)
+        self.record.note_refused(attempt)
         for other in self.record.attempts:
             if other.ended is None and other.number > attempt.number:
                 other.number -= 1
 
+    def note_taken(self) -> None:
+        """A replica has taken it, and delivers, or has failed: the wait for a slot was over, and that was none."""
+        self.asking_since = None
+
     def note_first_token(self, attempt: Attempt) -> None:
         """``attempt`` delivers from now on."""
-        self.alone_since = self.waiting_since = None
+        self.note_taken()
         before, self.last_replica = self.last_replica, attempt.replica
         if before is not None and before is not attempt.replica:
             self.record.splices.append(Splice(attempt.first_index, before, attempt.replica))

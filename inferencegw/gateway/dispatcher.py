@@ -194,6 +194,9 @@ class Dispatcher:
             attempts = await Race().run(first, relay.run, hedge)
             if call.ledger.complete:
                 return
+            if relay.client_gone:
+                raise refusal(StatusCode.CANCELLED, "client_left", "the client has left", retry_after=None)
+            assert call.ledger.next_index == call.ledger.resume_index, "what was admitted was sent"
             pause = max(self._follow_up(call, attempt) for attempt in attempts if attempt.error is not None)
             if pause:
                 await trio.sleep(pause)

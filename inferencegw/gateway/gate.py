@@ -7,7 +7,7 @@ back, which asks the next ticket.
 
 Whoever waits, waits for one of two things: for a slot, up to ``queue_timeout``; or, where nothing routable serves its
 model at all, for a replica to appear, up to ``no_replica_grace``. A call that lost its replica, or that a replica
-refused, keeps its number and waits before all that are new.
+refused, keeps its number and waits before all that are new; being refused is waiting, and has its end with it.
 
 A drain refuses those that wait for their first slot. A call that has begun goes on as long as the drain lets it.
 """
@@ -51,7 +51,7 @@ class Gate:
         slots: what there is to give.
         rng: breaks ties.
         queue_size: calls that may wait for one model; four times that for all.
-        queue_timeout: seconds that a call waits for a slot.
+        queue_timeout: seconds that a call waits for a slot at a replica that takes it.
         no_replica_grace: seconds that it waits for a replica to appear.
         check: raises RpcError where calls for a model cannot be served, whatever becomes free.
 
@@ -79,7 +79,7 @@ class Gate:
         self._grace = no_replica_grace
         self._check = check
         self.on_grant: Callable[[Ticket[_Waiter] | None, Replica], None] = lambda _ticket, _replica: None
-        slots.watch(change=self._serve_all, offer=self.reconsider)
+        slots.watch(change=self._serve_all, offer=self.reconsider, service=self._rate.note)
 
     @property
     def waiting(self) -> int:
@@ -105,6 +105,8 @@ class Gate:
         resumes = call.ticket is not None
         if not resumes:
             self._check(request.model)
+        if trio.current_time() > call.ask() + self._queue_timeout:  # replicas that refuse could be asked for ever
+            raise self._timed_out(call)
         call.ticket = call.ticket or self._queue.number()
         ticket = Ticket(call.ticket, request.model, waiter)
         try:
@@ -149,7 +151,6 @@ class Gate:
         self.on_grant(ticket, pick.replica)
         waiter.lease = self._slots.grant(pick.replica)
         waiter.wake()
-        self._rate.note(now)
         return Answer.SERVED
 
     async def _wait(self, ticket: Ticket[_Waiter]) -> None:  # noqa: ASYNC910 - called where there is a wait
@@ -181,8 +182,7 @@ class Gate:
     def _patience(self, call: Call, request: Request) -> tuple[float, Callable[[Call], RpcError]]:
         """How long ``call`` waits as things are, and what it is told then."""
         now = trio.current_time()
-        assert call.waiting_since is not None, "it waits"
-        slot_by = call.waiting_since + self._queue_timeout
+        slot_by = call.ask() + self._queue_timeout
         if self._is_served(request, now):
             call.alone_since = None
             return slot_by, self._timed_out

@@ -25,6 +25,10 @@ MAX_PICKS: Final = 32
 """Choices noted of one call; the first ones."""
 
 
+MAX_REFUSED: Final = 32
+"""Refused attempts noted of one call; the first ones. High: memory, of each call in an overload. Low: less is told."""
+
+
 @attrs.frozen
 class Splice:
     """A change of replica within a stream, before token ``index``."""
@@ -49,12 +53,13 @@ class CallRecord:
         first_wait: when it first began to wait; None if it never did.
         waited: seconds of its waits that are over.
         waits_since: when the wait that it is in began; None while it does not wait.
-        attempts: in order.
+        attempts: in order; of those that were refused the first ones.
         splices: in order.
-        delivered: tokens sent to the client.
+        delivered: tokens sent to the client, once it has ended.
         status: gRPC's; None while it runs.
         reason: ``gw-reason``.
         handed_over: whether a draining replica has ended an attempt of it, and another one went on.
+        refused: attempts that were, so far.
     """
 
     request_id: str
@@ -70,6 +75,7 @@ class CallRecord:
     status: int | None = None
     reason: str = ""
     handed_over: bool = False
+    refused: int = 0
     _picks: list[tuple[float, "Pick[Replica] | Unpicked"]] = attrs.field(factory=list)
     _words: admin_pb2.RequestRecord | None = None
 
@@ -77,6 +83,12 @@ class CallRecord:
         """A choice; that there was still none is no news."""
         if not (self._picks and self._picks[-1][1] is pick) and len(self._picks) < MAX_PICKS:
             self._picks.append((now, pick))
+
+    def note_refused(self, attempt: Attempt) -> None:
+        """``attempt`` was refused; of very many that is no news."""
+        self.refused += 1
+        if self.refused > MAX_REFUSED:
+            self.attempts.remove(attempt)
 
     def begin_wait(self, ticket: int, now: float) -> None:
         """It waits in the queue from now on."""
@@ -106,7 +118,7 @@ class CallRecord:
             picks=[self._pick(when, pick) for when, pick in self._picks],
             attempts=[attempt.to_proto(self.arrived) for attempt in self.attempts],
             splices=[_splice(splice) for splice in self.splices],
-            delivered=self.delivered,
+            delivered=sum(one.delivered for one in self.attempts) if self.status is None else self.delivered,
             status_code=self.status,
             reason=self.reason,
         )

@@ -55,6 +55,9 @@ class Relay:
         slots: where attempts' slots go back to, and is told how replicas do.
         stalls: watches the attempts.
         hedging: is told what there is to decide hedges by.
+
+    Attributes:
+        client_gone: whether the client's call had ended when a token was to be sent.
     """
 
     def __init__(self, call: Call, pool: ReplicaPool, slots: Slots, stalls: StallWatch, hedging: Hedging) -> None:
@@ -63,6 +66,7 @@ class Relay:
         self._slots = slots
         self._stalls = stalls
         self._hedging = hedging
+        self.client_gone = False
 
     async def run(self, attempt: Attempt, race: Race) -> None:
         """Let the replica generate what the call still needs, and deliver it, if it is the first with a token.
@@ -79,6 +83,8 @@ class Relay:
             failure = attempt.stalled
         except (RpcError, TokenFault, TruncatedError) as error:
             failure = error
+        except ClientGoneError:  # it is for the call to raise: out of a race it would come in a group
+            self.client_gone = True
         finally:
             self._stalls.forget_attempt(attempt)
             attempt.close(failure, finished=finished)
@@ -103,12 +109,19 @@ class Relay:
                 self._note_load(attempt, stream)
 
     async def _deliver(self, batches: AsyncIterator[list[GenerateResponse]], attempt: Attempt, race: Race) -> bool:
-        """Whether the final token was sent; False where another attempt delivers."""
+        """Whether the final token was sent; False where another attempt delivers.
+
+        From the admission of a token to its sending nobody cancels the attempt alone: its race is won, and its clock
+        stands. What is admitted and not sent belongs to a call that has ended.
+        """
         ledger = self._call.ledger
         async for batch in batches:
             now = trio.current_time()
-            if race.winner is not None and race.winner is not attempt:
-                self._hedging.note_wasted(self._call, len(batch), now)
+            if attempt.scope.cancel_called:
+                # It lost, or was given up, in the very pass of the scheduler that brought this. What is admitted must
+                # be sent, and sending would be cut short where the client's window is full: let others deliver it.
+                if race.winner not in (None, attempt):
+                    self._hedging.note_wasted(self._call, len(batch), now)
                 return False
             attempt.heard(now)
             fresh, fault = _admit(ledger, batch)
@@ -158,6 +171,8 @@ class Relay:
         refused = attempt.end is AttemptEnd.REFUSED
         if refused:
             self._call.refuse(attempt)
+        else:
+            self._call.note_taken()
         if isinstance(attempt.error, RpcError) and reason_of(attempt.error) in {"draining", "handover"}:
             self._pool.handle_draining(attempt.replica)  # it may be asked again when it says that it is over
         elif refused:

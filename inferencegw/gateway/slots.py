@@ -104,6 +104,7 @@ class Slots:
         self._waiting: dict[trio.Event, Callable[[], bool]] = {}
         self._on_change: list[Callable[[], None]] = []
         self._on_offer: list[Callable[[], None]] = []
+        self._on_service: list[Callable[[float], None]] = []
         self._alarms: list[tuple[float, int, Replica]] = []
         self._numbers = itertools.count()
         self._nap = trio.CancelScope()
@@ -134,10 +135,21 @@ class Slots:
             if predicate():
                 holds.set()
 
-    def watch(self, *, change: Callable[[], None], offer: Callable[[], None]) -> None:
-        """Call ``change`` on each :meth:`recheck`, and ``offer`` when who is there may have changed."""
+    def watch(
+        self,
+        *,
+        change: Callable[[], None],
+        offer: Callable[[], None],
+        service: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        """Call ``change`` on each :meth:`recheck`, and ``offer`` when who is there may have changed.
+
+        ``service`` is called with the time when a slot becomes free again that was of use. One whose replica has
+        refused the call, or drains, was none, or is none any more.
+        """
         self._on_change.append(change)
         self._on_offer.append(offer)
+        self._on_service.append(service)
 
     # -- who is there ------------------------------------------------------------------------------------------------
 
@@ -185,9 +197,13 @@ class Slots:
         self.released += 1
         self.fleet.release(replica)
         before = replica.breaker.state
-        replica.breaker.settle(lease.permit, outcome, trio.current_time())
+        now = trio.current_time()
+        replica.breaker.settle(lease.permit, outcome, now)
         self._note_breaker(replica, before)
         self.on_release(replica)
+        if outcome is not Outcome.NEUTRAL:
+            for note in self._on_service:
+                note(now)
         self.recheck()
 
     # -- what becomes known ------------------------------------------------------------------------------------------

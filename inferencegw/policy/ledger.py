@@ -1,7 +1,8 @@
 """What has been delivered of one generation: the count, the digest, and which token is next.
 
 The rule: token ``i`` goes out only if it is the next one. A repeat (``i`` is behind) is dropped; a gap (``i`` is ahead)
-or a token past the end is the replica's fault, for nothing after it can be trusted to be in its place. So the client
+or a token past the end is the replica's fault, for nothing after it can be trusted to be in its place; and so is a last
+one that does not say that it is final. So the client
 gets ``first_index``, ``first_index + 1``, ... each once, whatever replicas send.
 
 Admitting and delivering are two steps, because a token that was admitted may still not reach the client: it may be
@@ -47,9 +48,12 @@ class TokenLedger:
         """Whether token ``index`` goes out now; False means that it is a repeat, to be dropped.
 
         Raises:
-            TokenFault: the token leaves a gap, or lies past the final one or past ``max_tokens``.
+            TokenFault: the token leaves a gap, or lies past the final one or past ``max_tokens``; or it is the last of
+                ``max_tokens`` and not final: sent so, it would leave nothing to ask another replica for.
         """
         if index == self.next_index and index < self._end and not self.finished:
+            if index == self._end - 1 and not is_final:
+                raise TokenFault(f"token {index} is the last that was asked for, and is not final")
             self.next_index = index + 1
             self.finished = is_final
             return True

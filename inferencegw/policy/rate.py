@@ -25,17 +25,17 @@ LONGEST: Final = 30.0
 
 
 class ServiceRate:
-    """The moments at which slots were given out lately."""
+    """The moments at which slots became free lately."""
 
     def __init__(self) -> None:
         self._moments: deque[float] = deque(maxlen=KEPT)
 
     def note(self, now: float) -> None:
-        """A slot was given out."""
+        """A slot became free. Not one that was of no use: refusals would look like service, and most in an overload."""
         self._moments.append(now)
 
     def per_second(self, now: float) -> float:
-        """Slots a second; 0 where none was given out lately."""
+        """Slots a second; 0 where none became free lately."""
         moments = self._moments
         while moments and moments[0] <= now - WINDOW:
             moments.popleft()

@@ -13,8 +13,10 @@ import trio.testing
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway.call import Call
 from inferencegw.gateway.gate import Gate
+from inferencegw.gateway.record import MAX_REFUSED
 from inferencegw.gateway.request import refusal
 from inferencegw.gateway.slots import Lease, Replica, Slots
+from inferencegw.policy.outcome import Outcome
 from tests.gateway.house import house, paced, scripted
 from tests.gateway.parts import Caller, a_call, asks, gate_of, replica, slots_of
 from tests.gateway.support import generate, refuses, token, wait_for_ever
@@ -34,6 +36,12 @@ async def arrive_in_order(nursery: trio.Nursery, gate: Gate, count: int) -> list
         callers.append(arrive(nursery, gate))
         await trio.testing.wait_all_tasks_blocked()
     return callers
+
+
+async def serve_one(gate: Gate, slots: Slots) -> None:
+    """A call comes, is served and ends."""
+    call = a_call()
+    slots.release(await gate.acquire(call, asks(call)), Outcome.SUCCESS)
 
 
 async def test_a_slot_that_becomes_free_is_held_by_the_next_in_the_queue_before_it_wakes() -> None:
@@ -111,13 +119,15 @@ class Entry:
         caller: who.
         is_new: whether it has never had a slot.
         version: the only one that will do; "" if any will.
-        since: when it began to wait; None until it has asked.
+        since: when it began to ask, before it was refused if it was; None until it asks.
+        refused_since: that moment, of one that was refused.
     """
 
     caller: Caller
     is_new: bool
     version: str
     since: float | None = None
+    refused_since: float | None = None
 
     @property
     def place(self) -> tuple[bool, int]:
@@ -131,7 +141,7 @@ class Entry:
 
     async def run(self, gate: Gate) -> None:
         """Ask. Nothing happens between the note that it does and its being in the queue."""
-        self.since = trio.current_time()
+        self.since = trio.current_time() if self.refused_since is None else self.refused_since
         await self.caller.run(gate, version=self.version, same_version=True)
 
 
@@ -201,8 +211,17 @@ class Crowd:
         if self.running:
             entry = self.running.pop(self.rng.randrange(len(self.running)))
             self.slots.release(entry.caller.lease)
-            entry.caller.call.waiting_since = None  # it had delivered
+            entry.caller.call.note_taken()
             self.ask(Entry(Caller(entry.caller.call), is_new=False, version=entry.version))
+
+    def refuse(self) -> None:
+        """A replica refuses a call, for which that is more of the same wait."""
+        if self.running:
+            entry = self.running.pop(self.rng.randrange(len(self.running)))
+            self.slots.release(entry.caller.lease)
+            call = entry.caller.call
+            self.ask(Entry(Caller(call), is_new=False, version=entry.version, refused_since=entry.since))
+            self.counts["refused"] += 1
 
     def resize(self) -> None:
         """A replica has another number of slots; what runs goes on."""
@@ -267,11 +286,11 @@ class Crowd:
 async def test_ten_thousand_random_operations_show_no_inversion_and_no_lost_wake_up(
     seed: int, mock_clock: trio.testing.MockClock
 ) -> None:
-    """Arrive, leave, expire, finish, fail over, capacity up and down: 2,500 steps for each seed, of one or two each."""
+    """Arrive, leave, expire, finish, fail, be refused, capacity up and down: 2,500 steps for each seed, of 1 or 2."""
     async with trio.open_nursery() as nursery:
         crowd = Crowd(nursery, random.Random(seed), mock_clock)
         steps: list[Callable[[], None]] = [*[crowd.arrive] * 4, *[crowd.finish] * 3, crowd.leave, crowd.fail_over]
-        steps += [crowd.finish_later, crowd.resize, crowd.wait, crowd.look_again]
+        steps += [crowd.finish_later, crowd.refuse, crowd.resize, crowd.wait, crowd.look_again]
         for _ in range(2500):
             for step in crowd.rng.choices(steps, k=crowd.rng.choice([1, 1, 2])):
                 step()
@@ -358,6 +377,7 @@ async def test_a_call_waits_no_longer_than_queue_timeout(autojump_clock: trio.te
     """RESOURCE_EXHAUSTED then, with when to come again; UNAVAILABLE and never as it stands, if it has begun."""
     slots = slots_of(replica("a", max_capacity=1))
     gate = gate_of(slots, queue_timeout=3.0)
+    await serve_one(gate, slots)
     async with trio.open_nursery() as nursery:
         first = arrive(nursery, gate)
         await trio.testing.wait_all_tasks_blocked()
@@ -372,7 +392,7 @@ async def test_a_call_waits_no_longer_than_queue_timeout(autojump_clock: trio.te
             if caller is begun:
                 assert told == (StatusCode.UNAVAILABLE, "queue_timeout", "-1")
             else:
-                # One slot was given out in ten seconds, and one call waits.
+                # One slot became free in ten seconds, and one call waits.
                 assert told == (StatusCode.RESOURCE_EXHAUSTED, "queue_timeout", "10000")
         slots.release(first.lease)
     assert gate.waiting == 0
@@ -395,6 +415,30 @@ async def test_the_grace_for_a_missing_replica_begins_when_it_is_missed(autojump
         assert gate.waiting == 0
     assert caller.error is not None
     assert (caller.error.code, caller.error.metadata_value("gw-reason")) == (StatusCode.UNAVAILABLE, "no_replica")
+
+
+async def test_the_grace_for_a_missing_replica_is_not_counted_on_once_one_was_there(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Also where its slot was handed over before the call could look: what was missed before is forgiven."""
+    slots, only = Slots(slow_start=0.0), replica("a", max_capacity=1)
+    gate = gate_of(slots, no_replica_grace=1.0)
+    caller = Caller(a_call())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(caller.run, gate)
+        await trio.sleep(0.6)
+        slots.offer([only])
+        await trio.testing.wait_all_tasks_blocked()
+        slots.release(caller.lease)
+        slots.offer([])
+        again = Caller(caller.call)
+        nursery.start_soon(again.run, gate)
+        await trio.sleep(0.75)
+        assert gate.waiting == 1
+        slots.offer([only])
+        await trio.testing.wait_all_tasks_blocked()
+        assert again.error is None
+        slots.release(again.lease)
 
 
 async def test_a_continuation_that_no_version_suits_is_told_as_soon_as_if_nobody_were_there(
@@ -442,8 +486,10 @@ async def test_five_hundred_clients_on_four_slots_finish_in_the_order_of_their_t
 
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(autojump_clock: trio.testing.MockClock) -> None:
     """RESOURCE_EXHAUSTED ``queue_full``, from the measured rate; the replica does not hear of it."""
-    [only] = scripted(1, script=wait_for_ever, max_capacity=1)
+    [only] = scripted(1, max_capacity=1)
     async with house(autojump_clock, only, queue_size=2) as it:
+        await it.told()
+        only.script = wait_for_ever
         running = it.ask()
         await it.settled()
         waiting = [it.ask(), it.ask()]
@@ -451,9 +497,9 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(autojump
         told = await it.told()
         assert (told.code, told.reason) == (StatusCode.RESOURCE_EXHAUSTED, "queue_full")
         assert told.ended_at == told.began
-        # One slot was given out in ten seconds, and two are before the next who comes.
+        # One slot became free in ten seconds, and two are before the next who comes.
         assert told.trailers["grpc-retry-pushback-ms"] == "20000"
-        assert len(only.calls) == 1
+        assert len(only.calls) == 2
         for call in (running, *waiting):
             call.cancel()
 
@@ -491,8 +537,10 @@ async def test_a_client_that_asks_for_it_is_told_its_place_when_it_begins_to_wai
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """In initial metadata, from 1, with an estimate; nobody else gets headers before the first token."""
-    [only] = scripted(1, script=wait_for_ever, max_capacity=1)
+    [only] = scripted(1, max_capacity=1)
     async with house(autojump_clock, only) as it:
+        await it.told()
+        only.script = wait_for_ever
         running = it.ask()
         await it.settled()
         wants = (("gw-want-queue-position", "1"),)
@@ -576,6 +624,58 @@ async def test_a_call_that_every_replica_refuses_as_busy_gives_up_after_queue_ti
     )
     assert told.ended_at - told.began == pytest.approx(2.0, abs=0.06)
     assert all(len(one.calls) > 10 for one in replicas)
+
+
+async def test_refusals_without_a_wait_between_them_have_an_end(autojump_clock: trio.testing.MockClock) -> None:
+    """Each takes longer than a busy mark lasts, so the other replica is always free; what is kept of it is bounded."""
+
+    async def busy(_call: Any) -> None:
+        await trio.sleep(0.06)
+        raise RpcError(StatusCode.RESOURCE_EXHAUSTED, metadata=(("gw-reason", "busy"),))
+
+    replicas = scripted(2, script=busy)
+    async with house(autojump_clock, *replicas, queue_timeout=6.0) as it:
+        told = await it.told(request_id="q1")
+        assert (told.code, told.reason) == (StatusCode.RESOURCE_EXHAUSTED, "queue_timeout")
+        assert told.ended_at - told.began == pytest.approx(6.0, abs=0.07)
+        assert sum(len(one.calls) for one in replicas) == pytest.approx(100, abs=1)
+        record = await it.why("q1")
+        assert (len(record.attempts), record.HasField("ticket")) == (MAX_REFUSED, False)
+
+
+async def test_refusals_are_no_service_by_which_to_come_again(autojump_clock: trio.testing.MockClock) -> None:
+    """Twenty attempts in a second are refused and nobody is served: that is 30 s, not a twentieth of one."""
+    [only] = scripted(1, script=refuses(StatusCode.RESOURCE_EXHAUSTED, "busy"))
+    async with house(autojump_clock, only, queue_timeout=0.97) as it:
+        told = await it.told()
+        assert (told.reason, len(only.calls)) == ("queue_timeout", 20)
+        assert told.trailers["grpc-retry-pushback-ms"] == "30000"
+
+
+async def test_what_an_attempt_takes_before_it_fails_is_no_wait(autojump_clock: trio.testing.MockClock) -> None:
+    """A call that waited for a second, and for 31 in vain at a replica, has all of ``queue_timeout`` before it."""
+    [only] = scripted(1, max_capacity=1)
+
+    async def script(call: Any) -> None:
+        if call.request.prompt == "first":
+            await trio.sleep(1.0)
+        elif call.request.prompt == "victim" and len(only.calls) == 2:
+            await trio.sleep(31.0)
+            raise RpcError(StatusCode.UNAVAILABLE)
+        else:
+            await trio.sleep(0.5)
+        await generate(call)
+
+    only.script = script
+    async with house(autojump_clock, only, queue_timeout=30.0) as it:
+        it.ask(prompt="first")
+        await it.settled()
+        victim = it.ask(prompt="victim", request_id="v")
+        await trio.sleep(20.0)
+        it.ask(prompt="next")
+        assert (await victim.finish()).code is StatusCode.OK
+        assert victim.ttft == pytest.approx(1.0 + 31.0 + 0.5 + 0.5, abs=0.01)
+        assert (await it.why("v")).ticket.waited == pytest.approx(1.5, abs=0.01)
 
 
 async def test_a_draining_gateway_lets_a_stream_fail_over(autojump_clock: trio.testing.MockClock) -> None:

@@ -8,6 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from inferencegw.errors import RpcError, StatusCode
+from inferencegw.rpc import ServerCall
 from inferencegw.v1 import admin_pb2
 from inferencegw.v1.gateway_pb2 import HEDGE_ADAPTIVE, HEDGE_NEVER, HEDGE_RACE
 from tests.gateway.house import House, house, paced, scripted
@@ -217,6 +218,25 @@ async def test_a_client_that_leaves_in_a_race_stops_both(autojump_clock: MockClo
         await it.settled()
         assert it.leases == {}
     assert (one.cancelled, two.cancelled) == (1, 1)
+
+
+@pytest.mark.parametrize("hedge", [HEDGE_NEVER, HEDGE_RACE])
+async def test_a_client_that_has_left_when_its_token_comes_is_nobody_s_fault(
+    hedge: int, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stream is closed in the pass that brings a token, so that the token cannot be sent; in a race as without."""
+    one, two = scripted(2, script=paced(0.1))
+
+    async def closed(_call: ServerCall, _messages: object) -> None:
+        raise RpcError(StatusCode.CANCELLED)
+
+    async with house(autojump_clock, one, two) as it:
+        monkeypatch.setattr(ServerCall, "send_many", closed)
+        await it.told(hedge=hedge, request_id="q1")
+        record = await it.why("q1")
+        assert (record.status_code, record.reason) == (StatusCode.CANCELLED, "client_left")
+        assert {attempt.outcome for attempt in record.attempts} == {admin_pb2.OUTCOME_CLIENT}
+        assert it.leases == {}
 
 
 async def test_a_gateway_may_hedge_what_does_not_say(autojump_clock: MockClock) -> None:

@@ -112,3 +112,14 @@ async def test_a_call_has_a_bound_on_the_choices_that_are_noted(monkeypatch: pyt
     for pick in (Unpicked.FULL, Unpicked.FULL, Unpicked.NO_REPLICA, Unpicked.FULL):
         one.note_pick(pick, 1.0)
     assert [pick.reason for pick in one.to_proto().picks] == ["full", "no_replica"]
+
+
+async def test_a_running_call_tells_how_much_it_has_delivered(autojump_clock: MockClock) -> None:
+    """What the client has by then, not nothing until it ends."""
+    [only] = scripted(1, script=paced(1.0))
+    async with house(autojump_clock, only) as it:
+        asked = it.ask(max_tokens=5, request_id="q1")
+        await asked.until(3)
+        assert (await it.why("q1")).delivered == 3
+        await asked.finish()
+        assert (await it.why("q1")).delivered == 5

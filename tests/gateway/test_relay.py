@@ -127,7 +127,26 @@ async def test_tokens_past_max_tokens_are_not_delivered() -> None:
     """A replica that does not stop is at fault; what was right is kept."""
     async with gateway(ScriptedReplica(sends(*map(token, range(5))))) as front:
         answer = await front.ask(max_tokens=3)
-    assert (answer.code, answer.indexes, answer.reason) == (grpc.StatusCode.UNAVAILABLE, [0, 1, 2], "index_gap")
+    assert (answer.code, answer.indexes, answer.reason) == (grpc.StatusCode.UNAVAILABLE, [0, 1], "index_gap")
+
+
+async def test_a_last_token_that_is_not_final_is_delivered_by_another_replica_with_its_end() -> None:
+    """Delivered as it came, nothing would be left to ask anybody for, and the call could not end well."""
+    script = sends(token(0), token(1), token(2))
+    one, two = ScriptedReplica(script, replica_id="r1"), ScriptedReplica(script, replica_id="r2")
+
+    async def first(call: ServerCall) -> None:
+        one.script = two.script = generate
+        await script(call)
+
+    one.script = two.script = first
+    async with gateway(one, two) as front:
+        answer = await front.ask(max_tokens=3)
+    assert (answer.code, answer.indexes) == (grpc.StatusCode.OK, [0, 1, 2])
+    assert [call.request.tokens_already_generated for call in (*one.calls, *two.calls) if call.request] in (
+        [0, 2],
+        [2, 0],
+    )
 
 
 async def test_what_comes_in_one_piece_behind_the_final_token_cannot_take_it_back() -> None:

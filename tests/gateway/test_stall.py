@@ -12,8 +12,8 @@ from inferencegw.gateway.attempt import Attempt, AttemptKind
 from inferencegw.gateway.call import Call
 from inferencegw.gateway.slots import Replica, Slots
 from inferencegw.gateway.stall import SWEEP, StallLimits, StallWatch
-from inferencegw.rpc import ServerCall
-from inferencegw.v1.gateway_pb2 import InferRequest
+from inferencegw.rpc import ClientStream, ServerCall
+from inferencegw.v1.gateway_pb2 import InferRequest, InferResponse
 from tests.gateway.house import House, house, paced, scripted
 from tests.gateway.parts import a_call, replica, slots_of
 from tests.gateway.support import generate, sends, token, wait_for_ever
@@ -196,9 +196,58 @@ async def test_a_client_that_takes_nothing_is_let_go_and_no_replica_is_blamed(au
 async def stuck_client(it: House) -> trio.SocketStream:
     """A client that asks for many tokens and reads nothing of them: its window for the stream is small."""
     stream = await trio.open_tcp_stream("127.0.0.1", it.port)
-    peer = RawPeer(stream, is_client=True)
-    await peer.start({4: 100})
-    request = InferRequest(prompt="p", max_tokens=1000, request_id="stuck").SerializeToString()
+    await ask_raw(RawPeer(stream, is_client=True), window=100, max_tokens=1000)
+    return stream
+
+
+async def ask_raw(peer: RawPeer, *, window: int, max_tokens: int) -> None:
+    """Ask for so many tokens, and have room for so many bytes of them."""
+    await peer.start({4: window})
+    request = InferRequest(prompt="p", max_tokens=max_tokens, request_id="stuck").SerializeToString()
     headers = [(name, value) for name, value in HEADERS if name != "grpc-timeout"]
     await peer.send(peer.headers(1, headers), peer.data(1, framed(request), end_stream=True))
-    return stream
+
+
+@pytest.mark.parametrize("window", [88, 94, 106], ids=["no token", "half a token", "one token"])
+@pytest.mark.parametrize("count", [6, 7, 12])
+async def test_a_token_that_comes_when_its_replica_is_given_up_is_delivered_by_another_one(
+    window: int, count: int, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sweep and token in one pass of the scheduler, and a client whose window takes none or some of what came.
+
+    Whoever has admitted a token must send it: each comes exactly once, and the record says who was given up.
+    """
+    one, two = scripted(2)
+    go, wake = trio.Event(), ClientStream.wake
+
+    async def pauses(call: ServerCall) -> None:
+        begin = call.request.tokens_already_generated
+        tokens = [token(index, is_final=index == count - 1) for index in range(count)]
+        if begin == 0:
+            await call.send_many(tokens[:5])
+            await go.wait()
+        await call.send_many(tokens[max(5, begin) :])
+
+    def wake_and_give_up(stream: ClientStream) -> None:
+        wake(stream)
+        if go.is_set() and len(one.calls) + len(two.calls) == 1:
+            [attempt] = watch._attempts
+            watch._give_up(attempt, trio.current_time())
+
+    one.script = two.script = pauses
+    monkeypatch.setattr(ClientStream, "wake", wake_and_give_up)
+    async with house(autojump_clock, one, two) as it, await trio.open_tcp_stream("127.0.0.1", it.port) as stream:
+        watch = it.gateway._dispatcher.stalls
+        peer = RawPeer(stream, is_client=True)
+        await ask_raw(peer, window=window, max_tokens=count)
+        await it.settled()
+        go.set()
+        await it.settled()
+        await peer.open_windows(1)
+        await peer.until_closed(1)
+        came = peer.streams[1]
+        assert [InferResponse.FromString(message).index for message in came.messages] == list(range(count))
+        assert (came.status, came.trailers["gw-attempts"]) == (0, "2")
+        first, second = (await it.why("stuck")).attempts
+        assert (first.delivered, second.delivered) == (5, count - 5)
+        assert first.reason.startswith("nothing after token 4 for")

@@ -19,13 +19,14 @@ from inferencegw.policy.ledger import TokenFault, TokenLedger
         ([0, 1], 0, False, False),
         ([0, 1], 1, False, False),
         ([0], 2, False, "token 2 came where 1 was next"),
+        ([0, 1], 2, False, "token 2 is the last that was asked for, and is not final"),
         ([0, 1, 2], 3, False, "token 3 came after the last one, 2"),
     ],
 )
 def test_only_the_next_token_is_admitted(before: list[int], index: int, is_final: bool, expected: bool | str) -> None:
     """The next one goes out, one behind is dropped, one ahead or past ``max_tokens`` (3 here) is a fault."""
     ledger = TokenLedger(0, 3)
-    assert all(ledger.admit(one, is_final=False) for one in before)
+    assert all(ledger.admit(one, is_final=one == 2) for one in before)
     if isinstance(expected, str):
         with pytest.raises(TokenFault, match=expected):
             ledger.admit(index, is_final=is_final)
@@ -121,7 +122,7 @@ class LedgerMachine(RuleBasedStateMachine):
         is_over = following == self.end or any(final for _, final in self.admitted)
         if index < following:
             assert not self.ledger.admit(index, is_final=is_final)
-        elif index == following and not is_over:
+        elif index == following and not is_over and (is_final or index < self.end - 1):
             assert self.ledger.admit(index, is_final=is_final)
             self.admitted.append((text, is_final))
         else:

@@ -10,9 +10,13 @@ import trio
 
 from inferencegw.errors import StatusCode
 from inferencegw.gateway import Gateway
+from inferencegw.gateway.attempt import Attempt, AttemptKind
 from inferencegw.gateway.gate import Gate
+from inferencegw.gateway.record import CallRecord
+from inferencegw.gateway.slots import Lease
 from inferencegw.membership import Cluster, ClusterView
 from inferencegw.policy.budget import Budget
+from inferencegw.policy.outcome import Outcome
 from inferencegw.replica.control import ReplicaControl
 from inferencegw.replica.tokens import TokenSource
 from inferencegw.swim.member import MemberState
@@ -228,6 +232,46 @@ def test_a_replica_is_lost_where_it_or_the_way_to_it_was(bad: Callable[[TestClus
         answer.digest, answer.ended = "00000000", trio.current_time() + 1.0
         checker = HonestEnds(cluster)
         bad(cluster)
+        checker.asked(answer)
+        if excused:
+            checker.answered(answer)
+        else:
+            with pytest.raises(CheckFailed, match="nothing was done that excuses it"):
+                checker.answered(answer)
+
+    play(story, checkers=[])
+
+
+@pytest.mark.parametrize(
+    ("waited", "outcome", "attempt", "excused"),
+    [
+        (30.0, Outcome.FAULT, 0.0, True),
+        (1.0, Outcome.FAULT, 31.0, False),
+        (1.0, Outcome.NEUTRAL, 29.0, True),
+        (1.0, Outcome.NEUTRAL, 28.0, False),
+    ],
+)
+def test_only_waiting_and_being_refused_excuse_a_queue_timeout(
+    waited: float, outcome: Outcome, attempt: float, excused: bool
+) -> None:
+    """Not what a replica took that failed in the end, however long the client had nothing."""
+
+    async def story(cluster: TestCluster) -> None:
+        now = trio.current_time()
+        answer = Answer(Request(prompt="hello"), "c1", "g1", now, code=StatusCode.RESOURCE_EXHAUSTED)
+        account = {"gw-delivered": "0", "gw-digest": "00000000", "gw-next-index": "0"}
+        answer.trailers = tuple({"gw-reason": "queue_timeout", "gw-request-id": "q1", **account}.items())
+        answer.digest, answer.ended = "00000000", now + 32.0
+        gateway = cluster.nodes["g1"].process
+        assert isinstance(gateway, Gateway)
+        record = CallRecord("q1", now, 0, ticket=1, first_wait=now, waited=waited)
+        lease = Lease(gateway.pool.replicas[0], gateway.pool.replicas[0].breaker.acquire(raced=False))
+        made = Attempt(number=1, kind=AttemptKind.FIRST, lease=lease, first_index=0, started=now)
+        made.ended, made.outcome = now + attempt, outcome
+        record.attempts.append(made)
+        record.close(int(StatusCode.RESOURCE_EXHAUSTED), "queue_timeout", 0)
+        gateway.records.add(record)
+        checker = HonestEnds(cluster)
         checker.asked(answer)
         if excused:
             checker.answered(answer)

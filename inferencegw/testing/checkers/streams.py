@@ -27,9 +27,12 @@ import trio
 
 from inferencegw.config import GatewayConfig, ReplicaConfig
 from inferencegw.errors import StatusCode
+from inferencegw.gateway import Gateway
+from inferencegw.gateway.record import MAX_REFUSED
 from inferencegw.testing.answers import Answer, oracle
 from inferencegw.testing.checkers.base import Checker
 from inferencegw.testing.history import Kind
+from inferencegw.v1 import admin_pb2
 
 if TYPE_CHECKING:
     from inferencegw.testing.cluster import TestCluster
@@ -152,9 +155,18 @@ class HonestEnds(Checker):
         return excuses
 
     def _waited(self, answer: Answer) -> bool:
-        config = self.cluster.nodes[answer.gateway].config
-        assert isinstance(config, GatewayConfig), "a call goes to a gateway"
-        return answer.ended - answer.progress >= config.queue_timeout - 1e-6
+        """Whether it was for so long without a replica that takes it: it waited, or replicas refused it."""
+        node = self.cluster.nodes[answer.gateway]
+        assert isinstance(node.config, GatewayConfig), "a call goes to a gateway"
+        least = node.config.queue_timeout - 1e-6
+        gateway = node.process
+        record = gateway.records.find(answer.trailer("gw-request-id")) if isinstance(gateway, Gateway) else None
+        # That gateway has gone, or remembers not all of it: what the client saw must do.
+        if record is None or record.status is None or record.refused > MAX_REFUSED:
+            return answer.ended - answer.progress >= least
+        told = record.to_proto()
+        refused = sum(one.ended - one.started for one in told.attempts if one.outcome == admin_pb2.OUTCOME_NEUTRAL)
+        return told.ticket.waited + refused >= least
 
     def _replicas(self) -> list[str]:
         return [name for name, node in self.cluster.nodes.items() if isinstance(node.config, ReplicaConfig)]
