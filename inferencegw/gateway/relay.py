@@ -117,10 +117,11 @@ class Relay:
         ledger = self._call.ledger
         async for batch in batches:
             now = trio.current_time()
-            if attempt.scope.cancel_called:
+            has_lost = race.winner not in (None, attempt)
+            if has_lost or attempt.scope.cancel_called:
                 # It lost, or was given up, in the very pass of the scheduler that brought this. What is admitted must
                 # be sent, and sending would be cut short where the client's window is full: let others deliver it.
-                if race.winner not in (None, attempt):
+                if has_lost:
                     self._hedging.note_wasted(self._call, len(batch), now)
                 return False
             attempt.heard(now)

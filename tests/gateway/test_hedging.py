@@ -232,8 +232,8 @@ async def test_a_client_that_has_left_when_its_token_comes_is_nobody_s_fault(
 
     async with house(autojump_clock, one, two) as it:
         monkeypatch.setattr(ServerCall, "send_many", closed)
-        await it.told(hedge=hedge, request_id="q1")
-        record = await it.why("q1")
+        told = await it.told(hedge=hedge)
+        record = await it.why(told.trailers["gw-request-id"])
         assert (record.status_code, record.reason) == (StatusCode.CANCELLED, "client_left")
         assert {attempt.outcome for attempt in record.attempts} == {admin_pb2.OUTCOME_CLIENT}
         assert it.leases == {}

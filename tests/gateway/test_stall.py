@@ -237,6 +237,7 @@ async def test_a_token_that_comes_when_its_replica_is_given_up_is_delivered_by_a
     one.script = two.script = pauses
     monkeypatch.setattr(ClientStream, "wake", wake_and_give_up)
     async with house(autojump_clock, one, two) as it, await trio.open_tcp_stream("127.0.0.1", it.port) as stream:
+        assert it.gateway._dispatcher is not None
         watch = it.gateway._dispatcher.stalls
         peer = RawPeer(stream, is_client=True)
         await ask_raw(peer, window=window, max_tokens=count)
