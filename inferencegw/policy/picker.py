@@ -33,6 +33,9 @@ __all__ = ["BOUND", "Look", "Pick", "PickReason", "Picker", "Request", "Skip", "
 BOUND: Final = 1.25
 """Load above the mean that affinity may cause. High: hot prefixes crowd one replica. Low: affinity is lost early."""
 
+CROWD: Final = 4
+"""Where fewer than one in so many has room, the others are not looked at. High: longer walks. Low: fewer reasons."""
+
 C = TypeVar("C", bound=Candidate)
 
 Rank: TypeAlias = tuple[bool, bool, bool]
@@ -87,7 +90,8 @@ class Pick(Generic[C]):
     Attributes:
         replica: the one.
         reason: why.
-        passed: by id, who came before it on the ring and why that one did not take it.
+        passed: by id, who came before it on the ring and why that one did not take it; without those that are full
+            where few are not.
     """
 
     replica: C
@@ -201,12 +205,12 @@ class Picker(Generic[C]):
         # Nobody was passed over: it came first, unless those without room were not even looked at.
         if not passed and not _is_crowded(group):
             return True
-        return next(group.ring.walk(key)) == chosen.replica_id
+        return group.ring.owner(key) == chosen.replica_id
 
     def _in_order(self, group: Group[C], key: int) -> Iterable[C]:
         members = group.members
         if _is_crowded(group):
-            return [members[replica_id] for replica_id in group.ring.order(key, group.free)]
+            return (members[replica_id] for replica_id in group.ring.walk_among(key, group.free))
         return (members[replica_id] for replica_id in group.ring.walk(key))
 
     @staticmethod
@@ -231,11 +235,8 @@ class Picker(Generic[C]):
 
 
 def _is_crowded(group: Group[C]) -> bool:
-    """Whether so few have room that only those are looked at.
-
-    Of n replicas f have room: walking past the others takes about n / f steps, sorting those that have takes f.
-    """
-    return len(group.free) ** 2 < len(group.members)
+    """Whether so few have room that only those are looked at, and a pick does not tell who was passed over as full."""
+    return CROWD * len(group.free) < len(group.members)
 
 
 def _rank(candidate: C, request: Request) -> Rank:

@@ -6,15 +6,17 @@ next). So all gateways agree without talking, and a prefix finds the cache it ha
 replicas moves only the keys that it gains or had.
 
 Each replica has 150 points x weight on a circle of 2^64, and a key is walked clockwise from its own place. Points are
-kept in one sorted list, so that a walk costs a binary search and then a step for each candidate; where few of many
-replicas come into question, their distances are compared instead, which gives the same order.
+kept in one sorted list, so that a walk costs a binary search and then a step for each candidate. Where part of the
+replicas come into question, the others' points are stepped over without a look at whose they are; where very few do,
+their distances are compared instead, which gives the same order.
 """
 
 import functools
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import blake2b
+from itertools import chain
 from typing import Final
 
 __all__ = ["PREFIX_CHARACTERS", "VIRTUAL_NODES", "HashRing", "affinity_key", "points_of"]
@@ -27,6 +29,12 @@ PREFIX_CHARACTERS: Final = 64
 
 CACHED: Final = 2048
 """Replicas whose points are remembered when they come and go. High: memory, about 8 kB each. Low: hashing again."""
+
+COMPARED: Final = 10
+"""Up to this many replicas of a fleet are sorted by their distances. High: distances nobody needs. Low: long walks."""
+
+STRIDE: Final = 64
+"""Points that are filtered at once. High: points behind the first that counts. Low: more rounds until there is one."""
 
 _CIRCLE: Final = 2**64
 _MASK: Final = _CIRCLE - 1
@@ -54,7 +62,9 @@ class HashRing:
     def __init__(self) -> None:
         self._places: list[tuple[int, str]] = []
         self._circle = array("Q")  # the points alone: small and in one piece, or a search would miss every cache
-        self._points: dict[str, tuple[int, ...]] = {}
+        self._owners: list[str] = []  # whose they are
+        self._indexed = True  # whether those two are of these places: many come at once, and nobody asks in between
+        self._points: dict[str, tuple[int, ...]] = {}  # with the first once more at the end, one round later
 
     def __len__(self) -> int:
         return len(self._points)
@@ -65,49 +75,70 @@ class HashRing:
     def add(self, replica_id: str, weight: float = 1.0) -> None:
         """Give a replica its places; one that has some gets those of its new weight instead."""
         points = points_of(replica_id, weight)
-        if self._points.get(replica_id) == points:
+        round_and_on = (*points, points[0] + _CIRCLE)
+        if self._points.get(replica_id) == round_and_on:
             return
         self.discard(replica_id)
-        self._points[replica_id] = points
+        self._points[replica_id] = round_and_on
         self._places += ((point, replica_id) for point in points)
         self._places.sort()  # two sorted runs: merged, not sorted anew
-        self._circle = array("Q", [point for point, _ in self._places])
+        self._indexed = False
 
     def discard(self, replica_id: str) -> None:
         """Take a replica's places away, if it has any."""
         if self._points.pop(replica_id, None) is not None:
             self._places = [place for place in self._places if place[1] != replica_id]
-            self._circle = array("Q", [point for point, _ in self._places])
+            self._indexed = False
+
+    def owner(self, key: int) -> str:
+        """Whom ``key`` belongs to; the ring is not empty."""
+        start = self._start(key)
+        return self._owners[start % len(self._owners)]
 
     def changed(self, *, add: Mapping[str, float], remove: Collection[str]) -> "HashRing":
         """Another circle: this one, without ``remove`` and with ``add``, who are not on it, by weight."""
         other, gone = HashRing(), frozenset(remove)
         newcomers = {replica_id: points_of(replica_id, weight) for replica_id, weight in add.items()}
-        other._points = {one: points for one, points in self._points.items() if one not in gone} | newcomers
+        other._points = {one: points for one, points in self._points.items() if one not in gone}
+        other._points |= {one: (*points, points[0] + _CIRCLE) for one, points in newcomers.items()}
         other._places = [place for place in self._places if place[1] not in gone]
         other._places += ((point, one) for one, points in newcomers.items() for point in points)
         other._places.sort()
-        other._circle = array("Q", [point for point, _ in other._places])
+        other._indexed = False
         return other
 
     def walk(self, key: int) -> Iterator[str]:
         """Every replica once, clockwise from ``key``."""
-        places = self._places
-        start = bisect_left(self._circle, key)
+        start, owners = self._start(key), self._owners
         seen: set[str] = set()
-        for index in range(start, start + len(places)):
-            replica_id = places[index % len(places)][1]
+        for index in chain(range(start, len(owners)), range(start)):
+            replica_id = owners[index]
             if replica_id not in seen:
                 seen.add(replica_id)
                 yield replica_id
                 if len(seen) == len(self._points):
                     return
 
-    def order(self, key: int, among: Collection[str]) -> list[str]:
+    def walk_among(self, key: int, among: Collection[str]) -> Iterable[str]:
         """``among``, all of them on the ring, in the order of :meth:`walk`."""
-        placed = [(self._distance(key, replica_id), replica_id) for replica_id in among]
+        return self._compared(key, among) if len(among) <= COMPARED else self._filtered(key, among)
+
+    def _compared(self, key: int, among: Collection[str]) -> list[str]:
+        own = [(self._points[replica_id], replica_id) for replica_id in among]
+        placed = [(points[bisect_left(points, key)], replica_id) for points, replica_id in own]
         placed.sort()
         return [replica_id for _, replica_id in placed]
+
+    def _filtered(self, key: int, among: Collection[str]) -> Iterator[str]:
+        start, owners = self._start(key), self._owners
+        seen: set[str] = set()
+        for begin in chain(range(start, len(owners), STRIDE), range(0, start, STRIDE)):
+            for replica_id in filter(among.__contains__, owners[begin : begin + STRIDE]):
+                if replica_id not in seen:
+                    seen.add(replica_id)
+                    yield replica_id
+                    if len(seen) == len(among):
+                        return
 
     def shares(self) -> dict[str, float]:
         """The part of all keys that belongs to each replica, by id. It looks at every point: not for each call."""
@@ -120,6 +151,10 @@ class HashRing:
             arcs = dict.fromkeys(arcs, _CIRCLE)
         return {replica_id: arc / _CIRCLE for replica_id, arc in arcs.items()}
 
-    def _distance(self, key: int, replica_id: str) -> int:
-        points = self._points[replica_id]
-        return points[bisect_left(points, key) % len(points)] - key & _MASK
+    def _start(self, key: int) -> int:
+        """Which place comes first, clockwise from ``key``; behind the last one where the circle begins again."""
+        if not self._indexed:
+            self._circle = array("Q", [point for point, _ in self._places])
+            self._owners = [replica_id for _, replica_id in self._places]
+            self._indexed = True
+        return bisect_left(self._circle, key)

@@ -14,4 +14,4 @@ def test_every_kind_of_fleet_is_measured(capsys: pytest.CaptureFixture[str]) -> 
     assert pick.run(parser.parse_args(["--rounds", "1", "--sizes", "3", "30"])) in {0, 1}
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split() == ["fleet", "3", "30", "ratio"]
-    assert [row.split("  ")[0] for row in rows] == ["idle", "half full", "nearly full"]
+    assert [row.split("  ")[0] for row in rows] == ["idle", "half full", "97 % full", "99 % full"]

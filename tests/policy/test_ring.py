@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from inferencegw.policy.ring import VIRTUAL_NODES, HashRing, affinity_key, points_of
+from inferencegw.policy.ring import COMPARED, VIRTUAL_NODES, HashRing, affinity_key, points_of
 
-ids = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=12, unique=True)
+ids = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=COMPARED + 4, unique=True)
 keys = st.integers(0, 2**64 - 1)
 
 
@@ -43,12 +43,14 @@ def test_the_walk_depends_on_who_is_there_and_not_on_how_they_came(replica_ids, 
 
 
 @given(ids, keys)
-def test_comparing_distances_gives_the_order_of_the_walk(replica_ids: list[str], key: int) -> None:
-    """For all replicas, and for any part of them."""
+def test_a_walk_among_some_of_them_has_their_order(replica_ids: list[str], key: int) -> None:
+    """For all replicas, and for any part of them: few, whose distances are compared, and more, that are filtered."""
     ring = ring_of(*replica_ids)
     walked = list(ring.walk(key))
-    assert ring.order(key, set(replica_ids)) == walked
-    assert ring.order(key, walked[1::2]) == walked[1::2]
+    assert list(ring.walk_among(key, set(replica_ids))) == walked
+    assert list(ring.walk_among(key, set(walked[1:]))) == walked[1:]
+    assert list(ring.walk_among(key, walked[1::2])) == walked[1::2]
+    assert ring.owner(key) == walked[0]
 
 
 @given(ids, st.lists(keys, min_size=1, max_size=50))
