@@ -142,7 +142,7 @@ def _outcome(error: Exception | None) -> Outcome:
         case None:
             return Outcome.CLIENT
         case RpcError():
-            return classify(error.code, reason_of(error))
+            return classify(error)
         case TokenFault() | TruncatedError() | StallError():
             return Outcome.FAULT
         case _:

@@ -56,7 +56,7 @@ async def _generate(slots: Slots, replica: Replica, deadline: float) -> Canary |
                     break
         outcome = Outcome.SUCCESS
     except RpcError as failure:
-        outcome = classify(failure.code, reason_of(failure))
+        outcome = classify(failure)
         if is_refusal(failure) and reason_of(failure) == "busy":
             return None
         error = str(failure)

@@ -16,7 +16,7 @@ import math
 import operator
 import random
 import ssl
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from typing import Final, NoReturn
 from weakref import WeakKeyDictionary
@@ -75,6 +75,9 @@ class ReplicaPool:
         self._loads: WeakKeyDictionary[Replica, int] = WeakKeyDictionary()
         self._latest: dict[str, Replica] = {}
         self._wanted: dict[Target, None] = {}
+        self._youngest: dict[str, int] = {}  # the latest epoch that the gossip wants connected, by address
+        # Sessions that pause, each with what would be news to it: asked when the gossip is, never for each lease.
+        self._pausing: dict[trio.CancelScope, Callable[[], bool]] = {}
         self._followed: set[Target] = set()
 
     # -- what there is ----------------------------------------------------------------------------------------------
@@ -138,7 +141,8 @@ class ReplicaPool:
     def _reconsider(self) -> None:
         """Bring standings and sessions into line with what was seen."""
         configured = [replica for replica in self._connected if replica.target is None]
-        targets = (one.target for one in self._seen.values() if one.is_wanted)
+        targets = [one.target for one in self._seen.values() if one.is_wanted]
+        self._youngest = {one.address: one.epoch for one in sorted(targets, key=lambda target: target.epoch)}
         self._wanted = {target: None for target in targets if not self._is_covered(target, configured)}
         for replica in self._connected:
             before, replica.standing = replica.standing, Standing.LEFT
@@ -157,6 +161,9 @@ class ReplicaPool:
                 if target not in self._followed:
                     self._followed.add(target)
                     self._sessions.start_soon(self.replica_session, target.address, target)
+        for pause, is_news in self._pausing.items():
+            if is_news():
+                pause.deadline = -math.inf
         self._slots.offer(self._connected)
 
     def _is_covered(self, target: Target, configured: Collection[Replica]) -> bool:
@@ -178,11 +185,6 @@ class ReplicaPool:
         if replica in self._connected:
             self._connected[replica].deadline = -math.inf
 
-    def _epoch_at(self, address: str) -> int:
-        """The latest process that the gossip wants connected at ``address``; 0 if there is none."""
-        there = (one.target.epoch for one in self._seen.values() if one.is_wanted and one.target.address == address)
-        return max(there, default=0)
-
     # -- sessions ---------------------------------------------------------------------------------------------------
 
     async def replica_session(self, address: str, target: Target | None = None) -> None:
@@ -200,9 +202,15 @@ class ReplicaPool:
 
     async def _pause(self, seconds: float, address: str, target: Target | None) -> None:
         """Wait, but not for one that is news: a new process at ``address``, or that ``target`` is wanted no more."""
-        epoch = self._epoch_at(address)
-        with trio.move_on_after(seconds):
-            await self._slots.wait_until(lambda: not self._wants(target) or self._epoch_at(address) > epoch)
+        epoch = self._youngest.get(address, 0)
+        # _reconsider() moves this scope's deadline.
+        with trio.move_on_after(seconds) as pause:
+            self._pausing[pause] = lambda: not self._wants(target) or self._youngest.get(address, 0) > epoch
+            try:
+                if self._wants(target):
+                    await trio.sleep_forever()
+            finally:
+                del self._pausing[pause]
 
     def _pauses(self) -> Iterator[float]:
         config = self._config

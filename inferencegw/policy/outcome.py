@@ -10,7 +10,8 @@ outcome            means                                   from a replica
 SUCCESS            it finished                             OK
 FAULT              the replica is to blame                 anything that is not in the other rows
 NEUTRAL            nobody is: try elsewhere                RESOURCE_EXHAUSTED ``busy``; UNAVAILABLE
-                                                           ``draining`` or ``handover``
+                                                           ``draining`` or ``handover``; UNAVAILABLE of a call that
+                                                           was certainly never seen (GOAWAY, REFUSED_STREAM)
 CLIENT             the caller is: it would go so anywhere  INVALID_ARGUMENT, CANCELLED, DEADLINE_EXCEEDED
 =================  ======================================  ==============================================
 """
@@ -45,9 +46,11 @@ _PLAIN: Final = {
 }
 
 
-def classify(code: StatusCode, reason: str) -> Outcome:
-    """The outcome of an attempt that ended with ``code`` and ``gw-reason``: ``reason`` ("" if it had none)."""
-    return _REASONED.get((code, reason)) or _PLAIN.get(code, Outcome.FAULT)
+def classify(error: RpcError) -> Outcome:
+    """The outcome of an attempt that ended with ``error``, by its status, its ``gw-reason`` and whether it was seen."""
+    outcome = _REASONED.get((error.code, reason_of(error))) or _PLAIN.get(error.code, Outcome.FAULT)
+    # What was never seen proves nothing: a server that goes away in good order answers so.
+    return Outcome.NEUTRAL if outcome is Outcome.FAULT and not error.maybe_processed else outcome
 
 
 def reason_of(error: RpcError) -> str:
@@ -61,8 +64,4 @@ def is_refusal(error: RpcError) -> bool:
 
     Either the request was certainly never seen, or the replica said that it has no slot for it or takes no more.
     """
-    reason = reason_of(error)
-    outcome = classify(error.code, reason)
-    return (outcome is Outcome.NEUTRAL and reason != "handover") or (
-        outcome is Outcome.FAULT and not error.maybe_processed
-    )
+    return classify(error) is Outcome.NEUTRAL and reason_of(error) != "handover"

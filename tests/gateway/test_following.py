@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
+import pytest
 import trio
 import trio.testing
 
 from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.relay import GENERATE
-from inferencegw.gateway.sighting import Standing
+from inferencegw.gateway.sighting import Sighting, Standing
 from inferencegw.gateway.slots import Replica, Slots
 from inferencegw.membership import Cluster, ClusterView, Member
 from inferencegw.policy.picker import Pick, Picker, PickReason, Request
@@ -202,6 +203,27 @@ async def test_a_restart_is_connected_to_without_waiting_for_a_pause(nursery: tr
             assert (await it.only()).epoch == 2
             scripted.die()
     nursery.cancel_scope.cancel()
+
+
+async def test_a_lease_that_ends_has_nobody_look_at_the_gossip_for_those_that_are_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many replicas cannot be reached: only news of the gossip ends a session's pause early."""
+    looks: list[Sighting] = []
+
+    def is_wanted(one: Sighting) -> bool:
+        looks.append(one)
+        return one.target.address != ""
+
+    async with following(reconnect_initial=600.0, reconnect_maximum=600.0) as it:
+        it.gossip("r1", ALIVE, await unused_address())
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        monkeypatch.setattr(Sighting, "is_wanted", property(is_wanted))
+        it.slots.recheck()
+        assert looks == []
+        it.gossip("r2", ALIVE, "")
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert {one.target.replica_id for one in looks} == {"r1", "r2"}
 
 
 async def test_suspects_and_hearsay_are_last_resorts(nursery: trio.Nursery) -> None:

@@ -21,7 +21,11 @@ EXCEPTIONS = {
 def test_a_status_is_a_fault_unless_the_table_says_otherwise(code: StatusCode, reason: str) -> None:
     """A reason excuses only the status it belongs to: UNAVAILABLE ``busy`` is as much a fault as any."""
     expected = EXCEPTIONS.get((code, reason), EXCEPTIONS.get((code, ""), Outcome.FAULT))
-    assert classify(code, reason) is expected
+    metadata = (("gw-reason", reason),) if reason else ()
+    assert classify(RpcError(code, metadata=metadata)) is expected
+    # Never seen, a fault is nobody's; what else it was it stays.
+    unseen = classify(RpcError(code, metadata=metadata, maybe_processed=False))
+    assert unseen is (Outcome.NEUTRAL if expected is Outcome.FAULT else expected)
 
 
 @pytest.mark.parametrize(
