@@ -73,6 +73,7 @@ class ReplicaPool:
         self._sessions: trio.Nursery | None = None
         self._seen: Mapping[str, Sighting] = {}
         self._loads: WeakKeyDictionary[Replica, int] = WeakKeyDictionary()
+        # By id, for breaker and gaps are a process's and not a connection's; of a configured one, by its address.
         self._latest: dict[str, Replica] = {}
         self._wanted: dict[Target, None] = {}
         self._youngest: dict[str, int] = {}  # the latest epoch that the gossip wants connected, by address
@@ -156,6 +157,7 @@ class ReplicaPool:
             if replica.standing in GONE and before not in GONE:
                 # Its streams go on if it does. Where it does not, and nothing has told its peers, this finds out.
                 replica.channel.doubt()
+        self._latest = {name: one for name, one in self._latest.items() if name in self._seen or one.target is None}
         if self._sessions is not None:
             for target in self._wanted:
                 if target not in self._followed:
@@ -198,7 +200,6 @@ class ReplicaPool:
             if target is not None:
                 self._followed.remove(target)
                 self._limits.pop(address, None)
-                self._latest.pop(address, None)
 
     async def _pause(self, seconds: float, address: str, target: Target | None) -> None:
         """Wait, but not for one that is news: a new process at ``address``, or that ``target`` is wanted no more."""
@@ -267,10 +268,12 @@ class ReplicaPool:
             draining=info.draining,
             target=target,
         )
-        before = self._latest.get(address)
+        name = address if target is None else target.replica_id
+        before = self._latest.get(name)
         if before is not None and before.process == replica.process:
             replica.succeed(before)
-        self._latest[address] = replica
+        if target is None or before is None or before.epoch <= replica.epoch:
+            self._latest[name] = replica
         return replica
 
     async def _offer(self, replica: Replica) -> None:

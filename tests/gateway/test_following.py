@@ -137,6 +137,29 @@ async def test_the_dead_get_no_new_calls_and_finish_their_old_ones(nursery: trio
     nursery.cancel_scope.cancel()
 
 
+async def test_who_is_called_dead_for_a_moment_keeps_its_breaker_and_a_new_process_does_not(
+    nursery: trio.Nursery,
+) -> None:
+    """They are the process's: a gray replica is not let in again because the gossip erred."""
+    scripted = ScriptedReplica()
+    address = address_of(await nursery.start(scripted.serve))
+    async with following() as it:
+        it.gossip("r1", ALIVE, address)
+        breaker = (await it.only()).breaker
+        it.gossip("r1", DEAD, address)
+        await it.slots.wait_until(lambda: it.pool.replicas == [])
+        it.gossip("r1", ALIVE, address)
+        await it.slots.wait_until(it.pool.can_route)
+        assert (await it.only()).breaker is breaker
+        scripted.info.epoch = 2
+        it.gossip("r1", DEAD, address)
+        await it.slots.wait_until(lambda: it.pool.replicas == [])
+        it.gossip("r1", ALIVE, address, epoch=2)
+        await it.slots.wait_until(it.pool.can_route)
+        assert (await it.only()).breaker is not breaker
+    nursery.cancel_scope.cancel()
+
+
 async def test_one_that_was_declared_dead_wrongly_is_used_again_over_the_same_connection(nursery: trio.Nursery) -> None:
     """If a stream has kept that; nothing is connected twice."""
     scripted = TwoTokens()
