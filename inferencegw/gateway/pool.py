@@ -51,10 +51,6 @@ class ReplicaPool:
         slots: where replicas are offered.
         rng: for the jitter of reconnecting.
         tls: for the connections.
-
-    Attributes:
-        granted: leases given out.
-        released: leases that came back.
     """
 
     def __init__(

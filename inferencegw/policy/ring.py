@@ -98,7 +98,8 @@ class HashRing:
     def changed(self, *, add: Mapping[str, float], remove: Collection[str]) -> "HashRing":
         """Another circle: this one, without ``remove`` and with ``add``, who are not on it, by weight."""
         other, gone = HashRing(), frozenset(remove)
-        newcomers = {replica_id: points_of(replica_id, weight) for replica_id, weight in add.items()}
+        # Past the cache: who is only thought of must not push those out of it who are there.
+        newcomers = {replica_id: points_of.__wrapped__(replica_id, weight) for replica_id, weight in add.items()}
         other._points = {one: points for one, points in self._points.items() if one not in gone}
         other._points |= {one: (*points, points[0] + _CIRCLE) for one, points in newcomers.items()}
         other._places = [place for place in self._places if place[1] not in gone]

@@ -4,6 +4,7 @@ The rule: both ends of a figure are read from the clock of the machine by the pr
 its first token, the replica when it stops, in the line of its log that says so. So no figure is this test's polling.
 """
 
+import statistics
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -87,9 +88,9 @@ def test_the_loser_of_a_race_stops_before_its_first_token_and_within_50_ms_of_th
         stopped = stops(tmp_path / "slow.log")
     assert set().union(*(one.winners for one in races)) == {("fast", 1), ("fast", 2)}
     assert {name: stop.tokens for name, stop in stopped.items()} == {one.name: 0 for one in [*races, patient]}
-    # The best of some, because what a process waits for its turn on a busy machine is not the product's: that comes on
-    # top of some of them, while what the product itself waited for would be in every one.
-    assert min(stopped[one.name].at - one.first for one in races) <= BOUND
+    # The median, because what a process waits for its turn on a busy machine is not the product's: that comes on top of
+    # some of them, while what the product itself waited for would be in every one.
+    assert statistics.median(stopped[one.name].at - one.first for one in races) <= BOUND
 
 
 def test_a_loser_that_has_begun_generates_nothing_more(tmp_path: Path) -> None:
