@@ -38,7 +38,7 @@ nitpick_ignore_regex = [
     # What these rooms do not export shows in annotations of what they do: the makings of a call, iterators.
     ("py:class", r"inferencegw\.(rpc|client|replica|gateway)\.\w+\.\w+"),
     ("py:class", r"inferencegw\.gateway\.gate\.\w+"),
-    ("py:class", r"inferencegw\.testing\.(sockets|loopback|loopback_host)\.\w+"),
+    ("py:class", r"inferencegw\.testing\.(sockets|callers|loopback|loopback_host)\.\w+"),
     ("py:.*", r"inferencegw\.v1\..*"),
 ]
 

@@ -5,8 +5,8 @@ is none, the call is a plain call.
 
 RACE is the client's wish: both at once. ADAPTIVE is ours, to save the slowest twentieth from their replica: the second
 one begins when the first has been silent for longer than nineteen of twenty were of late ("The Tail at Scale",
-Communications of the ACM 56(2)), a hedged call counted by its winner; and it is paid from a budget (:mod:`~inferencegw.policy.budget`), so that a slow
-cluster is not made slower by everybody asking twice.
+Communications of the ACM 56(2)), a hedged call counted by its winner; and it is paid from a budget
+(:mod:`~inferencegw.policy.budget`), so that a slow cluster is not made slower by everybody asking twice.
 """
 
 from collections.abc import Callable

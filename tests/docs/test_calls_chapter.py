@@ -36,7 +36,7 @@ NUMBERS = {
     f"has delivered {BreakerLimits().probe_tokens} tokens": True,
     f"its latest {record.KEPT:,} calls": True,
     f"its latest {prefixes.KEPT:,} prefixes": True,
-    "per second over the last ten seconds; at least 50 ms, and 30 s at most": (
+    "per second over the last ten seconds, those of refused attempts left out; at least 50 ms, and 30 s at most": (
         (rate.WINDOW, rate.SHORTEST, rate.LONGEST) == (10.0, 0.05, 30.0)
     ),
     f"up to {moves.RETRIES} times, unless the pause is longer than {moves.LONGEST_PAUSE:g} s": True,
