@@ -117,7 +117,7 @@ class InferCall:
             except RpcError as error:
                 if self._finished and isinstance(error, ConnectionLost) and not self._is_alone:
                     self.is_cut = True  # nothing is left to ask another one for
-                    return None
+                    return None  # noqa: ASYNC910 - the stream has waited
                 await self._pause_after(error)
             else:
                 self._note(batch)

@@ -58,8 +58,8 @@ async def _generate(slots: Slots, replica: Replica, deadline: float) -> Canary |
     except RpcError as failure:
         outcome = classify(failure)
         if is_refusal(failure) and reason_of(failure) == "busy":
-            return None
+            return None  # noqa: ASYNC910 - the stream has waited
         error = str(failure)
     finally:
         slots.release(lease, outcome)
-    return Canary(tokens, trio.current_time() - began, error)
+    return Canary(tokens, trio.current_time() - began, error)  # noqa: ASYNC910 - likewise

@@ -55,14 +55,14 @@ class Census:
         return dict(sorted(counts.items())), silent
 
     async def _ask_one(self, member: Member, counts: dict[str, Count], silent: dict[str, str]) -> None:
-        with trio.move_on_after(PATIENCE):
+        with trio.move_on_after(PATIENCE):  # noqa: ASYNC912 - connecting waits
             try:
                 host, port = split_address(member.grpc_address)
                 async with open_channel(host, port, ssl_context=self._tls) as channel:
                     told = await channel.unary(GET_TALLY, admin_pb2.GetTallyRequest())
             except (RpcError, ConfigError) as error:
                 silent[member.member_id] = str(error)
-                return
+                return  # noqa: ASYNC910 - connecting has waited
             counts[member.member_id] = Count.of(told)
             if told.rollout:
                 self.rolling.append(member.member_id)

@@ -126,7 +126,7 @@ class Flight:
         if self._reader is not None:
             self._reader.rpc.send_headers()
 
-    async def send_many(self, messages: Sequence[InferResponse]) -> None:
+    async def send_many(self, messages: Sequence[InferResponse]) -> None:  # noqa: ASYNC910 - a checkpoint costs more than a token
         """Keep these for its reader; waits while too much is unread. The last token is sent when it was read."""
         self._replay.extend(messages, [message.text for message in messages])
         is_last = messages[-1].is_final
@@ -203,11 +203,11 @@ class Flight:
         """What ``reader`` has not had; empty when nothing more will come for it."""
         while self._reader is reader:
             if batch := self._replay.waiting():
-                return batch
+                return batch  # noqa: ASYNC910 - likewise
             if self._ended:
                 break
             await self._news.wait()
-        return []
+        return []  # noqa: ASYNC910 - likewise
 
     def _check_end(self, reader: _Reader) -> None:
         if self._reader is not reader:
@@ -234,7 +234,7 @@ class Flight:
             self._reader = None
         self.abandon(refusal(StatusCode.ABORTED, "taken_over", "the same request has come again, after another text"))
 
-    async def run(self, call: Call, dispatcher: Dispatcher) -> None:
+    async def run(self, call: Call, dispatcher: Dispatcher) -> None:  # noqa: ASYNC910 - the dispatcher waits
         """Its task: ``call``, until it was read to its end, has failed, or nobody has come for it."""
         error: Exception | None = draining()  # what ends a task of the calls nursery from outside is a drain
         try:

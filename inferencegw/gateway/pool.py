@@ -197,11 +197,11 @@ class ReplicaPool:
                 self._followed.remove(target)
                 self._limits.pop(address, None)
 
-    async def _pause(self, seconds: float, address: str, target: Target | None) -> None:
+    async def _pause(self, seconds: float, address: str, target: Target | None) -> None:  # noqa: ASYNC910 - who is not wanted any more does not wait
         """Wait, but not for one that is news: a new process at ``address``, or that ``target`` is wanted no more."""
         epoch = self._youngest.get(address, 0)
         # _reconsider() moves this scope's deadline.
-        with trio.move_on_after(seconds) as pause:
+        with trio.move_on_after(seconds) as pause:  # noqa: ASYNC912 - who is not wanted any more does not wait
             self._pausing[pause] = lambda: not self._wants(target) or self._youngest.get(address, 0) > epoch
             try:
                 if self._wants(target):

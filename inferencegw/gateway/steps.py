@@ -122,7 +122,7 @@ class Steps:
         """Let calls end or be handed over; returns when none is left, or it should be so."""
         replica = self._find(name)
         if replica is None or not await self._order(name, DRAIN, replica_pb2.DrainRequest(timeout=self._drain_timeout)):
-            return
+            return  # noqa: ASYNC910 - who is gone is not waited for
         self._pool.handle_draining(replica)
         over = trio.current_time() + self._drain_timeout
         with trio.move_on_at(over + HANDOVER_GRACE):
@@ -149,11 +149,11 @@ class Steps:
 
     async def _manage(self, more: float, what: Callable[..., Any], *args: str) -> str:
         patience = MANAGER_PATIENCE + more
-        with trio.move_on_after(patience):
+        with trio.move_on_after(patience):  # noqa: ASYNC912 - what a manager does waits
             try:
                 await what(*args)
             except ManagerError as error:
-                return str(error) or "its manager says no more"
+                return str(error) or "its manager says no more"  # noqa: ASYNC910 - what a manager does has waited
             return ""
         return f"its manager has not done so within {patience:g} s"
 
@@ -172,7 +172,7 @@ class Steps:
         except RpcError as error:
             log.warning("replica does not obey", replica_id=replica.replica_id, reason=str(error))
             self._tell(f"it does not take orders ({error}); it drains when it is stopped")
-            return None
+            return None  # noqa: ASYNC910 - the call has waited
 
     def _takes_calls(self, name: str) -> bool:
         replica = self._find(name)

@@ -128,7 +128,7 @@ class Run:
         """Whether its last step says how it has ended."""
         return bool(self.told) and self.told[-1].phase in _LAST
 
-    async def follow(self, send: Callable[[admin_pb2.RolloutResponse], Awaitable[None]]) -> None:
+    async def follow(self, send: Callable[[admin_pb2.RolloutResponse], Awaitable[None]]) -> None:  # noqa: ASYNC910 - what is there is sent at once
         """Send all steps, as they come, to the end; raises what has ended it, if that is no step."""
         number = 0
         while not self.ended or number < len(self.told):
@@ -261,7 +261,7 @@ class RollingUpdater:
             now=trio.current_time(),
         )
 
-    async def _drive(self, run: Run, plan: RolloutPlan, state: RolloutState, manager: ReplicaManager) -> None:
+    async def _drive(self, run: Run, plan: RolloutPlan, state: RolloutState, manager: ReplicaManager) -> None:  # noqa: ASYNC910 - steps wait
         """Let the plan look and the steps be performed, in turn, until it is over."""
         tell = partial(self._tell, run, plan)
         steps = Steps(plan, self.pool, self.slots, manager, drain_timeout=run.order.drain_timeout, tell=tell)
@@ -284,7 +284,7 @@ class RollingUpdater:
             await steps.perform()
             nursery.cancel_scope.cancel()
 
-    async def _look_on(self, run: Run, plan: RolloutPlan, step: trio.CancelScope) -> None:
+    async def _look_on(self, run: Run, plan: RolloutPlan, step: trio.CancelScope) -> None:  # noqa: ASYNC910 - it waits for the phase to pass
         phase = plan.phase
         while plan.phase is phase:
             await self._nap(plan)

@@ -81,7 +81,7 @@ class Rollout:
     async def run(self, cluster: TestCluster, gateway: str = "g1", **fields: Any) -> "Rollout":
         """Ask ``gateway`` for one, from its own machine, and listen to the end; ``fields`` are a RolloutRequest's."""
 
-        async def ask() -> None:
+        async def ask() -> None:  # noqa: ASYNC910 - the call waits
             port = cluster.nodes[gateway].addresses["grpc"][1]
             request = admin_pb2.RolloutRequest(**fields)
             try:

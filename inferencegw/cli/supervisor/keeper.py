@@ -107,11 +107,11 @@ class Keeper:
         self._task_status.started()
         self._task_status = trio.TASK_STATUS_IGNORED
 
-    async def _live(self) -> None:
+    async def _live(self) -> None:  # noqa: ASYNC910 - a child is waited for
         """One process, from its start to its end."""
         self._ended = trio.Event()
         how = "it took too long"
-        with trio.CancelScope(deadline=trio.current_time() + START_PATIENCE) as self._life:
+        with trio.CancelScope(deadline=trio.current_time() + START_PATIENCE) as self._life:  # noqa: ASYNC912 - it waits
             try:
                 how = f"status {await run_child(self.name, self.arguments(), listen=self.listen, task_status=self)}"
             except (ChildError, OSError) as error:  # the latter where there are no more processes to be had

@@ -82,7 +82,7 @@ class CommandManager:
         """See :class:`~inferencegw.gateway.manager.ReplicaManager`."""
         await self._run("start", replica_id, self.start_command, {"{id}": replica_id, "{version}": version})
 
-    async def _run(self, what: str, replica_id: str, template: Sequence[str], values: dict[str, str]) -> None:
+    async def _run(self, what: str, replica_id: str, template: Sequence[str], values: dict[str, str]) -> None:  # noqa: ASYNC910 - a command is waited for
         problem = ""
         with tempfile.TemporaryFile() as output:
             try:

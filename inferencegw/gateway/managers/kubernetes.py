@@ -27,7 +27,7 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl
 
 import attrs
-import httpx
+import httpx2
 import trio
 
 from inferencegw.config import address_text
@@ -140,7 +140,7 @@ def open_kubernetes(target: Target) -> AbstractAsyncContextManager["KubernetesMa
 @asynccontextmanager
 async def _open(target: Target, server: str, context: ssl.SSLContext) -> AsyncIterator["KubernetesManager"]:
     # trust_env: a proxy that is meant for the world outside would get the token.
-    client = httpx.AsyncClient(
+    client = httpx2.AsyncClient(
         base_url=server, verify=context, auth=_Token(MOUNT / "token"), timeout=REQUEST_TIMEOUT, trust_env=False
     )
     async with client:
@@ -152,13 +152,13 @@ async def _open(target: Target, server: str, context: ssl.SSLContext) -> AsyncIt
         yield manager
 
 
-class _Token(httpx.Auth):
+class _Token(httpx2.Auth):
     """The token as it is now."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
         request.headers["Authorization"] = f"Bearer {self._path.read_text(encoding='ascii').strip()}"
         yield request
 
@@ -166,7 +166,7 @@ class _Token(httpx.Auth):
 class KubernetesManager:
     """Stops and starts pods of ``target``. Opened by :func:`open_kubernetes`."""
 
-    def __init__(self, target: Target, client: httpx.AsyncClient) -> None:
+    def __init__(self, target: Target, client: httpx2.AsyncClient) -> None:
         self._target = target
         self._client = client
         self._statefulset_path = f"/apis/apps/v1/namespaces/{target.namespace}/statefulsets/{target.statefulset}"
@@ -210,7 +210,7 @@ class KubernetesManager:
             await self._ask("DELETE", path, {"preconditions": {"uid": uid}})
             pod = await self._ask("GET", path)
         patience = pod["spec"].get("terminationGracePeriodSeconds", 30) + STOP_MARGIN
-        with trio.move_on_after(patience):
+        with trio.move_on_after(patience):  # noqa: ASYNC912 - a pod that has ended is not waited for
             while _runs(pod):
                 await trio.sleep(POLL_INTERVAL)
                 pod = await self._ask("GET", path)
@@ -262,7 +262,7 @@ class KubernetesManager:
         try:
             response = await self._client.request(method, path, json=body, headers={"Content-Type": content_type})
             answer = response.json()
-        except (httpx.HTTPError, OSError, ValueError) as error:
+        except (httpx2.HTTPError, OSError, ValueError) as error:
             raise _Failed(f"Kubernetes: {method} {path}: {_reason(error)}") from error
         if not isinstance(answer, dict):
             raise _Failed(f"Kubernetes: {method} {path}: the answer is no object")
@@ -272,7 +272,7 @@ class KubernetesManager:
 
 
 def _reason(error: BaseException) -> str:
-    """What the error says, or the one that it came from: httpx's own often say nothing."""
+    """What the error says, or the one that it came from: httpx2's own often say nothing."""
     cause: BaseException | None = error
     while cause is not None and not str(cause):
         cause = cause.__cause__ or cause.__context__

@@ -27,14 +27,14 @@ def test_kubernetes_without_its_extra_says_what_to_install(monkeypatch: pytest.M
     """Nobody else has to have it."""
     real_import = builtins.__import__
 
-    def import_nothing_of_httpx(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "httpx":
+    def import_nothing_of_httpx2(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name == "httpx2":
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return real_import(name, *args, **kwargs)
 
-    monkeypatch.setattr(builtins, "__import__", import_nothing_of_httpx)
+    monkeypatch.setattr(builtins, "__import__", import_nothing_of_httpx2)
     monkeypatch.delitem(sys.modules, "inferencegw.gateway.managers.kubernetes", raising=False)
-    with pytest.raises(ConfigError, match=r"needs httpx: pip install 'inferencegw\[kubernetes\]'"):
+    with pytest.raises(ConfigError, match=r"needs httpx2: pip install 'inferencegw\[kubernetes\]'"):
         open_manager("kubernetes:default/llm?container=c&env=V")
 
 
