@@ -40,6 +40,11 @@ for name, examples in (("fast", 25), ("ci", 100), ("deep", 10_000)):
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "fast")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Three for two cores: many tests wait for processes and for real time."""
+    return (os.cpu_count() or 1) * 3 // 2
+
+
 def pytest_configure() -> None:
     """Adopt the orphans of child processes (see prctl(2)), and let Ctrl-C be heard by what tests start.
 
