@@ -320,8 +320,8 @@ def test_gateways_that_are_gone_are_tried_until_one_is_back(backend: str) -> Non
             await anyio.wait_all_tasks_blocked()
             with gateway(port=one.port) as back:
                 await back.wait_until(lambda: len(back.calls) == 1)
-                while len(taken) < 16:  # noqa: ASYNC110 - a list sets no event
-                    await anyio.lowlevel.checkpoint()
+                while len(taken) < 16:
+                    await anyio.wait_all_tasks_blocked()
             assert taken == tokens(16)
 
     with two(sends(3)) as (one, other):
@@ -370,8 +370,8 @@ def test_many_generations_move_together_over_one_new_connection(backend: str) ->
 
             for number in range(50):
                 tasks.start_soon(generate, number)
-            while left:  # noqa: ASYNC110 - a count sets no event
-                await anyio.lowlevel.checkpoint()
+            while left:
+                await anyio.wait_all_tasks_blocked()
             await one.wait_until(lambda: len(one.calls) == 50)
             await anyio.to_thread.run_sync(one.stop)
 
