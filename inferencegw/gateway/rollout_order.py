@@ -6,8 +6,11 @@ replaced as a whole, so whoever reads it reads a state that was true; and there 
 """
 
 import contextlib
+import errno
 import json
 import os
+import stat
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +24,9 @@ from inferencegw.v1 import admin_pb2
 __all__ = ["RolloutOrder", "RolloutState", "load_state", "save_state"]
 
 FILE: Final = "rollout.json"
+
+MOST_BYTES: Final = 2**20
+"""Of that file. High: reading it takes time in which nothing else is done. Low: large fleets do not fit."""
 
 DRAIN_TIMEOUT: Final = 30.0
 """Seconds for running generations where nothing is said. High: slow rollouts. Low: more is handed over."""
@@ -113,7 +119,7 @@ def load_state(directory: str) -> RolloutState | None:
     """
     path = Path(directory) / FILE
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(_read(path))
         counts = {name: Count(**count) for name, count in fields.pop("counts").items()}
         return RolloutState(**fields, counts=counts)
     except FileNotFoundError:
@@ -127,16 +133,24 @@ def load_state(directory: str) -> RolloutState | None:
 def save_state(directory: str, state: RolloutState) -> None:
     """Replace the file: written beside it, brought to the disk, and renamed.
 
-    It is small and written once a step, in the event loop: in a thread, virtual time would run on meanwhile.
+    It is small and written once a step, in the event loop: in a thread, virtual time would run on meanwhile. The
+    directory is named by whoever may order a rollout, so it must be the gateway's user's own, and no link is followed.
 
     Raises:
-        ConfigError: it cannot be written.
+        ConfigError: it cannot be written, or others could write there as well.
     """
     path = Path(directory) / FILE
-    beside = path.with_suffix(f".{os.getpid()}.new")
+    beside: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("w", encoding="utf-8") as file:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        about = path.parent.stat()
+        if about.st_uid != os.geteuid() or about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise ConfigError(
+                f"state_dir = {directory!r}: must be a directory that only the gateway's user may write to"
+            )
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{FILE}.")  # a new file, whatever is there
+        beside = Path(name)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(attrs.asdict(state), file, indent=2)
             file.flush()
             os.fsync(file.fileno())
@@ -147,9 +161,24 @@ def save_state(directory: str, state: RolloutState) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        with contextlib.suppress(OSError):  # what is wrong is told below
-            beside.unlink(missing_ok=True)
+        if beside is not None:
+            with contextlib.suppress(OSError):  # what is wrong is told below
+                beside.unlink(missing_ok=True)
         raise ConfigError(f"state_dir = {directory!r}: {path} cannot be written: {error.strerror}") from error
+
+
+def _read(path: Path) -> str:
+    """What it says, if it is a file; waiting for a pipe, the gateway would stand still."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        about = os.fstat(descriptor)
+        if stat.S_ISDIR(about.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(about.st_mode) or about.st_size > MOST_BYTES:
+            raise ValueError("no file that a rollout has written")
+        return os.read(descriptor, MOST_BYTES).decode()
+    finally:
+        os.close(descriptor)
 
 
 def _invalid(problem: str) -> RpcError:

@@ -1,6 +1,7 @@
 """gateway/rollout_order.py: what may be asked for, and a file that is whole or not there."""
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -97,4 +98,29 @@ def test_a_directory_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     """Not as if there were nothing in it."""
     (tmp_path / "rollout.json").mkdir()
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load_state(str(tmp_path))
+
+
+def test_what_others_could_write_to_is_no_place_for_a_state(tmp_path: Path) -> None:
+    """Who names the directory need not be who owns it."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    with pytest.raises(ConfigError, match="only the gateway's user may write to"):
+        save_state(str(shared), STATE)
+    assert list(shared.iterdir()) == []
+
+
+def test_nothing_is_followed_and_nothing_is_waited_for(tmp_path: Path) -> None:
+    """A link is replaced and its target left alone; a link or a pipe is not read."""
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (tmp_path / "rollout.json").symlink_to(precious)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_state(str(tmp_path))
+    save_state(str(tmp_path), STATE)
+    assert (precious.read_text(), load_state(str(tmp_path))) == ("mine", STATE)
+    (tmp_path / "rollout.json").unlink()
+    os.mkfifo(tmp_path / "rollout.json")
+    with pytest.raises(ConfigError, match="is not what a rollout has written"):
         load_state(str(tmp_path))
