@@ -20,6 +20,7 @@ from typing import Final, TypeVar
 
 import hypothesis
 import pytest
+import structlog
 
 GRACE: Final = 2.0
 """Seconds that what is being closed has to be gone: grpcio closes sockets on threads of its own. Only a test that looks
@@ -112,6 +113,17 @@ def settle(left: Callable[[], set[T]]) -> set[T]:
     while (remaining := left()) and time.monotonic() < give_up:
         time.sleep(0.01)
     return remaining
+
+
+@pytest.fixture(autouse=True)
+def the_log_is_as_it_was() -> Iterator[None]:
+    """What a test does to logging, simulations silence it, is not felt by the next one in the same process."""
+    before = structlog.get_config() if structlog.is_configured() else None
+    yield
+    if before is None:
+        structlog.reset_defaults()
+    else:
+        structlog.configure(**before)
 
 
 @pytest.fixture(autouse=sys.platform == "linux")
