@@ -221,9 +221,10 @@ class GatewayAdminServicer(admin_grpc.GatewayAdminServicer):
 
     def _require_fellow(self, call: ServerCall) -> None:
         """RpcError PERMISSION_DENIED unless a gateway asks, or whoever may give orders."""
-        host = call.peer.address.rpartition(":")[0].strip("[]")
         members = [] if self.membership is None else self.membership.cluster.view.others
-        if not any(one.role == MemberRole.GATEWAY and one.is_live and one.address[0] == host for one in members):
+        if not any(
+            one.role == MemberRole.GATEWAY and one.is_live and one.address[0] == call.peer.host for one in members
+        ):
             require_trusted(call.peer)
 
     def _find(self, replica_id: str) -> Replica:

@@ -27,7 +27,7 @@ from inferencegw.gateway.request import refusal
 from inferencegw.gateway.tally import Tally
 from inferencegw.policy.flight import MAX_UNREAD, Asked, Replay, Verdict, judge
 from inferencegw.policy.ledger import TokenLedger
-from inferencegw.rpc import Peer, ServerCall
+from inferencegw.rpc import ServerCall
 from inferencegw.rpc.doorbell import Doorbell
 from inferencegw.v1.gateway_pb2 import InferRequest, InferResponse
 
@@ -40,7 +40,7 @@ LAST_WORDS: Final = 1.0
 for those tokens again."""
 
 Name: TypeAlias = tuple[str, str]
-"""Whose it is, and the request id."""
+"""The host whose it is, for clients are not told apart yet, and the request id."""
 
 
 @attrs.define(eq=False)
@@ -287,7 +287,7 @@ class Flights:
             RpcError: ALREADY_EXISTS: another request has that name; UNAVAILABLE: no call is begun any more.
         """
         request: InferRequest = rpc.request
-        name = (_owner(rpc.peer), request.request_id)
+        name = (rpc.peer.host, request.request_id)
         flight = self._flights.get(name)
         if flight is not None and flight.is_over:
             flight = None
@@ -325,8 +325,3 @@ def _essence(request: InferRequest) -> InferRequest:
     essence.ClearField("resume_offset")
     essence.ClearField("resume_text")
     return essence
-
-
-def _owner(peer: Peer) -> str:
-    """Whose names are not each other's: the port is another one on every connection."""
-    return peer.address.rpartition(":")[0]

@@ -36,6 +36,11 @@ class Peer:
     address: str
     certificate: dict[str, Any] | None = None
 
+    @property
+    def host(self) -> str:
+        """Where it is, without the port, which is another one on every connection."""
+        return self.address.rpartition(":")[0].strip("[]")
+
 
 class _RequestType(Protocol):
     def FromString(self, data: bytes, /) -> Message: ...  # noqa: N802 - protobuf's name

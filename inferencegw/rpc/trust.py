@@ -13,6 +13,5 @@ __all__ = ["require_trusted"]
 
 def require_trusted(peer: Peer) -> None:
     """RpcError PERMISSION_DENIED unless ``peer`` may give orders."""
-    host = peer.address.rpartition(":")[0].strip("[]")
-    if peer.certificate is None and not is_loopback(host):
+    if peer.certificate is None and not is_loopback(peer.host):
         raise RpcError(StatusCode.PERMISSION_DENIED, "only peers on the same machine may do this")
