@@ -15,8 +15,10 @@ from inferencegw.config import GatewayConfig
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway.dispatcher import Dispatcher
 from inferencegw.gateway.lookup import change, lookup, model_of
+from inferencegw.gateway.orders import DRAIN, UNDRAIN, give_order
 from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.record import Records
+from inferencegw.gateway.request import invalid
 from inferencegw.gateway.rollout_order import RolloutOrder
 from inferencegw.gateway.slots import Replica, Slots
 from inferencegw.gateway.status import STATES, Overview
@@ -30,13 +32,6 @@ from inferencegw.telemetry.log import LogLevel, set_level
 from inferencegw.v1 import admin_grpc, admin_pb2, gossip_pb2, replica_pb2
 
 __all__ = ["GatewayAdminServicer"]
-
-_REPLICA: Final = replica_pb2.DESCRIPTOR.services_by_name["LLMReplica"]
-DRAIN: Final = Method.of(_REPLICA, "Drain")
-UNDRAIN: Final = Method.of(_REPLICA, "Undrain")
-
-PATIENCE: Final = 5.0
-"""Seconds for a replica to answer. High: an operator waits for one that hangs. Low: a busy one seems to be gone."""
 
 WATCH_INTERVAL: Final = 1.0
 SHORTEST_INTERVAL: Final = 0.1
@@ -85,7 +80,7 @@ class GatewayAdminServicer(admin_grpc.GatewayAdminServicer):
         require_trusted(call.peer)
         interval = call.request.interval or WATCH_INTERVAL
         if not SHORTEST_INTERVAL <= interval <= LONGEST_INTERVAL:  # this way round, because NaN must fail too
-            raise _invalid(
+            raise invalid(
                 f"interval is {interval:g}; it must be from {SHORTEST_INTERVAL:g} to {LONGEST_INTERVAL:g} (seconds)"
             )
         while True:
@@ -170,7 +165,7 @@ class GatewayAdminServicer(admin_grpc.GatewayAdminServicer):
         require_trusted(call.peer)
         level = _LEVELS.get(call.request.level)
         if level is None:
-            raise _invalid(f"level is {call.request.level}; it must be a LogLevel other than 0")
+            raise invalid(f"level is {call.request.level}; it must be a LogLevel other than 0")
         before = set_level(level)
         known = {name: number for number, name in _LEVELS.items()}
         previous = admin_pb2.LOG_LEVEL_UNSPECIFIED if before is None else known.get(before)
@@ -229,9 +224,9 @@ class GatewayAdminServicer(admin_grpc.GatewayAdminServicer):
 
     def _find(self, replica_id: str) -> Replica:
         """The process of that name that we are connected to, the youngest one; RpcError where there is none."""
-        processes = [replica for replica in self.pool.replicas if replica.replica_id == replica_id]
-        if processes:
-            return max(processes, key=lambda replica: replica.epoch)
+        replica = self.pool.find(replica_id)
+        if replica is not None:
+            return replica
         known = sorted({status.replica_id for status in self.overview.replicas()} - {""})
         if replica_id in known:
             raise RpcError(StatusCode.UNAVAILABLE, f"there is no connection to replica {replica_id}")
@@ -239,14 +234,10 @@ class GatewayAdminServicer(admin_grpc.GatewayAdminServicer):
         raise RpcError(StatusCode.NOT_FOUND, f"no replica {replica_id!r} is known{others}")
 
 
-def _invalid(problem: str) -> RpcError:
-    return RpcError(StatusCode.INVALID_ARGUMENT, problem)
-
-
 async def _order(replica: Replica, method: Method, request: Any) -> Any:
     """What ``replica`` answers to an order; RpcError, with its name, where it does not do as it is told."""
     try:
-        return await replica.channel.unary(method, request, deadline=trio.current_time() + PATIENCE)
+        return await give_order(replica, method, request)
     except RpcError as error:
         raise RpcError(error.code, f"replica {replica.replica_id}: {error.message}") from error
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from inferencegw.errors import RpcError, StatusCode
-from inferencegw.gateway.request import check
+from inferencegw.gateway.request import check, invalid
 from inferencegw.gateway.slots import Replica
 from inferencegw.policy.fleet import Fleet, Group
 from inferencegw.policy.picker import Look, Pick, Picker, Request
@@ -40,7 +40,7 @@ def model_of(request: admin_pb2.LookupRequest, fleet: Fleet[Replica]) -> str:
     check(call)
     models = sorted(fleet.models)
     if not request.model and len(models) > 1:
-        raise _invalid(f"model is empty; it must be one of {', '.join(models)}")
+        raise invalid(f"model is empty; it must be one of {', '.join(models)}")
     return request.model or "".join(models)
 
 
@@ -115,23 +115,19 @@ def change(
 
 def _check_names(field: str, names: Sequence[str]) -> None:
     if len(names) > MAX_CHANGED:
-        raise _invalid(f"{field} has {len(names)} names; the limit is {MAX_CHANGED}")
+        raise invalid(f"{field} has {len(names)} names; the limit is {MAX_CHANGED}")
     for name in names:
         size = len(name.encode())
         if not 1 <= size <= MAX_NAME_BYTES:
-            raise _invalid(f"{field}: a name is {size} bytes long; it must be from 1 to {MAX_NAME_BYTES} bytes long")
+            raise invalid(f"{field}: a name is {size} bytes long; it must be from 1 to {MAX_NAME_BYTES} bytes long")
 
 
 def _check_weights(weights: Mapping[str, float]) -> None:
     for weight in weights.values():
         if not LEAST_WEIGHT <= weight <= MOST_WEIGHT:  # this way round, because NaN must fail too
-            raise _invalid(f"add_weight is {weight:g}; it must be from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}")
+            raise invalid(f"add_weight is {weight:g}; it must be from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}")
     if sum(weights.values()) > MOST_WEIGHT:
-        raise _invalid(f"the weights that are added come to {sum(weights.values()):g}; the limit is {MOST_WEIGHT:g}")
-
-
-def _invalid(problem: str) -> RpcError:
-    return RpcError(StatusCode.INVALID_ARGUMENT, problem)
+        raise invalid(f"the weights that are added come to {sum(weights.values()):g}; the limit is {MOST_WEIGHT:g}")
 
 
 def _step(look: Look[Replica], share: float, *, asked: bool) -> admin_pb2.RingStep:

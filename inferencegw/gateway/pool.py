@@ -84,6 +84,11 @@ class ReplicaPool:
         """Those connected now, routable or not."""
         return list(self._connected)
 
+    def find(self, replica_id: str) -> Replica | None:
+        """The process of that name that is connected, the youngest one; None where none is."""
+        processes = (replica for replica in self._connected if replica.replica_id == replica_id)
+        return max(processes, key=lambda replica: replica.epoch, default=None)
+
     @property
     def seen(self) -> Mapping[str, Sighting]:
         """The replicas that the gossip knows, by id."""

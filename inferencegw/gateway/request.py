@@ -17,7 +17,7 @@ from inferencegw.policy.limits import (
 )
 from inferencegw.v1 import gateway_pb2
 
-__all__ = ["check", "is_request_id", "is_sound", "refusal"]
+__all__ = ["check", "invalid", "is_request_id", "is_sound", "refusal"]
 
 _MAX_BYTES: Final = {
     "request_id": MAX_REQUEST_ID_BYTES,
@@ -40,6 +40,11 @@ def refusal(code: StatusCode, reason: str, message: str, *, retry_after: float |
     elif retry_after < math.inf:
         metadata += (("grpc-retry-pushback-ms", str(round(1000 * retry_after))),)
     return RpcError(code, message, metadata=metadata)
+
+
+def invalid(problem: str) -> RpcError:
+    """The error that refuses what an operator asks for. There is no ``gw-reason``: those are of calls."""
+    return RpcError(StatusCode.INVALID_ARGUMENT, problem)
 
 
 def check(request: gateway_pb2.InferRequest) -> None:

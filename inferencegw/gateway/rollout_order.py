@@ -16,7 +16,8 @@ from typing import Final
 
 import attrs
 
-from inferencegw.errors import ConfigError, RpcError, StatusCode
+from inferencegw.errors import ConfigError
+from inferencegw.gateway.request import invalid
 from inferencegw.gateway.tally import Count
 from inferencegw.policy.rollout import RolloutPhase
 from inferencegw.v1 import admin_pb2
@@ -69,18 +70,16 @@ class RolloutOrder:
             state_dir=request.state_dir,
         )
         if request.max_unavailable > 1:
-            raise _invalid(f"max_unavailable is {request.max_unavailable}; it must be 1: one replica is out at a time")
+            raise invalid(f"max_unavailable is {request.max_unavailable}; it must be 1: one replica is out at a time")
         if len(order.version.encode()) > 64:
-            raise _invalid("model_version is too long; it must be 1 to 64 bytes long")
+            raise invalid("model_version is too long; it must be 1 to 64 bytes long")
         if order.resume and order.rollback:
-            raise _invalid("resume and rollback are both set; it must be one of them at most")
+            raise invalid("resume and rollback are both set; it must be one of them at most")
         if not order.version and not (order.state_dir and (order.resume or order.rollback)):
-            raise _invalid(
-                "model_version is empty; only resume and rollback may leave it out, where state_dir knows it"
-            )
+            raise invalid("model_version is empty; only resume and rollback may leave it out, where state_dir knows it")
         for name, low in (("drain_timeout", 0.0), ("rejoin_timeout", 0.1)):
             if not low <= getattr(order, name) <= LONGEST:  # this way round, because NaN must fail too
-                raise _invalid(f"{name} is {getattr(order, name):g}; it must be from {low:g} to {LONGEST:g} (seconds)")
+                raise invalid(f"{name} is {getattr(order, name):g}; it must be from {low:g} to {LONGEST:g} (seconds)")
         return order
 
 
@@ -179,7 +178,3 @@ def _read(path: Path) -> str:
         return os.read(descriptor, MOST_BYTES).decode()
     finally:
         os.close(descriptor)
-
-
-def _invalid(problem: str) -> RpcError:
-    return RpcError(StatusCode.INVALID_ARGUMENT, problem)

@@ -14,6 +14,7 @@ import trio
 from inferencegw.errors import ManagerError, RpcError
 from inferencegw.gateway.canary import run_canary
 from inferencegw.gateway.manager import ReplicaManager
+from inferencegw.gateway.orders import DRAIN, UNDRAIN, give_order
 from inferencegw.gateway.pool import GET_INFO, ReplicaPool
 from inferencegw.gateway.slots import Replica, Slots
 from inferencegw.policy.canary import Canary, problem_of
@@ -23,12 +24,8 @@ from inferencegw.v1 import replica_pb2
 
 __all__ = ["Steps"]
 
-_REPLICA: Final = replica_pb2.DESCRIPTOR.services_by_name["LLMReplica"]
-DRAIN: Final = Method.of(_REPLICA, "Drain")
-UNDRAIN: Final = Method.of(_REPLICA, "Undrain")
-
-PATIENCE: Final = 5.0
-"""Seconds for a replica to take an order, or for the canary of the old version. High: a hanging one delays all."""
+OLD_CANARY_PATIENCE: Final = 5.0
+"""Seconds for the canary of the old version. High: a hanging one delays all. Low: there is nothing to compare with."""
 
 CANARY_PATIENCE: Final = 30.0
 """Seconds for the canary of the new version. High: one that hangs is noticed late. Low: a slow prefill fails it."""
@@ -113,14 +110,14 @@ class Steps:
 
     async def _cordon(self, name: str) -> None:
         """Ask for no new calls; before that, see how the old version does, to compare the new one with it."""
-        replica = self._find(name)
+        replica = self._pool.find(name)
         if replica is not None and replica.routable:
-            self._before[name] = await run_canary(self._slots, replica, PATIENCE)
+            self._before[name] = await run_canary(self._slots, replica, OLD_CANARY_PATIENCE)
         await self._order(name, DRAIN, replica_pb2.DrainRequest(cordon_only=True))
 
     async def _drain(self, name: str) -> None:
         """Let calls end or be handed over; returns when none is left, or it should be so."""
-        replica = self._find(name)
+        replica = self._pool.find(name)
         if replica is None or not await self._order(name, DRAIN, replica_pb2.DrainRequest(timeout=self._drain_timeout)):
             return  # noqa: ASYNC910 - who is gone is not waited for
         self._pool.handle_draining(replica)
@@ -137,7 +134,7 @@ class Steps:
         replica = None
         with trio.move_on_after(CANARY_PATIENCE):
             await self._slots.wait_until(lambda: self._takes_calls(name))
-            replica = self._find(name)
+            replica = self._pool.find(name)
         if replica is None:
             return f"it takes no calls after {CANARY_PATIENCE:g} s"
         self._tell("one generation to succeed")
@@ -159,7 +156,7 @@ class Steps:
 
     async def _order(self, name: str, method: Method, request: Any) -> bool:
         """Whether the replica of that name obeys."""
-        replica = self._find(name)
+        replica = self._pool.find(name)
         if replica is None:
             await trio.lowlevel.checkpoint()
             return False
@@ -168,17 +165,12 @@ class Steps:
     async def _ask(self, replica: Replica, method: Method, request: Any) -> Any:
         """What it answers; None if it does not."""
         try:
-            return await replica.channel.unary(method, request, deadline=trio.current_time() + PATIENCE)
+            return await give_order(replica, method, request)
         except RpcError as error:
             log.warning("replica does not obey", replica_id=replica.replica_id, reason=str(error))
             self._tell(f"it does not take orders ({error}); it drains when it is stopped")
             return None  # noqa: ASYNC910 - the call has waited
 
     def _takes_calls(self, name: str) -> bool:
-        replica = self._find(name)
+        replica = self._pool.find(name)
         return replica is not None and replica.routable
-
-    def _find(self, name: str) -> Replica | None:
-        """The youngest process of that name that we are connected to."""
-        processes = [replica for replica in self._pool.replicas if replica.replica_id == name]
-        return max(processes, key=lambda replica: replica.epoch, default=None)

@@ -22,6 +22,7 @@ from inferencegw.gateway.census import Census
 from inferencegw.gateway.dispatcher import Dispatcher
 from inferencegw.gateway.manager import ReplicaManager
 from inferencegw.gateway.pool import ReplicaPool
+from inferencegw.gateway.request import invalid
 from inferencegw.gateway.rollout_order import RolloutOrder, RolloutState, load_state, save_state
 from inferencegw.gateway.slots import Slots
 from inferencegw.gateway.status import Overview
@@ -246,7 +247,7 @@ class RollingUpdater:
             problem = (
                 f"manager is {order.manager!r}; it must be HOST:PORT of a supervisor, or what `trio-gw run` was given"
             )
-            raise RpcError(StatusCode.INVALID_ARGUMENT, problem) from error
+            raise invalid(problem) from error
         return order.manager
 
     def _plan(self, order: RolloutOrder, state: RolloutState) -> RolloutPlan:

@@ -13,7 +13,7 @@ import trio
 
 from inferencegw.errors import StatusCode
 from inferencegw.gateway import Gateway
-from inferencegw.gateway.steps import DRAIN, UNDRAIN
+from inferencegw.gateway.orders import DRAIN, UNDRAIN
 from inferencegw.gateway.tally import Count
 from inferencegw.testing import Answer, TestCluster
 from inferencegw.testing.manager import Rollout, manage
