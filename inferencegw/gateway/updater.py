@@ -87,6 +87,7 @@ class Run:
         order: what was asked for.
         plan: what decides; None until it is known what there is.
         missing: the replica that was in hand when it stopped, which the gossip may have forgotten; empty for none.
+        view: what was seen last.
         told: its steps.
         error: what ended it that is no step.
         ended: whether it has.
@@ -95,6 +96,7 @@ class Run:
     order: RolloutOrder
     plan: RolloutPlan | None = None
     missing: str = ""
+    view: RolloutView = attrs.field(factory=lambda: RolloutView({}))
     told: list[admin_pb2.RolloutResponse] = attrs.field(factory=list)
     error: Exception | None = None
     ended: bool = False
@@ -214,7 +216,7 @@ class RollingUpdater:
         assert self.membership is not None, "begin() has seen to that"
         census = Census(self.membership, self.own_count, self.tls)
         state = load_state(order.state_dir) if order.state_dir else None
-        counts, silent = await census.ask()
+        counts, _ = await census.ask()
         if census.rolling:
             others = ", ".join(census.rolling)
             raise RpcError(StatusCode.FAILED_PRECONDITION, f"a rollout runs at {others}: follow it there, or pause it")
@@ -228,7 +230,7 @@ class RollingUpdater:
         plan = self._plan(order, state)
         run.begin(plan)
         if order.dry_run:
-            self._preview(run, plan, view)
+            self._preview(run, plan)
             return
         async with self.open_manager(self._manager(order)) as manager:
             await self._drive(run, plan, state, manager)
@@ -313,7 +315,8 @@ class RollingUpdater:
         sights = [_sight(one) for one in overview.replicas() if one.replica_id]
         if run.missing and all(one.replica_id != run.missing for one in sights):
             sights.append(ReplicaSight(replica_id=run.missing, epoch=0, presence=Presence.LEFT))
-        return RolloutView.of(sights, self.dispatcher.statistics().waiting)
+        run.view = RolloutView.of(sights, self.dispatcher.statistics().waiting)
+        return run.view
 
     # -- telling -----------------------------------------------------------------------------------------------------
 
@@ -338,7 +341,7 @@ class RollingUpdater:
         replica_id: str = "",
         receipt: admin_pb2.RolloutReceipt | None = None,
     ) -> None:
-        remaining = {one.replica_id for one in plan.remaining(self._look(run))}
+        remaining = {one.replica_id for one in plan.remaining(run.view)}
         step = admin_pb2.RolloutResponse(
             phase=_PHASES[plan.phase] if phase is None else phase,
             replica_id=replica_id or plan.in_hand,
@@ -349,10 +352,10 @@ class RollingUpdater:
         )
         run.tell(step)
 
-    def _preview(self, run: Run, plan: RolloutPlan, view: RolloutView) -> None:
-        for one in plan.remaining(view):
+    def _preview(self, run: Run, plan: RolloutPlan) -> None:
+        for one in plan.remaining(run.view):
             wanted = plan.wanted(one.replica_id)
-            short, words = view.shortfall(one)
+            short, words = run.view.shortfall(one)
             verdict = f"{words}: {short} too few" if short > 0 else words
             step = (
                 f"{one.version or 'no version'} -> {wanted}; {verdict}" if one.version != wanted else "only its canary"
