@@ -10,7 +10,7 @@ The rule: nurseries nest longest-lived outermost, so nothing is used after what 
        └─ gossip               membership.run, where gossip is asked for: one task, one UDP socket
           └─ upstreams         one replica_session per replica; the pool follows the gossip; health
              └─ connections    one task per client connection: outlives the calls it delivers
-               └─ calls       one run_call per accepted request, one Flight.run per one with a name; the updater
+                └─ calls       one run_call per accepted request, one Flight.run per one with a name; the updater
                    └─ listen   innermost: the first to stop
 
 A drain takes it down from the inside: the gossip says so, the listeners close, every connection says GOAWAY, waiting

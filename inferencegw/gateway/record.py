@@ -24,7 +24,6 @@ KEPT: Final = 2_000
 MAX_PICKS: Final = 32
 """Choices noted of one call; the first ones."""
 
-
 MAX_REFUSED: Final = 32
 """Refused attempts noted of one call; the first ones. High: memory, of each call in an overload. Low: less is told."""
 

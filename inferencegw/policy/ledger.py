@@ -2,8 +2,8 @@
 
 The rule: token ``i`` goes out only if it is the next one. A repeat (``i`` is behind) is dropped; a gap (``i`` is ahead)
 or a token past the end is the replica's fault, for nothing after it can be trusted to be in its place; and so is a last
-one that does not say that it is final. So the client
-gets ``first_index``, ``first_index + 1``, ... each once, whatever replicas send.
+one that does not say that it is final. So the client gets ``first_index``, ``first_index + 1``, ... each once, whatever
+replicas send.
 
 Admitting and delivering are two steps, because a token that was admitted may still not reach the client: it may be
 waiting for the client's window when the deadline passes. ``delivered`` and ``digest`` speak of what was sent, and

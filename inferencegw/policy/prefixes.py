@@ -46,5 +46,9 @@ class RecentPrefixes:
 
 def moves(before: HashRing, after: HashRing, keys: Iterable[int]) -> Counter[tuple[str, str]]:
     """How many of ``keys`` go to another replica, by (whom they leave, whom they come to); "" is nobody."""
-    moved = ((next(before.walk(key), ""), next(after.walk(key), "")) for key in keys)
+    moved = ((_owner(before, key), _owner(after, key)) for key in keys)
     return Counter((left, came) for left, came in moved if left != came)
+
+
+def _owner(ring: HashRing, key: int) -> str:
+    return ring.owner(key) if len(ring) else ""

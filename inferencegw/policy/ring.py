@@ -75,14 +75,10 @@ class HashRing:
     def add(self, replica_id: str, weight: float = 1.0) -> None:
         """Give a replica its places; one that has some gets those of its new weight instead."""
         points = points_of(replica_id, weight)
-        round_and_on = (*points, points[0] + _CIRCLE)
-        if self._points.get(replica_id) == round_and_on:
+        if self._points.get(replica_id) == _round_and_on(points):
             return
         self.discard(replica_id)
-        self._points[replica_id] = round_and_on
-        self._places += ((point, replica_id) for point in points)
-        self._places.sort()  # two sorted runs: merged, not sorted anew
-        self._indexed = False
+        self._place({replica_id: points})
 
     def discard(self, replica_id: str) -> None:
         """Take a replica's places away, if it has any."""
@@ -101,12 +97,16 @@ class HashRing:
         # Past the cache: who is only thought of must not push those out of it who are there.
         newcomers = {replica_id: points_of.__wrapped__(replica_id, weight) for replica_id, weight in add.items()}
         other._points = {one: points for one, points in self._points.items() if one not in gone}
-        other._points |= {one: (*points, points[0] + _CIRCLE) for one, points in newcomers.items()}
         other._places = [place for place in self._places if place[1] not in gone]
-        other._places += ((point, one) for one, points in newcomers.items() for point in points)
-        other._places.sort()
-        other._indexed = False
+        other._place(newcomers)
         return other
+
+    def _place(self, newcomers: Mapping[str, tuple[int, ...]]) -> None:
+        """Give these their places, who have none."""
+        self._points |= {replica_id: _round_and_on(points) for replica_id, points in newcomers.items()}
+        self._places += ((point, replica_id) for replica_id, points in newcomers.items() for point in points)
+        self._places.sort()  # sorted runs: merged, not sorted anew
+        self._indexed = False
 
     def walk(self, key: int) -> Iterator[str]:
         """Every replica once, clockwise from ``key``."""
@@ -159,3 +159,8 @@ class HashRing:
             self._owners = [replica_id for _, replica_id in self._places]
             self._indexed = True
         return bisect_left(self._circle, key)
+
+
+def _round_and_on(points: tuple[int, ...]) -> tuple[int, ...]:
+    """``points``, and the first one again, one round later: whatever key there is, one of them comes after it."""
+    return (*points, points[0] + _CIRCLE)

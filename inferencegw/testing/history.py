@@ -71,21 +71,21 @@ class Disturbance:
         detail: how much, for people.
         sides: where it came between hosts: who was on which side.
         until: when it was mended.
-        silent_since: when the first of the cuts began that it prolongs; its own beginning where it prolongs none.
+        silent_since: when the first of those of its kind began that it prolongs; its own beginning where it does none.
     """
 
     kind: Kind
     hosts: frozenset[str]
     since: float
+    silent_since: float
     detail: str = ""
     sides: tuple[frozenset[str], ...] = ()
     until: float = math.inf
-    silent_since: float = math.inf
 
     @property
     def felt_until(self) -> float:
         """When nothing more can come of it."""
-        lasted = self.until - min(self.since, self.silent_since) if self.kind.again else 0.0
+        lasted = self.until - self.silent_since if self.kind.again else 0.0
         return max(self.until + self.kind.after + lasted, self.since + self.kind.at_least)
 
     def touches(self, hosts: Collection[str], since: float, until: float) -> bool:
@@ -114,15 +114,13 @@ class History:
         parts = _parts(sides)
         everybody = frozenset(hosts).union(*parts)
         now = trio.current_time()
-        entry = Disturbance(kind, everybody, now, detail, parts)
         prolonged = [
-            min(one.since, one.silent_since)
+            one.silent_since
             for one in self.entries
             if one.kind is kind and one.felt_until >= now and not one.hosts.isdisjoint(everybody)
         ]
-        entry.silent_since = min([now, *prolonged])
-        if kind.is_over_at_once:
-            entry.until = now
+        until = now if kind.is_over_at_once else math.inf
+        entry = Disturbance(kind, everybody, now, min([now, *prolonged]), detail, parts, until)
         self.entries.append(entry)
         return entry
 

@@ -35,13 +35,14 @@ from inferencegw.config import address_text, split_address
 from inferencegw.rpc import Server
 from inferencegw.rpc.health import HealthServicer, ServingStatus
 from inferencegw.rpc.reflection import reflection_services
+from inferencegw.v1 import manager_pb2
 
 __all__ = ["Supervisor", "run_supervisor"]
 
 HOST: Final = "127.0.0.1"
 """Orders are taken from this machine only."""
 
-SERVICE: Final = "inferencegw.v1.ReplicaManager"
+SERVICE: Final = manager_pb2.DESCRIPTOR.services_by_name["ReplicaManager"].full_name
 
 GOODBYE_TIMEOUT: Final = 1.0
 """Seconds that clients of the manager's port have to close. High: one that does not delays the end. Low: an answer may
