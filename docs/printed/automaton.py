@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import attrs
 
-__all__ = ["Edge", "Place", "drawn"]
+__all__ = ["Edge", "Place", "drawn", "figure"]
 
 Place: TypeAlias = tuple[float, float]
 """Column and row of a state."""
@@ -85,6 +85,11 @@ class _Curve:
         width, x = LETTER * len(text), self.label[0]
         begins = {"start": x, "middle": x - width / 2, "end": x - width}[self.anchor]
         return begins, begins + width
+
+
+def figure(places: Mapping[str, Place], edges: Iterable[Edge], title: str) -> str:
+    """The picture, as a chapter has it."""
+    return f".. raw:: html\n\n   {drawn(places, edges, title)}\n"
 
 
 def drawn(places: Mapping[str, Place], edges: Iterable[Edge], title: str) -> str:

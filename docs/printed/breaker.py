@@ -9,7 +9,7 @@ from inferencegw.config import GatewayConfig
 from inferencegw.policy.breaker import TRANSITIONS, BreakerEvent, BreakerState, CircuitBreaker
 from inferencegw.policy.outcome import Outcome
 
-from .automaton import Edge, Place, drawn
+from .automaton import Edge, Place, figure
 
 __all__ = ["automaton", "rests"]
 
@@ -29,8 +29,7 @@ def automaton() -> str:
         Edge(before.name, after.name, MEANINGS[event], "dashed" if event is BreakerEvent.RESTED else "solid")
         for (before, event), after in TRANSITIONS.items()
     ]
-    picture = drawn(PLACES, edges, "The states of a circuit breaker, and what leads from one to another")
-    return f".. raw:: html\n\n   {picture}\n"
+    return figure(PLACES, edges, "The states of a circuit breaker, and what leads from one to another")
 
 
 def rests() -> str:

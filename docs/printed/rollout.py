@@ -7,7 +7,7 @@ from typing import Final
 
 from inferencegw.policy.rollout import ENDS, TRANSITIONS, RolloutEvent, RolloutLimits, RolloutPhase
 
-from .automaton import Edge, Line, Place, drawn
+from .automaton import Edge, Line, Place, figure
 from .tables import table
 
 __all__ = ["automaton", "limits", "phases"]
@@ -71,8 +71,7 @@ def automaton() -> str:
         Edge(before.name, after.name, MEANINGS[event], LINES.get(event, "solid"))
         for (before, event), after in TRANSITIONS.items()
     ]
-    picture = drawn(PLACES, edges, "What a rollout does with one replica, and what leads from one step to another")
-    return f".. raw:: html\n\n   {picture}\n"
+    return figure(PLACES, edges, "What a rollout does with one replica, and what leads from one step to another")
 
 
 def phases() -> str:

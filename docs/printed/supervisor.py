@@ -8,7 +8,7 @@ from typing import Final
 from inferencegw.cli.supervisor.upkeep import LONGEST_PAUSE, SHORTEST_PAUSE, STEADY, TRANSITIONS, Happening, Phase
 from inferencegw.policy.backoff import FACTOR, JITTER
 
-from .automaton import Edge, Place, drawn
+from .automaton import Edge, Place, figure
 
 __all__ = ["automaton", "pauses"]
 
@@ -43,8 +43,7 @@ def automaton() -> str:
         )
         for (before, after), happenings in labels.items()
     ]
-    picture = drawn(PLACES, edges, "The phases of a child of the supervisor, and what leads from one to another")
-    return f".. raw:: html\n\n   {picture}\n"
+    return figure(PLACES, edges, "The phases of a child of the supervisor, and what leads from one to another")
 
 
 def pauses() -> str:

@@ -19,7 +19,7 @@ from inferencegw.swim.suspicion import suspicion_timeout
 from inferencegw.swim.tombstones import Tombstones
 from inferencegw.swim.transitions import TRANSITIONS, Reaction
 
-from .automaton import Edge, Line, Place, drawn
+from .automaton import Edge, Line, Place, figure
 from .tables import table
 
 __all__ = [
@@ -82,7 +82,7 @@ def automaton() -> str:
         Edge(_name(before), _name(after), _done(reactions), _needed(before, after)[1])
         for (before, after), reactions in TRANSITIONS.items()
     ]
-    return f".. raw:: html\n\n   {drawn(PLACES, edges, 'The states of a member, and what follows each change')}\n"
+    return figure(PLACES, edges, "The states of a member, and what follows each change")
 
 
 def reactions() -> str:
