@@ -20,7 +20,6 @@ is done is written into a history, and checkers look on from the first step to t
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from itertools import permutations, product
 from typing import Any, Final
 
 import attrs
@@ -30,33 +29,23 @@ from inferencegw.config import GatewayConfig, ReplicaConfig, is_loopback
 from inferencegw.gateway import Gateway
 from inferencegw.gateway.slots import Slots
 from inferencegw.membership import Cluster, ClusterView
-from inferencegw.replica.faults import Fault
-from inferencegw.rpc import Method, open_channel
 from inferencegw.swim.config import PROFILES, SwimConfig
 from inferencegw.swim.member import MemberState
 from inferencegw.testing.answers import Answer
+from inferencegw.testing.breakage import Breakable
 from inferencegw.testing.callers import Caller, Witness
 from inferencegw.testing.checkers import Checker, CheckFailed
-from inferencegw.testing.history import History, Kind
+from inferencegw.testing.history import Disturbance, Kind
 from inferencegw.testing.nodes import Node, make_node
 from inferencegw.testing.underlay import Underlay
-from inferencegw.v1 import replica_pb2
 
 __all__ = ["TestCluster"]
-
-_FAULTS: Final = replica_pb2.DESCRIPTOR.services_by_name["FaultInjection"]
-INJECT: Final = Method.of(_FAULTS, "InjectFault")
-CLEAR: Final = Method.of(_FAULTS, "ClearFaults")
 
 GATEWAYS: Final[Mapping[str, Any]] = {"reconnect_initial": 0.05, "reconnect_maximum": 1.0}
 """How gateways are configured unless a story says otherwise: they come back quickly."""
 
 REPLICAS: Final[Mapping[str, Any]] = {"token_delay": 0.02, "jitter": 0.1}
 """How replicas are: quick, so that stories are."""
-
-
-PATIENCE: Final = 5.0
-"""Seconds for a replica to take an order."""
 
 LAST_WORDS: Final = 2.0
 """Seconds for what is still on its way when all has ended. High: a leak is found late. Low: slow links leak."""
@@ -72,16 +61,13 @@ class Sighting:
     state: MemberState
 
 
-class TestCluster(Witness):
-    """The verbs. Made by :func:`open_cluster`.
+class TestCluster(Breakable, Witness):
+    """A cluster, its clients and who looks on. Made by :func:`open_cluster`; the verbs are those of a Breakable.
 
     Attributes:
-        network: what it runs on; its finer verbs may be used too, after :meth:`disturb`.
-        nodes: the latest process of each name, running or not.
         hosts: every host that it has used, in order.
         open_answers: the calls that go on.
         answers: all calls.
-        history: what was done.
         sightings: what members held of each other: each change of a state, in every view, in order.
         checkers: who looks on.
         failure: what the first of them has found; it ends the cluster.
@@ -90,17 +76,14 @@ class TestCluster(Witness):
     __test__ = False  # it is no test case
 
     def __init__(self, network: Underlay, options: Mapping[str, Any]) -> None:
-        self.network: Final = network
-        self.nodes: Final[dict[str, Node]] = {}
+        super().__init__(network)
         self.hosts: Final[dict[str, None]] = {}
         self.open_answers: Final[dict[Answer, None]] = {}
         self.answers: Final[list[Answer]] = []
-        self.history: Final = History()
         self.sightings: Final[list[Sighting]] = []
         self.failure: Exception | None = None
         self._nursery: trio.Nursery | None = None
         self._options = options
-        self._frozen: set[str] = set()
         self.checkers: Final[list[Checker]] = []
 
     # -- starting and ending ----------------------------------------------------------------------------------------
@@ -159,127 +142,6 @@ class TestCluster(Witness):
     async def _run(self, node: Node, *, task_status: trio.TaskStatus[None]) -> None:
         await node.run(task_status=task_status)
         self.tell("node_ended", node)
-
-    def crash(self, name: str, *, silent: bool = False, eof: bool = False) -> None:
-        """As kill -9 of a node or a client: its kernel resets its connections, or with ``eof`` closes them in order.
-
-        With ``silent`` as when the power fails: nor does its kernel say anything.
-        """
-        now = trio.current_time()
-        # Behind a cut its kernel's last words are lost: to those on the other side it is as if there were none.
-        unheard = silent or self.history.touching({name}, now, now, (Kind.CUT, Kind.HOLD))
-        self.disturb(Kind.POWER if unheard else Kind.CRASH, {name})
-        if name in self.nodes:
-            self.nodes[name].crashed = trio.current_time()
-        self._frozen.discard(name)
-        self.history.end({Kind.FREEZE}, {name})
-        self.network.crash(name, silent=silent, eof=eof)
-
-    def leave(self, name: str) -> None:
-        """As SIGTERM; does not wait for what comes of it."""
-        self.disturb(Kind.STOP, {name})
-        self.nodes[name].stopping = True
-        self.nodes[name].process.drain()
-
-    async def stop(self, name: str) -> None:
-        """As SIGTERM; returns when it has drained, said goodbye and ended."""
-        self.leave(name)
-        await self.nodes[name].ended.wait()
-
-    # -- breaking and mending ---------------------------------------------------------------------------------------
-
-    def freeze(self, name: str) -> None:
-        """As SIGSTOP."""
-        self.disturb(Kind.FREEZE, {name})
-        self._frozen.add(name)
-        self.network.freeze(name)
-
-    def thaw(self, name: str) -> None:
-        """As SIGCONT."""
-        self.history.end({Kind.FREEZE}, {name})
-        self._frozen.discard(name)
-        self.network.thaw(name)
-
-    def partition(self, *sides: Iterable[str]) -> None:
-        """Let nothing through between any two sides."""
-        named = [tuple(side) for side in sides]
-        self.disturb(Kind.CUT, sides=named)
-        self.network.partition(*named)
-
-    def unite(self, *sides: Iterable[str]) -> None:
-        """Undo that partition."""
-        named = [tuple(side) for side in sides]
-        self.history.end({Kind.CUT}, sides=named)
-        for side, other in permutations(named, 2):
-            for sender, receiver in product(side, other):
-                self.network.mend(sender, receiver)
-
-    def cut(self, sender: str, receiver: str) -> None:
-        """Let nothing through that way; the other way is another cut."""
-        self.disturb(Kind.CUT, sides=[[sender], [receiver]])
-        self.network.cut(sender, receiver)
-
-    def mend(self, sender: str, receiver: str) -> None:
-        """Undo a cut."""
-        self.history.end({Kind.CUT}, sides=[[sender], [receiver]])
-        self.network.mend(sender, receiver)
-
-    def hold(self, one: str, other: str) -> None:
-        """Keep everything between these two waiting."""
-        self.disturb(Kind.HOLD, sides=sorted([[one], [other]]))
-        self.network.hold(one, other)
-
-    def release(self, one: str, other: str) -> None:
-        """Deliver what was held."""
-        self.history.end({Kind.HOLD}, sides=sorted([[one], [other]]))
-        self.network.release(one, other)
-
-    def slow(self, name: str, factor: float) -> None:
-        """Let everything to and from it take ``factor`` times as long; 1 is normal."""
-        self.history.end({Kind.SLOW}, {name})
-        if factor != 1:
-            self.disturb(Kind.SLOW, {name}, detail=f"x{factor:g}")
-        self.network.slow(name, factor)
-
-    def set_loss(self, share: float) -> None:
-        """Lose this share of all datagrams."""
-        self.history.end({Kind.LOSS})
-        if share:
-            self.disturb(Kind.LOSS, detail=f"{share:.0%}")
-        self.network.set_loss(share)
-
-    def repair(self) -> None:
-        """Mend the network; the crashed, the frozen and those told to misbehave stay so."""
-        self.history.end({Kind.CUT, Kind.HOLD, Kind.SLOW, Kind.LOSS})
-        self.network.repair()
-
-    async def inject(self, name: str, fault: str) -> None:
-        """Tell a replica to misbehave: ``"crash@10"``, ``"slow=3"``, ... as ``trio-gw replica --fault`` has it.
-
-        Raises:
-            RpcError: it cannot be told.
-        """
-        self.disturb(Kind.FAULT, {name}, detail=fault)
-        await self._order(name, INJECT, replica_pb2.InjectFaultRequest(fault=Fault.parse(fault).to_proto()))
-
-    async def clear_faults(self, name: str) -> None:
-        """Tell it to behave again."""
-        await self._order(name, CLEAR, replica_pb2.ClearFaultsRequest())
-        self.history.end({Kind.FAULT}, {name})
-
-    async def _order(self, name: str, method: Method, request: Any) -> None:
-        async def ask() -> None:
-            port = self.nodes[name].addresses["grpc"][1]
-            async with open_channel("127.0.0.1", port) as channel:
-                await channel.unary(method, request, deadline=trio.current_time() + PATIENCE)
-
-        await self.network.host(name).run(ask)
-
-    def disturb(
-        self, kind: Kind, hosts: Iterable[str] = (), *, detail: str = "", sides: Iterable[Iterable[str]] = ()
-    ) -> None:
-        """Write down what is about to be done to ``hosts``, or between ``sides``; for verbs of the network's own."""
-        self.tell("disturbed", self.history.begin(kind, hosts, detail=detail, sides=sides))
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
@@ -385,6 +247,10 @@ class TestCluster(Witness):
         async with self.open_client(gateway=gateway) as client:
             return await client.generate(prompt, **fields)
 
+    def disturbed(self, disturbance: Disturbance) -> None:
+        """For the verbs: something is about to be done."""
+        self.tell("disturbed", disturbance)
+
     def view_changed(self, node: Node, before: ClusterView | None, view: ClusterView) -> None:
         """For whoever looks: a node has published a view."""
         now = trio.current_time()
@@ -441,11 +307,6 @@ class TestCluster(Witness):
         with trio.move_on_after(self.healing_bound):
             await self.converged()  # last: on real sockets, what holds now may not hold for long
         self.tell("settled")
-
-    def thaw_all(self) -> None:
-        """Nothing frozen can end."""
-        for name in sorted(self._frozen):
-            self.thaw(name)
 
     async def shut_down(self) -> None:
         """Stop everybody, and look whether anything is left."""

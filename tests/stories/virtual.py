@@ -11,7 +11,7 @@ import trio
 from inferencegw.config import ReplicaConfig
 from inferencegw.replica.app import Replica
 from inferencegw.rpc import open_channel
-from inferencegw.testing.cluster import INJECT
+from inferencegw.testing.breakage import INJECT
 from inferencegw.v1 import replica_pb2
 
 from .harness import METRONOME
