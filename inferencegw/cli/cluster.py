@@ -31,11 +31,29 @@ GATEWAY: Final = GatewayConfig()
 class ClusterConfig:
     """How large a local cluster is, and where it takes orders."""
 
-    gateways: int = option(2, "Gateways. High: a process each. Low: with one, its clients wait while it is started again.", low=1, high=64, unit="gateways")  # fmt: skip # noqa: E501
-    replicas: int = option(3, "Replicas. High: a process each. Low: with one, nobody takes over from it.", low=1, high=256, unit="replicas")  # fmt: skip # noqa: E501
-    port: int = option(8080, "Port of the first gateway; the others' follow. 0: free ones.", low=0, high=65_472, unit="port")  # fmt: skip # noqa: E501
-    gossip_port: int = option(0, "UDP port for the first gateway's gossip; the others' follow. 0: free ones.", low=0, high=65_472, unit="port")  # fmt: skip # noqa: E501
-    manager_port: int = option(0, "Port for orders to stop and start replicas, for `rollout --manager`. 0: a free one.", low=0, high=65_535, unit="port")  # fmt: skip # noqa: E501
+    gateways: int = option(
+        2,
+        "Gateways. High: a process each. Low: with one, its clients wait while it is started again.",
+        low=1,
+        high=64,
+        unit="gateways",
+    )
+    replicas: int = option(
+        3, "Replicas. High: a process each. Low: with one, nobody takes over from it.", low=1, high=256, unit="replicas"
+    )
+    port: int = option(
+        8080, "Port of the first gateway; the others' follow. 0: free ones.", low=0, high=65_472, unit="port"
+    )
+    gossip_port: int = option(
+        0, "UDP port for the first gateway's gossip; the others' follow. 0: free ones.", low=0, high=65_472, unit="port"
+    )
+    manager_port: int = option(
+        0,
+        "Port for orders to stop and start replicas, for `rollout --manager`. 0: a free one.",
+        low=0,
+        high=65_535,
+        unit="port",
+    )
 
 
 DEFAULT: Final = ClusterConfig()

@@ -68,7 +68,8 @@ class Call:
         ticket: its number in the queue, which it keeps; None until it asks for a slot.
         model: what it is for: as it says, or what the first replica serves that it was given to.
         asking_since: since when it wants a replica that takes it, refusals included; None while one has.
-        alone_since: since when nothing routable serves its model, as far as it had to wait for that; None if it does.
+        alone_since: since when nothing routable serves its model, as far as it had to wait for that, a replica that
+            came and refused included; None if it does.
         queued: seconds until it had its first slot; None before.
         last_replica: who delivered last.
     """
@@ -155,7 +156,6 @@ class Call:
     def lease_granted(self, replica: Replica) -> None:
         """It has a slot. The trailers tell of the first wait only; a later one is part of the stream."""
         self.model = replica.model
-        self.alone_since = None
         if self.queued is None:
             self.queued = trio.current_time() - self.record.arrived
 
@@ -169,7 +169,7 @@ class Call:
 
     def note_taken(self) -> None:
         """A replica has taken it, and delivers, or has failed: the wait for a slot was over, and that was none."""
-        self.asking_since = None
+        self.asking_since = self.alone_since = None
 
     def note_first_token(self, attempt: Attempt) -> None:
         """``attempt`` delivers from now on."""
