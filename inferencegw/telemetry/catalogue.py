@@ -4,8 +4,8 @@ The rule: this table is the only place that knows a metric's name. What is count
 (:mod:`~inferencegw.telemetry.meter`) and what is looked up when it is asked for (``gateway/readings.py``) is put into
 families by it, the reference is printed from it, and the dashboard file is checked against it.
 
-Labels take few values, all of them ours but for the names of replicas and members: a label that clients could fill would
-be a way to fill the memory of whoever stores the series.
+Labels take few values, all of them ours but for the names of replicas and members: a label that clients could fill
+would be a way to fill the memory of whoever stores the series.
 """
 
 import enum

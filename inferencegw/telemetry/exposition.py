@@ -1,8 +1,8 @@
 """A gateway's metrics as Prometheus reads them.
 
 The rule: nothing is kept here. Whenever somebody scrapes, the gateway is asked once what everything is, and the
-catalogue puts that into families; a metric without a value yet has a family without samples. Each gateway has a registry
-of its own, because several may share a process.
+catalogue puts that into families; a metric without a value yet has a family without samples. Each gateway has a
+registry of its own, because several may share a process.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,8 +21,8 @@ __all__ = ["CONTENT_TYPE", "Readings", "Value", "expose", "registry_of"]
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 """What :func:`expose` makes, for an HTTP header."""
 
-Value: TypeAlias = float | Histogram | Mapping[str, float] | Mapping[tuple[str, ...], float]
-"""One number or histogram; or numbers by the value of the label, or of the labels."""
+Value: TypeAlias = float | Histogram | Mapping[str, float] | Mapping[tuple[str, str], float]
+"""One number or histogram; or numbers by the value of the label, or of the two labels."""
 
 Readings: TypeAlias = Mapping[str, Value]
 """What metrics are, by name."""

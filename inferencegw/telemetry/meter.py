@@ -1,8 +1,8 @@
 """What is counted where it happens: plain numbers, because some of it happens for every batch of tokens.
 
 The rule: counting is an addition. No lock (a gateway is one thread), no look-up by label where a call passes more than
-once, no clock of its own; labels, names and text are made when somebody asks (:mod:`~inferencegw.telemetry.exposition`).
-prometheus-client's own counters take a lock and build children by label: a microsecond where an addition is 50 ns.
+once, no clock of its own; labels, names and text are made when somebody asks
+(:mod:`~inferencegw.telemetry.exposition`). prometheus-client's own counters lock, and look their children up by label.
 """
 
 from bisect import bisect_left
