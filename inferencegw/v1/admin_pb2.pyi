@@ -355,16 +355,18 @@ class RequestRecord(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., arrived_at_ms: _Optional[int] = ..., picks: _Optional[_Iterable[_Union[PickRecord, _Mapping]]] = ..., ticket: _Optional[_Union[TicketRecord, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[AttemptRecord, _Mapping]]] = ..., splices: _Optional[_Iterable[_Union[Splice, _Mapping]]] = ..., delivered: _Optional[int] = ..., status_code: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class PickRecord(_message.Message):
-    __slots__ = ("at", "replica_id", "reason", "passed_over")
+    __slots__ = ("at", "replica_id", "reason", "passed_over", "more_passed_over")
     AT_FIELD_NUMBER: _ClassVar[int]
     REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     PASSED_OVER_FIELD_NUMBER: _ClassVar[int]
+    MORE_PASSED_OVER_FIELD_NUMBER: _ClassVar[int]
     at: float
     replica_id: str
     reason: str
     passed_over: _containers.RepeatedCompositeFieldContainer[PassedOver]
-    def __init__(self, at: _Optional[float] = ..., replica_id: _Optional[str] = ..., reason: _Optional[str] = ..., passed_over: _Optional[_Iterable[_Union[PassedOver, _Mapping]]] = ...) -> None: ...
+    more_passed_over: int
+    def __init__(self, at: _Optional[float] = ..., replica_id: _Optional[str] = ..., reason: _Optional[str] = ..., passed_over: _Optional[_Iterable[_Union[PassedOver, _Mapping]]] = ..., more_passed_over: _Optional[int] = ...) -> None: ...
 
 class PassedOver(_message.Message):
     __slots__ = ("replica_id", "reason")
