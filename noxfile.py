@@ -113,6 +113,13 @@ def long(session: nox.Session) -> None:
 
 
 @nox.session
+def brief(session: nox.Session) -> None:
+    """Run the short forms of those, one at a time, as CI does."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-n", "0", "-m", "brief", "--durations=0", "tests/longrun", *session.posargs)
+
+
+@nox.session
 def campaign(session: nox.Session) -> None:
     """Play 64 seeds of simulated membership, or others: ``-- --start 64 --seeds 1000``; it says where to resume."""
     session.install("-e", ".[test]")
