@@ -185,7 +185,7 @@ def list_bytes(fields: Fields) -> int:
 
 def malformed(fields: Fields) -> str | None:
     """What RFC 9113 sections 8.1.1 to 8.3.1 forbid in ``fields`` beyond what h2 checks, or None."""
-    content_length = None
+    content_length = host = None
     for name, value in fields:
         if not _NAME.fullmatch(name):
             return f"field name {name!r}"
@@ -198,6 +198,10 @@ def malformed(fields: Fields) -> str | None:
             if not value.isdigit() or value != (content_length or value):
                 return f"content-length {value!r}"
             content_length = value
+        elif name == b"host":
+            if host is not None:
+                return "two host fields"
+            host = value
     return None
 
 
