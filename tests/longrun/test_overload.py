@@ -32,7 +32,7 @@ async def test_ten_times_the_capacity_costs_those_who_are_admitted_nothing() -> 
     async with open_processes(REPLICAS, replica_flags=model, gateway_flags=limits) as cluster:
         address = split_address(cluster.children["g1"].addresses["grpc"])
         async with open_channel(*address) as channel:
-            result = await overload(channel, slots=REPLICAS * SLOTS, measured=10.0, seconds=30.0)
+            result = await overload(channel, slots=REPLICAS * SLOTS, tokens=12, measured=10.0, seconds=30.0)
         print(result)
         assert result.offered > 9 * result.capacity
         assert result.goodput >= 0.95 * result.capacity

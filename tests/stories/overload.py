@@ -22,8 +22,6 @@ __all__ = ["Overload", "overload"]
 TIMES: Final = 10
 """How much is offered, in times of what can be done."""
 
-TOKENS: Final = 12
-
 
 @attrs.frozen(kw_only=True)
 class Overload:
@@ -80,16 +78,19 @@ class Overload:
         )
 
 
-async def overload(channel: Channel, *, slots: int, measured: float, seconds: float) -> Overload:
-    """Measure for ``measured`` seconds what can be done with ``slots``, then offer ten times that for ``seconds``."""
-    capacity, service = await _capacity(channel, slots, measured)
+async def overload(channel: Channel, *, slots: int, tokens: int, measured: float, seconds: float) -> Overload:
+    """Measure for ``measured`` seconds what can be done with ``slots``, then offer ten times that for ``seconds``.
+
+    Calls are for ``tokens`` tokens each.
+    """
+    capacity, service = await _capacity(channel, slots, tokens, measured)
     interval = 1 / (TIMES * capacity)
     asked: list[Asked] = []
     async with trio.open_nursery() as nursery:
         began = trio.current_time()
         for number in range(round(seconds / interval)):
             await trio.sleep_until(began + number * interval)
-            asked.append(_ask(nursery, channel, number))
+            asked.append(_ask(nursery, channel, tokens, number))
     admitted = [one for one in asked if one.code is StatusCode.OK]
     return Overload(
         seconds=seconds,
@@ -101,13 +102,13 @@ async def overload(channel: Channel, *, slots: int, measured: float, seconds: fl
     )
 
 
-async def _capacity(channel: Channel, slots: int, seconds: float) -> tuple[float, float]:
+async def _capacity(channel: Channel, slots: int, tokens: int, seconds: float) -> tuple[float, float]:
     """Calls a second with every slot busy all the time, and the seconds of one from its first token to its end."""
     done: list[Asked] = []
 
     async def caller(name: int) -> None:
         while True:
-            one = _ask(nursery, channel, name)
+            one = _ask(nursery, channel, tokens, name)
             await one.finish()
             assert one.code is StatusCode.OK, f"{one.code} {one.message}"
             done.append(one)
@@ -119,12 +120,12 @@ async def _capacity(channel: Channel, slots: int, seconds: float) -> tuple[float
             await trio.sleep(seconds)
             scope.cancel()
     lengths = [one.ended_at - one.times[0] for one in done]
-    return _rate([one.ended_at for one in done], slots), _share(lengths, 0.5) * TOKENS / (TOKENS - 1)
+    return _rate([one.ended_at for one in done], slots), _share(lengths, 0.5) * tokens / (tokens - 1)
 
 
-def _ask(nursery: trio.Nursery, channel: Channel, number: int) -> Asked:
+def _ask(nursery: trio.Nursery, channel: Channel, tokens: int, number: int) -> Asked:
     one = Asked(trio.current_time())
-    request = InferRequest(prompt=f"call {number}", max_tokens=TOKENS)
+    request = InferRequest(prompt=f"call {number}", max_tokens=tokens)
     nursery.start_soon(one.run, channel, request, math.inf, ())
     return one
 

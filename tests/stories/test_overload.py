@@ -18,9 +18,9 @@ async def test_an_overload_costs_those_who_are_admitted_nothing_and_the_others_n
     """Goodput is the capacity; a refusal takes no time and says why and for how long; nobody waits for more than the
     queue before him.
     """
-    replicas = [Simulated(name, token_delay=0.1, max_capacity=SLOTS) for name in ("r1", "r2")]
+    replicas = [Simulated(name, token_delay=0.6, max_capacity=SLOTS) for name in ("r1", "r2")]
     async with house(autojump_clock, *replicas, queue_size=QUEUE_SIZE, queue_timeout=30.0) as front:
-        result = await overload(front.channel, slots=2 * SLOTS, measured=2.5, seconds=2.5)
+        result = await overload(front.channel, slots=2 * SLOTS, tokens=2, measured=2.5, seconds=2.5)
     assert round(result.goodput, 6) == round(result.capacity, 6)
     assert result.refusals == {(StatusCode.RESOURCE_EXHAUSTED, "queue_full")}
     assert result.refusal(1) == 0.0
