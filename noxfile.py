@@ -156,6 +156,13 @@ def plants(session: nox.Session) -> None:
 
 
 @nox.session
+def audit(session: nox.Session) -> None:
+    """Ask for known advisories on what is installed; those that docs/advisories.rst explains are no news."""
+    session.install("-e", ".[test,kubernetes]", "pip-audit>=2.10,<3")
+    session.run("python", "-m", "tests.docs.audit")
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Watch a cluster at work, as the README's first command does."""
     session.install("-e", ".")

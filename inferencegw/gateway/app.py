@@ -203,6 +203,7 @@ async def run_gateway(
     *,
     rng: random.Random | None = None,
     handle_signals: bool = True,
+    on_drain: Callable[[], None] = lambda: None,
     wall_clock: Callable[[], float] = time.time,
     task_status: trio.TaskStatus[dict[str, tuple[str, int]]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -214,6 +215,7 @@ async def run_gateway(
         config: see there.
         rng: see :class:`Gateway`.
         handle_signals: False where several gateways share a process, which has only one set of handlers.
+        on_drain: called when the first signal has come, before the drain begins.
         wall_clock: see :class:`Gateway`.
         task_status: what ``nursery.start`` passes.
 
@@ -223,11 +225,16 @@ async def run_gateway(
             gossip cannot be taken part in.
     """
     gateway = Gateway(config, rng=rng, wall_clock=wall_clock)
+
+    def drain() -> None:
+        on_drain()
+        gateway.drain()
+
     async with trio.open_nursery() as root:
         async with trio.open_nursery() as serving:
             addresses = await serving.start(gateway.run)
             if handle_signals:
-                await root.start(_handle_signals, gateway.drain, root.cancel_scope)
+                await root.start(_handle_signals, drain, root.cancel_scope)
             task_status.started(addresses)
         root.cancel_scope.cancel()  # there is nothing left to be signalled about
 
