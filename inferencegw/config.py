@@ -217,6 +217,7 @@ class GatewayConfig(MembershipConfig):
     """One gateway: where it listens, which replicas it uses, and how patient it is."""
 
     port: int = option(8080, "Port to listen on; 0 takes a free one.", low=0, high=65_535, unit="port")
+    http_port: int | None = attrs.field(default=None, validator=attrs.validators.optional(_between(0, 65_535, "port")), metadata={"help": "TCP port for /metrics, /healthz, /readyz and the dashboard, 29000 by convention; 0 takes a free one. None: no HTTP.", "unit": "port"})  # fmt: skip
     replicas: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=_distinct_addresses, metadata={"help": "HOST:PORT of each replica. Many: spread the load. None: only those that the gossip finds.", "unit": "addresses"})  # fmt: skip
     drain_timeout: float = option(30.0, "Time for running calls to finish after SIGTERM. High: slow shutdowns. Low: streams are cut.", high=3600.0)  # fmt: skip
     no_replica_grace: float = option(1.0, "Time a call waits for a replica to appear where none is there. High: callers wait for nothing. Low: calls fail over a reconnect.", high=600.0)  # fmt: skip

@@ -70,11 +70,9 @@ async def serve(run_server: Callable[..., Awaitable[None]], config: GatewayConfi
         error = next(leaves(errors))
         assert isinstance(error, OSError)
         reason = error.strerror or describe(error)
-        # Membership names its address as the system names files; trio's listeners leave that to us.
-        where, flag = (
-            error.filename or address_text((config.host, config.port)),
-            "gossip-port" if error.filename else "port",
-        )
+        # Membership and HTTP name their address as the system names files; trio's listeners leave that to us.
+        where = error.filename or address_text((config.host, config.port))
+        flag = error.filename2 or ("gossip-port" if error.filename else "port")
         raise CommandError(
             f"cannot listen on {where}: {reason}: choose another --host or --{flag} (0: a free one)"
         ) from errors

@@ -6,6 +6,7 @@ The rule: nurseries nest longest-lived outermost, so nothing is used after what 
 
     root nursery               dies only with the process
     ├─ signals                 SIGTERM, SIGINT -> drain; the second one ends the tree at once
+    ├─ beside                  http.serve, where HTTP is asked for: whoever looks on sees the drain to its end
     └─ Gateway.run
        └─ gossip               membership.run, where gossip is asked for: one task, one UDP socket
           └─ upstreams         one replica_session per replica; the pool follows the gossip; health
@@ -22,10 +23,10 @@ import random
 import signal
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
 import structlog
 import trio
@@ -38,6 +39,7 @@ from inferencegw.gateway.gate import Gate
 from inferencegw.gateway.manager import ReplicaManager
 from inferencegw.gateway.managers import open_manager
 from inferencegw.gateway.pool import ReplicaPool
+from inferencegw.gateway.readings import Readings
 from inferencegw.gateway.record import Records
 from inferencegw.gateway.servicer import GatewayServicer
 from inferencegw.gateway.slots import Slots
@@ -49,8 +51,10 @@ from inferencegw.rpc.health import HealthServicer, ServingStatus
 from inferencegw.rpc.reflection import reflection_services
 from inferencegw.rpc.tls import client_context, server_context
 from inferencegw.swim.member import MemberRole, Meta
+from inferencegw.telemetry.exposition import Value
+from inferencegw.telemetry.meter import Meter
 
-__all__ = ["GOODBYE_TIMEOUT", "Gateway", "run_gateway"]
+__all__ = ["GOODBYE_TIMEOUT", "Beside", "Gateway", "run_gateway"]
 
 GOODBYE_TIMEOUT: Final = 1.0
 """How long clients have, once the last call has ended, to take what was sent and close. High: one idle or unreachable
@@ -59,6 +63,10 @@ client holds the process. Low: the last trailers may be lost on a slow link."""
 HEALTH_NAMES: Final = ("", "inferencegw.v1.InferenceGateway")
 
 log = structlog.get_logger(__name__)
+
+Beside: TypeAlias = Callable[..., Awaitable[Any]]
+"""What is run beside a gateway, for who looks on: called with it, and started as ``nursery.start`` does it; reports
+what it serves where, as :meth:`Gateway.run` does, and is cancelled when that has returned."""
 
 
 class Gateway:
@@ -75,6 +83,7 @@ class Gateway:
         membership: its part in the gossip; None where it takes none.
         records: what became of its latest calls.
         tally: how many there were.
+        meter: what else was counted.
         open_manager: makes what stops and starts replicas of what a rollout's order says of it.
 
     Raises:
@@ -97,11 +106,14 @@ class Gateway:
         self._drain: Callable[[], None] = _not_started
         self._dispatcher: Dispatcher | None = None
         self._updater: RollingUpdater | None = None
-        self.slots: Final = Slots(slow_start=config.slow_start)
+        self._listening = False
+        self._draining_since: float | None = None
+        self.meter: Final = Meter()
+        self.slots: Final = Slots(slow_start=config.slow_start, meter=self.meter)
         self.pool: Final = ReplicaPool(config, self.slots, rng, self._to_replicas)
         self.membership: MembershipService | None = None
         self.records: Final = Records()
-        self.tally: Final = Tally()
+        self.tally: Final = Tally(self.meter)
         self.open_manager: ManagerOpener = open_manager
         if config.gossips:
             meta = Meta(role=MemberRole.GATEWAY)
@@ -142,6 +154,7 @@ class Gateway:
                         self._drain = partial(self._begin_drain, dispatcher, updater, server, calls.cancel_scope)
                         listen = partial(server.listen, config.host, config.port, connections=connections)
                         address = await calls.start(listen)
+                        self._listening = True
                         if membership is not None:
                             membership.join(grpc_port=address[1])
                         task_status.started({"grpc": address, **gossiping})
@@ -153,6 +166,30 @@ class Gateway:
     def drain(self) -> None:
         """Begin to leave: :meth:`run` returns when it is done."""
         self._drain()
+
+    @property
+    def config(self) -> GatewayConfig:
+        """What it was made with."""
+        return self._config
+
+    @property
+    def unready(self) -> str:
+        """Why no new calls should be sent here now, for a load balancer; empty where they may be."""
+        if self._dispatcher is None or not self._listening:
+            return "it does not listen yet"
+        if self._dispatcher.draining:
+            return "it drains"
+        if self._config.join and self.membership is not None and not self.membership.has_met_others:
+            return "the gossip has found nobody yet"
+        return "" if self.pool.can_route() else "no replica takes calls"
+
+    def readings(self) -> Mapping[str, Value]:
+        """Its metrics at this moment, by the names of the catalogue; none before :meth:`run` has begun."""
+        if self._dispatcher is None or self._updater is None:
+            return {}
+        draining = 0.0 if self._draining_since is None else trio.current_time() - self._draining_since
+        parts = (self._dispatcher, self.pool, self.slots, self.membership, self._updater)
+        return Readings(self._config, *parts, draining).all()
 
     @property
     def calls_running(self) -> int:
@@ -185,6 +222,8 @@ class Gateway:
     def _begin_drain(
         self, dispatcher: Dispatcher, updater: RollingUpdater, server: Server, calls: trio.CancelScope
     ) -> None:
+        if self._draining_since is None:
+            self._draining_since = trio.current_time()
         if self.membership is not None:
             self.membership.set_meta(cordoned=True, draining=True)
         updater.pause("this gateway is shutting down")
@@ -205,11 +244,13 @@ async def run_gateway(
     handle_signals: bool = True,
     on_drain: Callable[[], None] = lambda: None,
     wall_clock: Callable[[], float] = time.time,
+    beside: Beside | None = None,
     task_status: trio.TaskStatus[dict[str, tuple[str, int]]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; reports where it serves what.
 
-    That is the address of ``"grpc"`` and, where it gossips, the one of ``"gossip"`` for others to join.
+    That is the address of ``"grpc"``, where it gossips the one of ``"gossip"`` for others to join, and what is served
+    beside it.
 
     Args:
         config: see there.
@@ -217,6 +258,7 @@ async def run_gateway(
         handle_signals: False where several gateways share a process, which has only one set of handlers.
         on_drain: called when the first signal has come, before the drain begins.
         wall_clock: see :class:`Gateway`.
+        beside: see :data:`Beside`.
         task_status: what ``nursery.start`` passes.
 
     Raises:
@@ -231,8 +273,10 @@ async def run_gateway(
         gateway.drain()
 
     async with trio.open_nursery() as root:
+        # First: where it cannot listen, nobody has heard of the gateway yet.
+        beside_it = {} if beside is None else await root.start(beside, gateway)
         async with trio.open_nursery() as serving:
-            addresses = await serving.start(gateway.run)
+            addresses = await serving.start(gateway.run) | beside_it
             if handle_signals:
                 await root.start(_handle_signals, drain, root.cancel_scope)
             task_status.started(addresses)
