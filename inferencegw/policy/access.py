@@ -85,12 +85,17 @@ class Access(Generic[T]):
         self._admitted: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
 
-    def try_admit(self, call: T, shown: str, now: float) -> ApiKey | Denied:
-        """Let ``call`` in with the key that it has shown, if that is one; it is to be given back to :meth:`release`."""
+    def try_admit(self, call: T, shown: str, now: float, *, as_admin: bool = False) -> ApiKey | Denied:
+        """Let ``call`` in with the key that it has shown, if that is one, or ``as_admin`` one of that role.
+
+        What was let in is to be given back to :meth:`release`.
+        """
         found = self.table.find_untrusted(shown)
         if found is None:
             return Denied(Denial.UNKNOWN_KEY)
         key, digest = found
+        if as_admin and key.role is not Role.ADMIN:
+            return Denied(Denial.NOT_ADMIN)
         meter = self._meter(key)
         if self._running[key.name] >= key.max_concurrent:
             return Denied(Denial.BUSY, meter.ended.pause(1, now))

@@ -25,6 +25,15 @@ def test_a_key_that_is_nobodys_is_refused_for_good() -> None:
     assert access.try_admit(1, OTHER, 0.0) == Denied(Denial.UNKNOWN_KEY, None)
 
 
+def test_who_may_not_give_orders_is_refused_and_not_charged_for_asking() -> None:
+    """The one call that its rate allows is still its own; an admin's key does both."""
+    access: Access[int] = Access(KeyTable([a_key(OLD, rate=1.0), a_key(NEW, name="root", role=Role.ADMIN)]))
+    assert access.try_admit(1, OLD, 0.0, as_admin=True) == Denied(Denial.NOT_ADMIN)
+    assert isinstance(access.try_admit(2, OLD, 0.0), ApiKey)
+    assert isinstance(access.try_admit(3, NEW, 0.0, as_admin=True), ApiKey)
+    assert isinstance(access.try_admit(4, NEW, 0.0), ApiKey)
+
+
 def test_who_has_all_its_calls_running_is_told_how_soon_one_of_them_may_end() -> None:
     """By how many have ended lately; the longest pause where none has. A call that ends makes room for one."""
     access: Access[int] = Access(KeyTable([a_key(OLD, max_concurrent=2)]))
