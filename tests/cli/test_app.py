@@ -164,6 +164,8 @@ INTEGER_FLAGS = (
     ("replica", "--max-capacity"),
     ("generate", "--max-tokens"),
     ("generate", "--seed"),
+    ("keys", "--max-concurrent"),
+    ("keys", "--burst"),
 )
 
 
