@@ -17,13 +17,12 @@ from inferencegw.config import GatewayConfig
 from inferencegw.errors import ConfigError, Metadata, RpcError, StatusCode
 from inferencegw.gateway.guard import MAX_FILE_BYTES, NEEDS, GatewayGuard, Need
 from inferencegw.policy.access import AccessStatistics
-from inferencegw.policy.keys import KEY_BYTES, hash_of, key_text
 from inferencegw.rpc import Peer, ServerCall
 from inferencegw.rpc.credentials import bearer
 from inferencegw.rpc.wellknown import service_descriptor
 from inferencegw.v1 import admin_pb2, gateway_pb2
+from tests.gateway.papers import ADMIN, CLIENT, OTHER, WRONG, keys_file
 
-CLIENT, OTHER, ADMIN, WRONG = (key_text(bytes([number]) * KEY_BYTES) for number in range(4))
 SHOWN: Final = {"none": (), "client": bearer(CLIENT), "admin": bearer(ADMIN), "wrong": bearer(WRONG)}
 
 HERE: Final = Peer("127.0.0.1:1")
@@ -47,12 +46,6 @@ class Call:
 
     def expel(self, status: RpcError) -> None:
         self.verdict = status
-
-
-def keys_file(path: Path, *keys: tuple[str, str, str]) -> str:
-    """A file with these: (name, key, more lines)."""
-    path.write_text("".join(f'[keys.{name}]\nsha256 = "{hash_of(key).hex()}"\n{more}\n' for name, key, more in keys))
-    return str(path)
 
 
 def admit(guard: GatewayGuard, call: Call) -> RpcError | None:
@@ -214,7 +207,7 @@ async def test_a_key_that_is_gone_from_the_file_ends_what_runs_with_it_at_the_re
     alice, bob = Call(metadata=bearer(CLIENT)), Call(metadata=bearer(OTHER))
     assert [admit(guard, call) for call in (alice, bob)] == [None, None]
     keys_file(tmp_path / "keys.toml", ("bob", OTHER, 'role = "admin"'))
-    assert alice.verdict is None, "nothing happens before the reload"
+    assert [call.verdict for call in (alice, bob)] == [None, None], "nothing happens before the reload"
     guard.reload()
     assert bob.verdict is None
     assert alice.verdict is not None
