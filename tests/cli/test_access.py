@@ -46,8 +46,8 @@ async def test_every_command_gets_in_with_its_key_over_tls_and_none_without(comm
             assert result.status == (1 if result.err else 0)
             return result.err.removeprefix("trio-gw: error: ")
 
-        for arguments in (("status",), ("generate", "hello"), ("drain", "r1")):
-            assert "a key is needed" in await error(arguments)
+        for line in ("status", "generate hello", "drain r1"):
+            assert "a key is needed" in await error(tuple(line.split()))
         for arguments, answer in LOOKS.items():
             assert (await error(arguments, key="client"))[: len(answer) or None] == answer
         for arguments, answer in ORDERS.items():
@@ -56,7 +56,7 @@ async def test_every_command_gets_in_with_its_key_over_tls_and_none_without(comm
         assert "this key is not known here" in await error(("status",), key="wrong")
         assert "certificate verify failed" in await error(("status",), key="client", ca="strange-ca")
         clear = await command("status", "--gateway", cluster.address, "--key-file", str(tmp_path / "client"))
-        assert (clear.status, "cannot connect" in clear.err) == (1, True)
+        assert (clear.status, clear.err[:27]) == (1, "trio-gw: error: UNAVAILABLE")
 
 
 async def test_the_environments_key_is_shown_where_no_file_is_named(
