@@ -243,12 +243,18 @@ class GatewayConfig(MembershipConfig):
     tls_cert: str | None = attrs.field(default=None, metadata={"help": "File with the certificate chain to show (PEM). None: clients connect without TLS.", "unit": "file"})  # fmt: skip
     tls_key: str | None = attrs.field(default=None, metadata={"help": "File with its key (PEM).", "unit": "file"})
     tls_ca: str | None = attrs.field(default=None, metadata={"help": "File with the authorities whose replicas are believed and, with a certificate, whose clients are let in (PEM). None: no TLS to replicas, any client.", "unit": "file"})  # fmt: skip
+    client_certs: str = attrs.field(default="required", validator=_one_of("required", "optional"), metadata={"help": "Whether clients need a certificate where tls_ca is set: all of them, or who has a key may come without.", "unit": "name"})  # fmt: skip
+    keys_file: str | None = attrs.field(default=None, metadata={"help": "File with the keys of callers, as `trio-gw keys` makes them. None: calls need no key.", "unit": "file"})  # fmt: skip
     limits: RpcLimits = attrs.field(factory=RpcLimits, metadata={"help": "What one gRPC peer may cost.", "unit": "limits"})  # fmt: skip
 
     def __attrs_post_init__(self) -> None:
         MembershipConfig.__attrs_post_init__(self)
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("GatewayConfig.tls_cert and tls_key: must be given together or not at all")
+        if self.client_certs == "optional" and None in {self.tls_cert, self.tls_ca, self.keys_file}:
+            raise ConfigError(
+                "GatewayConfig.client_certs = 'optional': must be 'required' without tls_cert, tls_ca and keys_file"
+            )
 
     @property
     def attempts(self) -> AttemptLimits:

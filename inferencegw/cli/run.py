@@ -47,6 +47,8 @@ def run(  # noqa: PLR0913 one parameter for each flag
     tls_cert: Annotated[str | None, flag(GatewayConfig, "tls_cert")] = DEFAULT.tls_cert,
     tls_key: Annotated[str | None, flag(GatewayConfig, "tls_key")] = DEFAULT.tls_key,
     tls_ca: Annotated[str | None, flag(GatewayConfig, "tls_ca")] = DEFAULT.tls_ca,
+    client_certs: Annotated[str, flag(GatewayConfig, "client_certs")] = DEFAULT.client_certs,
+    keys_file: Annotated[str | None, flag(GatewayConfig, "keys_file")] = DEFAULT.keys_file,
     log_level: Annotated[LogLevel, LOG_LEVEL] = "info",
 ) -> None:
     """Run the gateway in front of the replicas that it is given and those that it finds by gossip.
@@ -93,6 +95,8 @@ def run(  # noqa: PLR0913 one parameter for each flag
         tls_cert=tls_cert,
         tls_key=tls_key,
         tls_ca=tls_ca,
+        client_certs=client_certs,
+        keys_file=keys_file,
     )
     trio.run(serve, partial(run_gateway, beside=_beside(config)), config)
 

@@ -36,6 +36,7 @@ from inferencegw.gateway.admin import GatewayAdminServicer
 from inferencegw.gateway.dispatcher import Dispatcher
 from inferencegw.gateway.flight import Flights
 from inferencegw.gateway.gate import Gate
+from inferencegw.gateway.guard import GatewayGuard
 from inferencegw.gateway.manager import ReplicaManager
 from inferencegw.gateway.managers import open_manager
 from inferencegw.gateway.pool import ReplicaPool
@@ -84,10 +85,11 @@ class Gateway:
         records: what became of its latest calls.
         tally: how many there were.
         meter: what else was counted.
+        guard: who may make them, and who was not let in.
         open_manager: makes what stops and starts replicas of what a rollout's order says of it.
 
     Raises:
-        ConfigError: a TLS file cannot be used.
+        ConfigError: a file of certificates or keys cannot be used.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class Gateway:
             self.membership = MembershipService(
                 config, meta, rng=rng, load=lambda: self.slots.in_flight, wall_clock=wall_clock
             )
+        self.guard: Final = GatewayGuard(config, self.membership)
 
     async def run(self, *, task_status: trio.TaskStatus[dict[str, tuple[str, int]]] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until :meth:`drain`, and return when that is through; reports where it serves what.
@@ -148,7 +151,7 @@ class Gateway:
                         admin = GatewayAdminServicer(config, dispatcher, pool, slots, self.records, membership, updater)
                         services = [front.service, admin.service, health.service]
                         services += reflection_services(services)
-                        server = Server(services, limits=config.limits, ssl_context=self._to_clients)
+                        server = Server(services, limits=config.limits, ssl_context=self._to_clients, guard=self.guard)
                         upstreams.start_soon(dispatcher.stalls.run)
                         upstreams.start_soon(_report_health, dispatcher, slots, health)
                         self._drain = partial(self._begin_drain, dispatcher, updater, server, calls.cancel_scope)
@@ -166,6 +169,12 @@ class Gateway:
     def drain(self) -> None:
         """Begin to leave: :meth:`run` returns when it is done."""
         self._drain()
+
+    def reload(self) -> None:
+        """Read the keys again, callers' and the gossip's; a file that cannot be used changes nothing, and is logged."""
+        self.guard.reload()
+        if self.membership is not None:
+            self.membership.reload()
 
     @property
     def config(self) -> GatewayConfig:
@@ -262,7 +271,7 @@ async def run_gateway(
         task_status: what ``nursery.start`` passes.
 
     Raises:
-        ConfigError: a TLS file cannot be used; nothing was started.
+        ConfigError: a file of certificates or keys cannot be used; nothing was started.
         ExceptionGroup: with one OSError: an address cannot be listened on; with one ConfigError or MemberConflict: the
             gossip cannot be taken part in.
     """
@@ -286,7 +295,9 @@ async def run_gateway(
 def _tls(config: GatewayConfig) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
     """What clients and replicas are spoken to with; ConfigError where a file cannot be used."""
     cert, key, ca = config.tls_cert, config.tls_key, config.tls_ca
-    to_clients = server_context(cert, key, ca) if cert is not None and key is not None else None
+    to_clients = None
+    if cert is not None and key is not None:
+        to_clients = server_context(cert, key, ca, required=config.client_certs == "required")
     to_replicas = client_context(ca, cert, key) if ca is not None else None
     return to_clients, to_replicas
 
