@@ -11,8 +11,9 @@ The rule: nurseries nest longest-lived outermost, so nothing is used after what 
        └─ gossip               membership.run, where gossip is asked for: one task, one UDP socket
           └─ upstreams         one replica_session per replica; the pool follows the gossip; health
              └─ connections    one task per client connection: outlives the calls it delivers
-                └─ calls       one run_call per accepted request, one Flight.run per one with a name; the updater
-                   └─ listen   innermost: the first to stop
+                └─ rollouts    the updater: whoever leaves has a little longer for the replica in hand than for calls
+                   └─ calls    one run_call per accepted request, one Flight.run per one with a name
+                      └─ listen   innermost: the first to stop
 
 A drain takes it down from the inside: the gossip says so, the listeners close, every connection says GOAWAY, waiting
 calls are refused, running ones have ``drain_timeout``, the connections end with their last stream, then the sessions,
@@ -42,6 +43,7 @@ from inferencegw.gateway.managers import open_manager
 from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.readings import Readings
 from inferencegw.gateway.record import Records
+from inferencegw.gateway.rollout_file import RolloutFile
 from inferencegw.gateway.servicer import GatewayServicer
 from inferencegw.gateway.slots import Slots
 from inferencegw.gateway.tally import Tally
@@ -87,9 +89,10 @@ class Gateway:
         meter: what else was counted.
         guard: who may make them, and who was not let in.
         open_manager: makes what stops and starts replicas of what a rollout's order says of it.
+        rollout_file: remembers the last one.
 
     Raises:
-        ConfigError: a file of certificates or keys cannot be used.
+        ConfigError: a file of certificates or keys, or ``state_dir``, cannot be used.
     """
 
     def __init__(
@@ -117,6 +120,8 @@ class Gateway:
         self.records: Final = Records()
         self.tally: Final = Tally(self.meter)
         self.open_manager: ManagerOpener = open_manager
+        self.rollout_file: Final = RolloutFile(config.state_dir)
+        self.rollout_file.prepare()
         if config.gossips:
             meta = Meta(role=MemberRole.GATEWAY)
             self.membership = MembershipService(
@@ -141,9 +146,9 @@ class Gateway:
                 if membership is not None:
                     upstreams.start_soon(pool.follow, membership.cluster, upstreams)
                 async with trio.open_nursery() as connections:
-                    async with trio.open_nursery() as calls:
+                    async with trio.open_nursery() as rollouts, trio.open_nursery() as calls:
                         dispatcher = self._dispatcher = Dispatcher(config, pool, slots, self.tally, calls, self._rng)
-                        updater = self._updater = self._make_updater(dispatcher, calls)
+                        updater = self._updater = self._make_updater(dispatcher, rollouts)
                         flights = Flights(dispatcher, self.tally, calls, config.resume_grace)
                         front = GatewayServicer(
                             config, dispatcher, flights, self.records, self.tally, self._rng, self._wall_clock
@@ -211,7 +216,7 @@ class Gateway:
         """Where calls wait for their slots. RuntimeError before :meth:`run`."""
         return _not_started() if self._dispatcher is None else self._dispatcher.gate
 
-    def _make_updater(self, dispatcher: Dispatcher, calls: trio.Nursery) -> RollingUpdater:
+    def _make_updater(self, dispatcher: Dispatcher, rollouts: trio.Nursery) -> RollingUpdater:
         return RollingUpdater(
             config=self._config,
             pool=self.pool,
@@ -219,10 +224,11 @@ class Gateway:
             dispatcher=dispatcher,
             tally=self.tally,
             membership=self.membership,
-            calls=calls,
+            rollouts=rollouts,
             tls=self._to_replicas,
             wall_clock=self._wall_clock,
             open_manager=self._open_manager,
+            file=self.rollout_file,
         )
 
     def _open_manager(self, spec: str) -> AbstractAsyncContextManager[ReplicaManager]:
@@ -235,11 +241,12 @@ class Gateway:
             self._draining_since = trio.current_time()
         if self.membership is not None:
             self.membership.set_meta(cordoned=True, draining=True)
-        updater.pause("this gateway is shutting down")
+        deadline = trio.current_time() + self._config.drain_timeout
+        updater.leave(deadline)
         dispatcher.drain()
         self._health.drain()
         server.drain()
-        calls.deadline = trio.current_time() + self._config.drain_timeout
+        calls.deadline = deadline
 
 
 def _not_started() -> NoReturn:
@@ -271,7 +278,7 @@ async def run_gateway(
         task_status: what ``nursery.start`` passes.
 
     Raises:
-        ConfigError: a file of certificates or keys cannot be used; nothing was started.
+        ConfigError: a file of certificates or keys, or ``state_dir``, cannot be used; nothing was started.
         ExceptionGroup: with one OSError: an address cannot be listened on; with one ConfigError or MemberConflict: the
             gossip cannot be taken part in.
     """
