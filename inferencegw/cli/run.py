@@ -55,8 +55,8 @@ def run(  # noqa: PLR0913 one parameter for each flag
     """Run the gateway in front of the replicas that it is given and those that it finds by gossip.
 
     Prints one line, ``ready grpc=HOST:PORT``, and ``gossip=HOST:PORT`` in it if it gossips and ``http=HOST:PORT`` if it
-    serves HTTP, when it accepts calls; logs to standard error. SIGTERM or Ctrl-C drains: it stops accepting, lets running
-    calls finish, and ends. A second one ends it at once.
+    serves HTTP, when it accepts calls; logs to standard error. SIGTERM or Ctrl-C drains: it stops accepting, lets
+    running calls finish, and ends. A second one ends it at once.
 
     Example: ``trio-gw run --port 8080 --gossip-port 18080 --replica 127.0.0.1:50051``
 
