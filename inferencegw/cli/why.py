@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
+from inferencegw.cli._access import NOBODY, Access
 from inferencegw.cli._admin import AsJson, Gateway, ask, name_of, plain, print_json, show, table
 from inferencegw.cli.generate import DEFAULT_GATEWAY
 from inferencegw.errors import StatusCode
@@ -23,6 +24,7 @@ def why(
     /,
     *,
     gateway: Gateway = DEFAULT_GATEWAY,
+    access: Access = NOBODY,
     as_json: AsJson = False,
 ) -> None:
     """Tell what was decided about one call, and why: which replicas were looked at, taken and passed over.
@@ -37,7 +39,7 @@ def why(
     Exit status: 0 if the call is remembered; 1 if it is not, or the gateway did not answer; 2 if an option cannot be
     used; 130 after Ctrl-C.
     """
-    record = ask(gateway, "Why", admin_pb2.WhyRequest(request_id=request_id)).record
+    record = ask(gateway, access, "Why", admin_pb2.WhyRequest(request_id=request_id)).record
     if as_json:
         print_json(facts_of(record))
         return
@@ -69,6 +71,7 @@ def facts_of(record: admin_pb2.RequestRecord) -> dict[str, Any]:
                 "replica_id": pick.replica_id or None,
                 "reason": pick.reason,
                 "passed_over": {one.replica_id: one.reason for one in pick.passed_over},
+                "more_passed_over": pick.more_passed_over,
             }
             for pick in record.picks
         ],
@@ -128,6 +131,7 @@ def _events(record: admin_pb2.RequestRecord) -> Iterator[tuple[float, str]]:
         yield ticket.at, f"waits in the queue, as ticket {ticket.number}: {ticket.waited:.3f} s {in_all}"
     for pick in record.picks:
         passed = ", ".join(f"{one.replica_id} ({one.reason})" for one in pick.passed_over)
+        passed += f" and {pick.more_passed_over} more" if pick.more_passed_over else ""
         chosen = f"picked {pick.replica_id}" if pick.replica_id else "picked nobody"
         yield pick.at, f"{chosen}: {pick.reason}{f'; passed over {passed}' if passed else ''}"
     for attempt in map(_facts_of_attempt, record.attempts):
