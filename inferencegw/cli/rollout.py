@@ -17,6 +17,7 @@ import trio
 from cyclopts import Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from inferencegw.cli._access import NOBODY, Access
 from inferencegw.cli._admin import Gateway, admin_method, name_of, plain, print_json, reach
 from inferencegw.cli._exit import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from inferencegw.cli._integer import INTEGER
@@ -93,6 +94,7 @@ def rollout(  # noqa: PLR0913 one parameter for each flag
     ] = False,
     dry_run: Annotated[bool, Parameter(help="Only tell what would be done.", negative=())] = False,
     gateway: Gateway = DEFAULT_GATEWAY,
+    access: Access = NOBODY,
     as_json: Annotated[
         bool, Parameter(name="--json", help="Print one JSON object a line for each step.", negative=())
     ] = False,
@@ -132,7 +134,7 @@ def rollout(  # noqa: PLR0913 one parameter for each flag
         manager=manager,
     )
     with _shown(as_json=as_json) as (tell, say):
-        outcome = trio.run(_follow, gateway, request, tell, say)
+        outcome = trio.run(_follow, gateway, access, request, tell, say)
     return outcome.status
 
 
@@ -157,10 +159,12 @@ class Outcome:
         return EXIT_FAILED if halted else EXIT_OK
 
 
-async def _follow(gateway: str, request: admin_pb2.RolloutRequest, tell: Tell, say: Callable[[str], None]) -> Outcome:
+async def _follow(
+    gateway: str, access: Access, request: admin_pb2.RolloutRequest, tell: Tell, say: Callable[[str], None]
+) -> Outcome:
     """Ask for it, and tell each step to the end."""
     outcome = Outcome()
-    async with reach(gateway) as (channel, patience), trio.open_nursery() as nursery:
+    async with reach(gateway, access) as (channel, patience), trio.open_nursery() as nursery:
         # Signals are the main thread's; in another one nobody can send us any.
         if threading.current_thread() is threading.main_thread():
             pause = lambda: channel.unary(PAUSE, admin_pb2.PauseRolloutRequest())  # noqa: E731 - a name for an argument
