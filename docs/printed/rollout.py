@@ -5,7 +5,8 @@ The rule: the table that the plan itself follows is drawn.
 
 from typing import Final
 
-from inferencegw.policy.rollout import ENDS, TRANSITIONS, RolloutEvent, RolloutLimits, RolloutPhase
+from inferencegw.policy.rollout import RolloutLimits
+from inferencegw.policy.rollout_table import ENDS, TRANSITIONS, RolloutEvent, RolloutPhase
 
 from .automaton import Edge, Line, Place, figure
 from .tables import table

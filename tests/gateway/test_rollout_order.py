@@ -70,7 +70,7 @@ def test_a_resumed_rollout_is_what_it_was() -> None:
 def test_what_is_said_again_counts() -> None:
     """The rest is as it was."""
     order = RolloutOrder(resume=True, only=("r3",), drain_timeout=0.0, rejoin_timeout=1.0, manager="127.0.0.1:8")
-    said = {"only": ("r3",), "drain_timeout": 0.0, "rejoin_timeout": 1.0, "manager": "127.0.0.1:8"}
+    said: dict[str, Any] = {"only": ("r3",), "drain_timeout": 0.0, "rejoin_timeout": 1.0, "manager": "127.0.0.1:8"}
     assert order.over(STOPPED, **BEGUN) == attrs.evolve(STOPPED, **said)
 
 
