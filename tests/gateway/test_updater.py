@@ -1,56 +1,23 @@
-"""gateway/updater.py: who may roll out and when, how it is followed, paused and cut short, and what goes wrong."""
+"""gateway/updater.py: who may roll out and when, how it is followed, paused and cut short."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any
 from unittest import mock
 
 import trio
 
-from inferencegw.errors import ConfigError, ManagerError, RpcError, StatusCode
+from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway import Gateway
-from inferencegw.gateway.manager import ReplicaManager
 from inferencegw.gateway.orders import give_order
-from inferencegw.gateway.rollout_file import RolloutState
 from inferencegw.gateway.slots import Replica
-from inferencegw.rpc import Method, open_channel
+from inferencegw.rpc import Method
 from inferencegw.testing import TestCluster
-from inferencegw.testing.manager import ClusterManager, Rollout, manage, remember
+from inferencegw.testing.manager import Rollout, manage
 from inferencegw.v1 import admin_pb2
+from tests.gateway.rollouts import ORDER, PAUSE, QUICK, ask, until, until_idle, versions
 from tests.stories.harness import comes_true, gateway_of, held, story
-
-_ADMIN: Final = admin_pb2.DESCRIPTOR.services_by_name["GatewayAdmin"]
-PAUSE, TALLY = (Method.of(_ADMIN, name) for name in ("PauseRollout", "GetTally"))
-
-QUICK: Final[dict[str, Any]] = {"gateway": {"slow_start": 0.5}, "replica": {"drain_timeout": 0.3, "token_delay": 0.01}}
-ORDER: Final[dict[str, Any]] = {"model_version": "v2", "drain_timeout": 0.3}
-
-
-async def ask(cluster: TestCluster, gateway: str, method: Method) -> Any:
-    """What ``gateway`` answers to somebody on its own machine."""
-    answers = []
-
-    async def call() -> None:
-        async with open_channel("127.0.0.1", cluster.nodes[gateway].addresses["grpc"][1]) as channel:
-            answers.append(await channel.unary(method, method.request_type()))
-
-    await cluster.network.host(gateway).run(call)
-    return answers[0]
-
-
-async def until(rollout: Rollout, phase: str) -> None:
-    """Wait until that was told of r1."""
-    while (phase, "r1") not in rollout.phases:  # noqa: ASYNC110 - it is told by the wire, which sets no event
-        await trio.sleep(0.02)
-
-
-async def until_idle(cluster: TestCluster, gateway: str = "g1") -> None:
-    """Wait until no rollout runs there."""
-    while (await ask(cluster, gateway, TALLY)).rollout:  # noqa: ASYNC110 - likewise
-        await trio.sleep(0.1)
 
 
 def told(rollout: Rollout) -> set[str]:
@@ -64,16 +31,6 @@ async def running(task: Callable[[], Awaitable[Any]]) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(task)
         yield
-
-
-def write_nonsense(directory: str) -> None:
-    """What no rollout has written."""
-    (Path(directory) / "rollout.json").write_text("nonsense")
-
-
-def versions(cluster: TestCluster, gateway: str = "g1") -> dict[str, str]:
-    """What replicas serve."""
-    return {one.member_id: one.meta.model_version for one in cluster.view(gateway).view.replicas}
 
 
 @story("virtual", replicas=2, gateways=2, **QUICK)
@@ -264,152 +221,6 @@ async def test_a_replica_that_is_not_known_is_refused_by_name(cluster: TestClust
     )
 
 
-@story("virtual", replicas=2, **QUICK)
-async def test_the_replica_in_hand_is_started_though_the_gossip_has_forgotten_it(cluster: TestCluster) -> None:
-    """The file knows who it is; so it is where the gateway, too, was started again."""
-    manage(cluster, "g1")
-    await cluster.stop("r1")
-    await cluster.stop("g1")
-    await cluster.restart("g1")
-    await cluster.converged()
-    manage(cluster, "g1")
-    assert "r1" not in versions(cluster)
-    with TemporaryDirectory() as directory:
-        remember(cluster, directory, "g1")
-        state = RolloutState(version="v2", before={"r1": "v1", "r2": "v1"}, in_hand="r1", phase="stop")
-        await gateway_of(cluster).rollout_file.save(state)
-        rollout = await Rollout().run(cluster, resume=True, drain_timeout=0.3)
-    assert rollout.phases[0] == ("STOP", "r1")
-    assert rollout.last.phase == admin_pb2.ROLLOUT_PHASE_FINISHED
-    assert versions(cluster) == {"r1": "v2", "r2": "v2"}
-
-
-class Failing:
-    """A manager that cannot."""
-
-    def __init__(self, error: Exception) -> None:
-        self._error = error
-
-    async def stop(self, replica_id: str) -> None:
-        await trio.lowlevel.checkpoint()
-        raise self._error
-
-    async def start(self, replica_id: str, version: str) -> None:
-        raise AssertionError("it was not stopped")
-
-
-@story("virtual", replicas=2, **QUICK)
-async def test_what_a_manager_says_is_why_it_halts(cluster: TestCluster) -> None:
-    """And nothing else is done."""
-
-    @asynccontextmanager
-    async def open_failing(_spec: str) -> AsyncIterator[ReplicaManager]:
-        await trio.lowlevel.checkpoint()
-        yield Failing(ManagerError("r1: no such process"))
-
-    gateway_of(cluster).open_manager = open_failing
-    rollout = await Rollout().run(cluster, **ORDER)
-    assert (rollout.last.phase, rollout.last.replica_id) == (admin_pb2.ROLLOUT_PHASE_STOPPED, "r1")
-    assert rollout.last.message == "r1: no such process"
-    assert versions(cluster) == {"r1": "v1", "r2": "v1"}
-
-
-@story("virtual", replicas=2, **QUICK)
-async def test_a_manager_that_breaks_halts_it_with_what_it_says(cluster: TestCluster) -> None:
-    """A missing file, or an answer that is none: the rollout ends as with a manager that cannot, receipt and all."""
-    for error, words in ((OSError("no token"), "OSError: no token"), (KeyError("uid"), "KeyError: 'uid'")):
-
-        @asynccontextmanager
-        async def open_breaking(_spec: str, error: Exception = error) -> AsyncIterator[ReplicaManager]:
-            await trio.lowlevel.checkpoint()
-            yield Failing(error)
-
-        gateway_of(cluster).open_manager = open_breaking
-        rollout = await Rollout().run(cluster, **ORDER, resume=True)
-        assert (rollout.last.phase, rollout.last.replica_id) == (admin_pb2.ROLLOUT_PHASE_STOPPED, "r1")
-        assert rollout.last.message == f"its manager has failed: {words}"
-        assert list(rollout.last.receipt.gateways) == ["g1"]
-
-
-def full_after(cluster: TestCluster, writes: int) -> None:
-    """Let that many states be written, and then no more."""
-    file = gateway_of(cluster).rollout_file
-    at_once, left = file.in_thread, iter(range(writes))
-
-    async def write(what: Callable[..., Any], *args: Any) -> Any:
-        if len(args) == 2 and next(left, None) is None:
-            await trio.lowlevel.checkpoint()
-            raise ConfigError("no space left on device")
-        return await at_once(what, *args)
-
-    file.in_thread = write
-
-
-@story("virtual", replicas=2, **QUICK)
-async def test_a_file_that_cannot_be_written_refuses_a_rollout_before_anything_is_touched(cluster: TestCluster) -> None:
-    """FAILED_PRECONDITION, with the reason."""
-    manage(cluster, "g1")
-    with TemporaryDirectory() as directory:
-        remember(cluster, directory, "g1")
-        full_after(cluster, 0)
-        rollout = await Rollout().run(cluster, **ORDER)
-    assert rollout.error is not None
-    assert (rollout.error.code, rollout.error.message) == (StatusCode.FAILED_PRECONDITION, "no space left on device")
-    assert rollout.steps == []
-    assert [one.meta.cordoned for one in cluster.view("g1").view.replicas] == [False, False]
-
-
-@story("virtual", replicas=2, **QUICK)
-async def test_a_file_that_can_no_longer_be_written_pauses_a_rollout_when_the_replica_in_hand_is_back(
-    cluster: TestCluster,
-) -> None:
-    """Three steps are written down; it is stopped, so it is started, too."""
-    manage(cluster, "g1")
-    with TemporaryDirectory() as directory:
-        remember(cluster, directory, "g1")
-        full_after(cluster, 3)
-        rollout = await Rollout().run(cluster, **ORDER)
-        file = await gateway_of(cluster).rollout_file.load()
-    assert (rollout.last.phase, rollout.last.message) == (admin_pb2.ROLLOUT_PHASE_PAUSED, "no space left on device")
-    assert versions(cluster) == {"r1": "v2", "r2": "v1"}
-    assert file is not None
-    assert (file.phase, file.in_hand) == ("stop", "r1")
-
-
-@story("virtual", replicas=3, **QUICK)
-async def test_what_was_asked_for_is_remembered_and_none_is_begun_over_it(cluster: TestCluster) -> None:
-    """Resumed, it is about the same replicas; another one would forget what a rollback needs."""
-    manage(cluster, "g1")
-    with TemporaryDirectory() as directory:
-        remember(cluster, directory, "g1")
-        first = await Rollout().run(cluster, **ORDER, replica_ids=["r1", "r3"], pause_after=1)
-        over = await Rollout().run(cluster, model_version="v3")
-        second = await Rollout().run(cluster, resume=True)
-        file = await gateway_of(cluster).rollout_file.load()
-    assert first.last.phase == admin_pb2.ROLLOUT_PHASE_PAUSED
-    assert over.error is not None
-    assert over.error.message == (
-        "a rollout to v2 is not finished: it was at paused (1 are done, which was to be the pause); --resume goes on "
-        "with it, --rollback undoes it"
-    )
-    assert second.last.phase == admin_pb2.ROLLOUT_PHASE_FINISHED
-    assert versions(cluster) == {"r1": "v2", "r2": "v1", "r3": "v2"}
-    assert file is not None
-    assert (file.only, file.drain_timeout, file.is_finished) == (("r1", "r3"), 0.3, True)
-
-
-@story("virtual", replicas=2, gateway=QUICK["gateway"], replica={"max_capacity": 1, "fault": "freeze@1"})
-async def test_one_that_was_refused_is_not_one_to_resume(cluster: TestCluster) -> None:
-    """Nothing was touched, so nothing is written."""
-    manage(cluster, "g1")
-    with TemporaryDirectory() as directory:
-        remember(cluster, directory, "g1")
-        async with cluster.open_client() as client, held(client, ["a", "b"]):
-            rollout = await Rollout().run(cluster, **ORDER)
-        file = await gateway_of(cluster).rollout_file.load()
-    assert (rollout.last.phase, file) == (admin_pb2.ROLLOUT_PHASE_STOPPED, None)
-
-
 @story("virtual", replicas=2, gateways=2, gateway=QUICK["gateway"], replica={"max_capacity": 2, "fault": "freeze@1"})
 async def test_calls_that_wait_at_other_gateways_are_not_forgotten(cluster: TestCluster) -> None:
     """Four run and two wait, all of them at g2; without r1 there are two slots."""
@@ -429,89 +240,3 @@ async def test_calls_that_wait_at_other_gateways_are_not_forgotten(cluster: Test
         more.cancel_scope.cancel()
     words = "6 generations run or wait, and without r1 there are 2 slots (r2): 4 too few"
     assert (rollout.last.phase, rollout.last.message) == (admin_pb2.ROLLOUT_PHASE_STOPPED, words)
-
-
-@story("virtual", replicas=1, **QUICK)
-async def test_a_peer_may_name_a_supervisor_on_the_gateway_s_machine_and_nothing_else(cluster: TestCluster) -> None:
-    """What runs commands, and what is elsewhere, is for the gateway's own command line."""
-    for spec in (
-        "command:rm {id} ; touch {id}",
-        "kubernetes:a/b",
-        "anything",
-        "192.0.2.1:80",
-        "localhost:80",
-        "[::]:1",
-    ):
-        rollout = await Rollout().run(cluster, **ORDER, manager=spec)
-        assert rollout.error is not None
-        assert rollout.error.code is StatusCode.INVALID_ARGUMENT
-        assert rollout.error.message == (
-            f"manager is {spec!r}; it must be what `trio-gw run` was given, or HOST:PORT of a supervisor on this "
-            "machine, as 127.0.0.1:PORT"
-        )
-        assert rollout.steps == []
-
-
-@story("virtual", replicas=1, gateway={**QUICK["gateway"], "manager": "command:a {id} ; b {id} {version}"})
-async def test_who_stops_and_starts_is_the_gateway_s_own_or_on_its_machine(cluster: TestCluster) -> None:
-    """Named in so many words, or not at all; or a supervisor's address."""
-    opened: list[str] = []
-
-    @asynccontextmanager
-    async def open_nothing(spec: str) -> AsyncIterator[ReplicaManager]:
-        await trio.lowlevel.checkpoint()
-        opened.append(spec)
-        yield Failing(ManagerError("no"))
-
-    gateway_of(cluster).open_manager = open_nothing
-    own = "command:a {id} ; b {id} {version}"
-    for spec in ("", own, "127.0.0.1:9", "[::1]:9"):
-        await Rollout().run(cluster, **ORDER, manager=spec)
-    assert opened == [own, own, "127.0.0.1:9", "[::1]:9"]
-
-
-@story("virtual", replicas=1, **QUICK)
-async def test_a_file_that_cannot_be_used_stops_it_before_it_begins(cluster: TestCluster) -> None:
-    """Nor is there anything to resume where nothing is known: the answer says what to do."""
-    manage(cluster, "g1")
-    with TemporaryDirectory() as directory:
-        remember(cluster, directory, "g1")
-        unknown = await Rollout().run(cluster, resume=True)
-        write_nonsense(directory)
-        broken = await Rollout().run(cluster, **ORDER)
-    assert unknown.error is not None
-    assert unknown.error.code is StatusCode.FAILED_PRECONDITION
-    assert unknown.error.message == "nothing is remembered here (trio-gw run --state-dir): say which version"
-    assert broken.error is not None
-    assert broken.error.code is StatusCode.FAILED_PRECONDITION
-    assert "is not what a rollout has written: remove it" in broken.error.message
-    assert versions(cluster) == {"r1": "v1"}
-
-
-class Idle(ClusterManager):
-    """A manager that starts nothing."""
-
-    async def start(self, replica_id: str, version: str) -> None:
-        await trio.lowlevel.checkpoint()
-
-
-@story("virtual", replicas=2, **QUICK)
-async def test_a_version_that_does_not_come_back_halts_it_in_time_and_can_be_rolled_back(cluster: TestCluster) -> None:
-    """After as long as was asked for; the replica is found gone, and started as it was."""
-
-    @asynccontextmanager
-    async def open_idle(_spec: str) -> AsyncIterator[ReplicaManager]:
-        await trio.lowlevel.checkpoint()
-        yield Idle(cluster, {})
-
-    gateway_of(cluster).open_manager = open_idle
-    began = trio.current_time()
-    halted = await Rollout().run(cluster, **ORDER, rejoin_timeout=5.0)
-    assert (halted.last.phase, halted.last.replica_id) == (admin_pb2.ROLLOUT_PHASE_STOPPED, "r1")
-    assert halted.last.message == "it is not back in the gossip after 5 s"
-    assert 5.0 < trio.current_time() - began < 10.0
-    manage(cluster, "g1")
-    back = await Rollout().run(cluster, rollback=True, model_version="v1")
-    assert back.phases[0] == ("STOP", "r1")
-    assert back.last.phase == admin_pb2.ROLLOUT_PHASE_FINISHED
-    assert versions(cluster) == {"r1": "v1", "r2": "v1"}
