@@ -61,6 +61,7 @@ class CallRecord:
         delivered: tokens sent to the client, once it has ended.
         status: gRPC's; None while it runs.
         reason: ``gw-reason``.
+        took: seconds from its arrival to its end; 0 while it runs.
         handed_over: whether a draining replica has ended an attempt of it, and another one went on.
         refused: attempts that were, so far.
     """
@@ -77,6 +78,7 @@ class CallRecord:
     delivered: int = 0
     status: int | None = None
     reason: str = ""
+    took: float = 0.0
     handed_over: bool = False
     refused: int = 0
     _picks: list[tuple[float, "Pick[Replica] | Unpicked"]] = attrs.field(factory=list)
