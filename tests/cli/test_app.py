@@ -66,7 +66,7 @@ def test_every_option_of_a_gateway_is_a_flag_of_run(monkeypatch: pytest.MonkeyPa
     given = ["--hedge", "adaptive", "--splice", "same-version", "--replica", "127.0.0.1:1", "--gossip-port", "0"]
     names = ["--id", "gw", "--host", "::1", "--cluster", "c", "--advertise", "::1", "--gossip-profile", "fast"]
     files = ["--keyring-file", "k", "--tls-cert", "c", "--tls-key", "k", "--tls-ca", "a", "--join", "[::1]:1"]
-    files += ["--manager", "127.0.0.1:1", "--state-dir", "s"]
+    files += ["--manager", "127.0.0.1:1", "--state-dir", "s", "--http-port", "0"]
     files += ["--keys-file", "k", "--client-certs", "optional"]
     assert execute(["run"]) == execute(["run", *flags, *given, *names, *files]) == 0
     default, other = made
@@ -118,6 +118,10 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         (["drain"], ".*requires an argument. See: trio-gw drain --help"),
         (["run", "--log-level", "loud"], 'Invalid value "loud" for --log-level. Choose from: "debug", .*'),
         (
+            ["run", "--http-port", "65536"],
+            "GatewayConfig.http_port = 65536: must be a number from 0 to 65535 .port.",
+        ),
+        (
             ["run", "--gossip-port", "65536"],
             "GatewayConfig.gossip_port = 65536: must be a number from 0 to 65535 .port.",
         ),
@@ -155,6 +159,7 @@ def test_a_users_mistake_is_one_line_on_standard_error_and_status_2(
 INTEGER_FLAGS = (
     ("run", "--port"),
     ("run", "--gossip-port"),
+    ("run", "--http-port"),
     ("run", "--queue-size"),
     ("run", "--max-attempts"),
     ("run", "--max-attempts-total"),
