@@ -132,7 +132,7 @@ class Steps:
                 if failure:
                     log.warning("replica is not started", replica_id=name, reason=failure)
             case _:
-                pass  # it runs, and nobody keeps calls from it
+                pass  # it runs, or is kept from calls for a reason
 
     async def _release(self, name: str) -> str:
         replica = self._pool.find(name)
