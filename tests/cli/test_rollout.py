@@ -122,7 +122,7 @@ async def test_one_that_halts_says_why_and_what_can_be_done_and_can_be_rolled_ba
             1,
             "INVALID_ARGUMENT: manager is 'command:a ; b'; it must be",
         ),
-        (("--resume",), 1, "FAILED_PRECONDITION: nothing is remembered here (trio-gw run --state-dir): say which"),
+        (("--resume",), 1, "FAILED_PRECONDITION: nothing is remembered here (trio-gw run --state-dir): say which "),
     ],
 )
 async def test_what_cannot_be_is_one_line(
