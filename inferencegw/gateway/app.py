@@ -41,11 +41,13 @@ from inferencegw.gateway.guard import GatewayGuard
 from inferencegw.gateway.manager import ReplicaManager
 from inferencegw.gateway.managers import open_manager
 from inferencegw.gateway.pool import ReplicaPool
+from inferencegw.gateway.portrait import Portrait
 from inferencegw.gateway.readings import Readings
 from inferencegw.gateway.record import Records
 from inferencegw.gateway.rollout_file import RolloutFile
 from inferencegw.gateway.servicer import GatewayServicer
 from inferencegw.gateway.slots import Slots
+from inferencegw.gateway.status import Overview
 from inferencegw.gateway.tally import Tally
 from inferencegw.gateway.updater import ManagerOpener, RollingUpdater
 from inferencegw.membership import MembershipService
@@ -204,6 +206,13 @@ class Gateway:
         draining = 0.0 if self._draining_since is None else trio.current_time() - self._draining_since
         parts = (self._dispatcher, self.pool, self.slots, self.membership, self._updater)
         return Readings(self._config, *parts, draining).all()
+
+    def portrait(self) -> Portrait | None:
+        """It at this moment, for who looks at it; None before :meth:`run` has begun."""
+        if self._dispatcher is None or self._updater is None:
+            return None
+        overview = Overview(self._config, self.pool, self.slots, self.membership)
+        return Portrait(overview, self._dispatcher, self._updater, self.unready)
 
     @property
     def calls_running(self) -> int:
