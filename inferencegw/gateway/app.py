@@ -104,7 +104,7 @@ class Gateway:
         self.membership: MembershipService | None = None
         self.records: Final = Records()
         self.tally: Final = Tally()
-        self.open_manager: ManagerOpener = open_manager
+        self.open_manager: ManagerOpener = partial(open_manager, tls=self._to_replicas)
         if config.gossips:
             meta = Meta(role=MemberRole.GATEWAY)
             self.membership = MembershipService(
