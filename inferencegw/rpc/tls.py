@@ -61,7 +61,7 @@ def client_context(ca: Path | None = None, cert: Path | None = None, key: Path |
 
 
 def renew(contexts: Iterable[ssl.SSLContext], cert: Path, key: Path) -> None:
-    """Have ``contexts`` show in handshakes from now on what is in the files now, or ConfigError, and nothing has changed.
+    """Have ``contexts`` show what is in the files now, in handshakes to come; else ConfigError, and no change.
 
     Connections that are there go on with what they were begun with.
     """
