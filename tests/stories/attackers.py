@@ -28,7 +28,7 @@ from tests.rpc.conformance.compression import integer, literal
 from tests.rpc.conformance.frames import PREFACE, Setting, continuation, data, headers, ping, rst_stream, settings
 from tests.rpc.raw_peer import framed
 
-__all__ = ["ATTACKS", "BEGUN"]
+__all__ = ["BEGUN", "FLOODS", "KINDS"]
 
 BEGUN: Final = "begun"
 """What is said when it is ready."""
@@ -189,7 +189,7 @@ async def slow_reader(target: Target, _rng: random.Random) -> bool:
 
 async def silent(target: Target, _rng: random.Random) -> bool:
     """Connects, and says nothing."""
-    return await visit(target, lambda _stream: trio.sleep_forever())
+    return await visit(target, until_thrown_out)
 
 
 async def churn(target: Target, _rng: random.Random) -> bool:
@@ -201,7 +201,7 @@ async def churn(target: Target, _rng: random.Random) -> bool:
 
 async def wrong_keys(target: Target, _rng: random.Random) -> bool:
     """Fifty guesses on one connection."""
-    return await flood(requests(lambda n, block: headers(n, block), WRONG, 50), target, _rng)
+    return await flood(requests(headers, WRONG, 50), target, _rng)
 
 
 async def garbage_datagrams(target: Target, rng: random.Random) -> bool:
@@ -212,6 +212,9 @@ async def garbage_datagrams(target: Target, rng: random.Random) -> bool:
             await sock.sendto(magic + rng.randbytes(rng.randrange(200)), target.gossip)
     return False
 
+
+FLOODS: Final = frozenset(floods(WRONG))
+"""The kinds of which one connection floods the gateway."""
 
 PAUSE: Final = 0.1
 """Seconds between two visits of one attacker."""
@@ -229,6 +232,9 @@ ATTACKS: Final[dict[str, tuple[Attack, int]]] = {
     "wrong keys": (wrong_keys, 2),
     # and one for each of the floods
 }
+
+KINDS: Final = FLOODS | set(ATTACKS)
+"""All of them."""
 
 
 # -- the process ------------------------------------------------------------------------------------------------------
@@ -255,7 +261,7 @@ async def main(target: Target) -> None:
     """Attack from one line of standard input to the next."""
     attacks = ATTACKS | {name: (partial(flood, octets), 1) for name, octets in floods(target.key).items()}
     stdin = trio.lowlevel.FdStream(sys.stdin.fileno())
-    print(BEGUN, flush=True)
+    print(BEGUN, flush=True)  # noqa: T201 - that is how it talks
     while await stdin.receive_some():
         account = Account()
         async with trio.open_nursery() as attackers:
@@ -264,7 +270,7 @@ async def main(target: Target) -> None:
                     attackers.start_soon(attack_for_ever, name, attack, target, account, number)
             await stdin.receive_some()
             attackers.cancel_scope.cancel()
-        print(json.dumps({"came": account.came, "thrown_out": account.thrown_out}), flush=True)
+        print(json.dumps({"came": account.came, "thrown_out": account.thrown_out}), flush=True)  # noqa: T201 - likewise
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from inferencegw.testing.children import Child, run_child
 from inferencegw.v1.gateway_pb2 import InferRequest, InferResponse
 from tests.gateway.papers import CLIENT, OTHER, keys_file
 from tests.gateway.support import INFER
-from tests.stories.attackers import BEGUN
+from tests.stories.attackers import BEGUN, KINDS
 
 __all__ = ["Siege", "besiege"]
 
@@ -85,6 +85,12 @@ class Siege:
     came: Counter[str] = attrs.field(factory=Counter)
     thrown_out: Counter[str] = attrs.field(factory=Counter)
     survived: bool = False
+
+    def check(self) -> None:
+        """Not a call failed or lacked a token, the gateway is the process that it was, and all attackers were there."""
+        assert (self.calm.faults, self.attacked.faults) == ([], [])
+        assert self.survived
+        assert set(self.came) == KINDS
 
     def __str__(self) -> str:
         times = {
