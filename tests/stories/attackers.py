@@ -39,7 +39,7 @@ MANY: Final = 5000
 STREAMS: Final = 2500
 """Requests in a flood of requests; above the burst that may be reset."""
 
-PATIENCE: Final = 5.0
+PATIENCE: Final = 2.0
 """Seconds until an attacker that is not thrown out goes by itself. High: it holds on. Low: it comes more often."""
 
 DRIP: Final = 0.05
