@@ -113,6 +113,13 @@ def long(session: nox.Session) -> None:
 
 
 @nox.session
+def brief(session: nox.Session) -> None:
+    """Run the short forms of those, one at a time, as CI does."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-n", "0", "-m", "brief", "--durations=0", "tests/longrun", *session.posargs)
+
+
+@nox.session
 def campaign(session: nox.Session) -> None:
     """Play 64 seeds of simulated membership, or others: ``-- --start 64 --seeds 1000``; it says where to resume."""
     session.install("-e", ".[test]")
@@ -146,6 +153,13 @@ def plants(session: nox.Session) -> None:
     """Plant bugs in the product, and count the seeds of the mixed schedule until each is found."""
     session.install("-e", ".[test]")
     session.run("python", "-m", "tests.simulation.mutations", *session.posargs)
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Ask for known advisories on what is installed; those that docs/advisories.rst explains are no news."""
+    session.install("-e", ".[test,kubernetes]", "pip-audit>=2.10,<3")
+    session.run("python", "-m", "tests.docs.audit")
 
 
 @nox.session

@@ -217,6 +217,7 @@ class GatewayConfig(MembershipConfig):
     """One gateway: where it listens, which replicas it uses, and how patient it is."""
 
     port: int = option(8080, "Port to listen on; 0 takes a free one.", low=0, high=65_535, unit="port")
+    http_port: int | None = attrs.field(default=None, validator=attrs.validators.optional(_between(0, 65_535, "port")), metadata={"help": "TCP port for /metrics, /healthz, /readyz and the dashboard, 29000 by convention; 0 takes a free one. None: no HTTP.", "unit": "port"})  # fmt: skip
     replicas: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=_distinct_addresses, metadata={"help": "HOST:PORT of each replica. Many: spread the load. None: only those that the gossip finds.", "unit": "addresses"})  # fmt: skip
     drain_timeout: float = option(30.0, "Time for running calls to finish after SIGTERM. High: slow shutdowns. Low: streams are cut.", high=3600.0)  # fmt: skip
     no_replica_grace: float = option(1.0, "Time a call waits for a replica to appear where none is there. High: callers wait for nothing. Low: calls fail over a reconnect.", high=600.0)  # fmt: skip
@@ -238,6 +239,7 @@ class GatewayConfig(MembershipConfig):
     reconnect_initial: float = option(0.1, "First pause before a lost replica is tried again. High: a restarted one waits. Low: connection attempts to the dead.", low=0.001, high=600.0)  # fmt: skip
     reconnect_maximum: float = option(5.0, "Longest such pause. High: one that was gone for long waits. Low: connection attempts to the dead.", low=0.001, high=3600.0)  # fmt: skip
     manager: str = attrs.field(default="", metadata={"help": "What stops and starts replicas in a rollout that does not name a supervisor itself: HOST:PORT, command:STOP ; START, or kubernetes:... None: only rollouts that do.", "unit": "manager"})  # fmt: skip
+    state_dir: str = attrs.field(default="", metadata={"help": "Directory for the file by which a rollout is resumed and rolled back; made if it is not there, for this user alone. The same for all gateways of a machine: any of them goes on. None: --resume and --rollback have to be told more.", "unit": "directory"})  # fmt: skip
     draining_recheck: float = option(1.0, "Ask a draining replica again after this long. High: it is used again late. Low: more such questions.", low=0.01, high=600.0)  # fmt: skip
     tls_cert: str | None = attrs.field(default=None, metadata={"help": "File with the certificate chain to show (PEM). None: clients connect without TLS.", "unit": "file"})  # fmt: skip
     tls_key: str | None = attrs.field(default=None, metadata={"help": "File with its key (PEM).", "unit": "file"})

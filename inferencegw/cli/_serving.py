@@ -2,11 +2,14 @@
 
 The rule: the attrs classes of :mod:`inferencegw.config` are the only place that knows a default, a range, or what a
 high and a low value cost; a flag takes its help and its default from there, and the class refuses what cannot work.
-Standard output gets exactly one line, when the server accepts calls, for a script to wait for and read the port from.
+Standard output gets exactly one line, when the server accepts calls, for a script to wait for and read the port from;
+systemd is told the same, and more, where it has asked (:mod:`~inferencegw.cli._notify`).
 """
 
+import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final
 
 import attrs
@@ -15,6 +18,7 @@ from cyclopts import Parameter
 
 from inferencegw.cli._exit import CommandError, describe, leaves
 from inferencegw.cli._integer import INTEGER
+from inferencegw.cli._notify import Notifier
 from inferencegw.config import GatewayConfig, ReplicaConfig, address_text
 from inferencegw.errors import ConfigError
 
@@ -46,25 +50,29 @@ async def serve(run_server: Callable[..., Awaitable[None]], config: GatewayConfi
 
     Raises:
         CommandError: it cannot listen where it was told to.
-        ConfigError: the host cannot be looked up at all.
+        ConfigError: the host cannot be looked up at all, or systemd asks for what cannot be.
     """
+    notifier = Notifier.take_from(os.environ)
     ready = False
     try:
-        async with trio.open_nursery() as nursery:
-            served: dict[str, tuple[str, int]] = await nursery.start(run_server, config)
-            ready = True
-            print_ready(served)
+        async with trio.open_nursery() as watched:
+            watched.start_soon(notifier.run)
+            async with trio.open_nursery() as nursery:
+                start = partial(run_server, on_drain=notifier.stopping)
+                served: dict[str, tuple[str, int]] = await nursery.start(start, config)
+                ready = True
+                print_ready(served)
+                notifier.ready()
+            watched.cancel_scope.cancel()
     except* OSError as errors:
         if ready:
             raise
         error = next(leaves(errors))
         assert isinstance(error, OSError)
         reason = error.strerror or describe(error)
-        # Membership names its address as the system names files; trio's listeners leave that to us.
-        where, flag = (
-            error.filename or address_text((config.host, config.port)),
-            "gossip-port" if error.filename else "port",
-        )
+        # Membership and HTTP name their address as the system names files; trio's listeners leave that to us.
+        where = error.filename or address_text((config.host, config.port))
+        flag = error.filename2 or ("gossip-port" if error.filename else "port")
         raise CommandError(
             f"cannot listen on {where}: {reason}: choose another --host or --{flag} (0: a free one)"
         ) from errors

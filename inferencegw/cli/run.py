@@ -1,12 +1,13 @@
 """``trio-gw run``: the gateway."""
 
+from functools import partial
 from typing import Annotated, Final
 
 import trio
 
 from inferencegw.cli._serving import LOG_LEVEL, flag, serve
 from inferencegw.config import GatewayConfig
-from inferencegw.gateway.app import run_gateway
+from inferencegw.gateway.app import Beside, run_gateway
 from inferencegw.telemetry.log import LogLevel, configure_logging
 
 DEFAULT: Final = GatewayConfig()
@@ -17,6 +18,7 @@ def run(  # noqa: PLR0913 one parameter for each flag
     id: Annotated[str, flag(GatewayConfig, "id")] = DEFAULT.id,  # noqa: A002 the flag's name
     host: Annotated[str, flag(GatewayConfig, "host")] = DEFAULT.host,
     port: Annotated[int, flag(GatewayConfig, "port")] = DEFAULT.port,
+    http_port: Annotated[int | None, flag(GatewayConfig, "http_port")] = DEFAULT.http_port,
     replica: Annotated[tuple[str, ...], flag(GatewayConfig, "replicas")] = DEFAULT.replicas,
     gossip_port: Annotated[int | None, flag(GatewayConfig, "gossip_port")] = DEFAULT.gossip_port,
     join: Annotated[tuple[str, ...], flag(GatewayConfig, "join")] = DEFAULT.join,
@@ -42,6 +44,7 @@ def run(  # noqa: PLR0913 one parameter for each flag
     connect_timeout: Annotated[float, flag(GatewayConfig, "connect_timeout")] = DEFAULT.connect_timeout,
     drain_timeout: Annotated[float, flag(GatewayConfig, "drain_timeout")] = DEFAULT.drain_timeout,
     manager: Annotated[str, flag(GatewayConfig, "manager")] = DEFAULT.manager,
+    state_dir: Annotated[str, flag(GatewayConfig, "state_dir")] = DEFAULT.state_dir,
     tls_cert: Annotated[str | None, flag(GatewayConfig, "tls_cert")] = DEFAULT.tls_cert,
     tls_key: Annotated[str | None, flag(GatewayConfig, "tls_key")] = DEFAULT.tls_key,
     tls_ca: Annotated[str | None, flag(GatewayConfig, "tls_ca")] = DEFAULT.tls_ca,
@@ -51,9 +54,9 @@ def run(  # noqa: PLR0913 one parameter for each flag
 ) -> None:
     """Run the gateway in front of the replicas that it is given and those that it finds by gossip.
 
-    Prints one line, ``ready grpc=HOST:PORT``, and ``gossip=HOST:PORT`` in it if it gossips, when it accepts calls; logs
-    to standard error. SIGTERM or Ctrl-C drains: it stops accepting, lets running calls finish, and ends. A second one
-    ends it at once.
+    Prints one line, ``ready grpc=HOST:PORT``, and ``gossip=HOST:PORT`` in it if it gossips and ``http=HOST:PORT`` if it
+    serves HTTP, when it accepts calls; logs to standard error. SIGTERM or Ctrl-C drains: it stops accepting, lets
+    running calls finish, and ends. A second one ends it at once.
 
     Example: ``trio-gw run --port 8080 --gossip-port 18080 --replica 127.0.0.1:50051``
 
@@ -64,6 +67,7 @@ def run(  # noqa: PLR0913 one parameter for each flag
         id=id,
         host=host,
         port=port,
+        http_port=http_port,
         replicas=replica,
         gossip_port=gossip_port,
         join=join,
@@ -89,10 +93,20 @@ def run(  # noqa: PLR0913 one parameter for each flag
         connect_timeout=connect_timeout,
         drain_timeout=drain_timeout,
         manager=manager,
+        state_dir=state_dir,
         tls_cert=tls_cert,
         tls_key=tls_key,
         tls_ca=tls_ca,
         client_certs=client_certs,
         keys_file=keys_file,
     )
-    trio.run(serve, run_gateway, config)
+    trio.run(serve, partial(run_gateway, beside=_beside(config)), config)
+
+
+def _beside(config: GatewayConfig) -> Beside | None:
+    """What looks on; imported where it is asked for, because a web framework takes a while."""
+    if config.http_port is None:
+        return None
+    from inferencegw.http.app import serve_http  # noqa: PLC0415
+
+    return serve_http

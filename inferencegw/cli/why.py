@@ -71,6 +71,7 @@ def facts_of(record: admin_pb2.RequestRecord) -> dict[str, Any]:
                 "replica_id": pick.replica_id or None,
                 "reason": pick.reason,
                 "passed_over": {one.replica_id: one.reason for one in pick.passed_over},
+                "more_passed_over": pick.more_passed_over,
             }
             for pick in record.picks
         ],
@@ -130,6 +131,7 @@ def _events(record: admin_pb2.RequestRecord) -> Iterator[tuple[float, str]]:
         yield ticket.at, f"waits in the queue, as ticket {ticket.number}: {ticket.waited:.3f} s {in_all}"
     for pick in record.picks:
         passed = ", ".join(f"{one.replica_id} ({one.reason})" for one in pick.passed_over)
+        passed += f" and {pick.more_passed_over} more" if pick.more_passed_over else ""
         chosen = f"picked {pick.replica_id}" if pick.replica_id else "picked nobody"
         yield pick.at, f"{chosen}: {pick.reason}{f'; passed over {passed}' if passed else ''}"
     for attempt in map(_facts_of_attempt, record.attempts):

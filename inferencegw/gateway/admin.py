@@ -130,6 +130,7 @@ class GatewayAdminServicer(admin_grpc.GatewayAdminServicer):
             requests_dropped=count.dropped,
             requests_handed_over=count.handed_over,
             rollout=self.updater.running is not None,
+            waiting=self.dispatcher.gate.waiting_by_model,
         )
 
     # -- steering ----------------------------------------------------------------------------------------------------

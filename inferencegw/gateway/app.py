@@ -6,12 +6,14 @@ The rule: nurseries nest longest-lived outermost, so nothing is used after what 
 
     root nursery               dies only with the process
     ├─ signals                 SIGTERM, SIGINT -> drain; the second one ends the tree at once
+    ├─ beside                  http.serve, where HTTP is asked for: whoever looks on sees the drain to its end
     └─ Gateway.run
        └─ gossip               membership.run, where gossip is asked for: one task, one UDP socket
           └─ upstreams         one replica_session per replica; the pool follows the gossip; health
              └─ connections    one task per client connection: outlives the calls it delivers
-                └─ calls       one run_call per accepted request, one Flight.run per one with a name; the updater
-                   └─ listen   innermost: the first to stop
+                └─ rollouts    the updater: whoever leaves has a little longer for the replica in hand than for calls
+                   └─ calls    one run_call per accepted request, one Flight.run per one with a name
+                      └─ listen   innermost: the first to stop
 
 A drain takes it down from the inside: the gossip says so, the listeners close, every connection says GOAWAY, waiting
 calls are refused, running ones have ``drain_timeout``, the connections end with their last stream, then the sessions,
@@ -22,10 +24,10 @@ import random
 import signal
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
 import structlog
 import trio
@@ -40,7 +42,9 @@ from inferencegw.gateway.guard import GatewayGuard
 from inferencegw.gateway.manager import ReplicaManager
 from inferencegw.gateway.managers import open_manager
 from inferencegw.gateway.pool import ReplicaPool
+from inferencegw.gateway.readings import Readings
 from inferencegw.gateway.record import Records
+from inferencegw.gateway.rollout_file import RolloutFile
 from inferencegw.gateway.servicer import GatewayServicer
 from inferencegw.gateway.slots import Slots
 from inferencegw.gateway.tally import Tally
@@ -51,8 +55,10 @@ from inferencegw.rpc.health import HealthServicer, ServingStatus
 from inferencegw.rpc.reflection import reflection_services
 from inferencegw.rpc.tls import client_context, renew, server_context
 from inferencegw.swim.member import MemberRole, Meta
+from inferencegw.telemetry.exposition import Value
+from inferencegw.telemetry.meter import Meter
 
-__all__ = ["GOODBYE_TIMEOUT", "Gateway", "run_gateway"]
+__all__ = ["GOODBYE_TIMEOUT", "Beside", "Gateway", "run_gateway"]
 
 GOODBYE_TIMEOUT: Final = 1.0
 """How long clients have, once the last call has ended, to take what was sent and close. High: one idle or unreachable
@@ -61,6 +67,10 @@ client holds the process. Low: the last trailers may be lost on a slow link."""
 HEALTH_NAMES: Final = ("", "inferencegw.v1.InferenceGateway")
 
 log = structlog.get_logger(__name__)
+
+Beside: TypeAlias = Callable[..., Awaitable[Any]]
+"""What is run beside a gateway, for who looks on: called with it, and started as ``nursery.start`` does it; reports
+what it serves where, as :meth:`Gateway.run` does, and is cancelled when that has returned."""
 
 
 class Gateway:
@@ -77,11 +87,13 @@ class Gateway:
         membership: its part in the gossip; None where it takes none.
         records: what became of its latest calls.
         tally: how many there were.
+        meter: what else was counted.
         guard: who may make them, and who was not let in.
         open_manager: makes what stops and starts replicas of what a rollout's order says of it.
+        rollout_file: remembers the last one.
 
     Raises:
-        ConfigError: a file of certificates or keys cannot be used.
+        ConfigError: a file of certificates or keys, or ``state_dir``, cannot be used.
     """
 
     def __init__(
@@ -100,12 +112,17 @@ class Gateway:
         self._drain: Callable[[], None] = _not_started
         self._dispatcher: Dispatcher | None = None
         self._updater: RollingUpdater | None = None
-        self.slots: Final = Slots(slow_start=config.slow_start)
+        self._listening = False
+        self._draining_since: float | None = None
+        self.meter: Final = Meter()
+        self.slots: Final = Slots(slow_start=config.slow_start, meter=self.meter)
         self.pool: Final = ReplicaPool(config, self.slots, rng, self._to_replicas)
         self.membership: MembershipService | None = None
         self.records: Final = Records()
-        self.tally: Final = Tally()
+        self.tally: Final = Tally(self.meter)
         self.open_manager: ManagerOpener = partial(open_manager, tls=self._to_replicas)
+        self.rollout_file: Final = RolloutFile(config.state_dir)
+        self.rollout_file.prepare()
         if config.gossips:
             meta = Meta(role=MemberRole.GATEWAY)
             self.membership = MembershipService(
@@ -130,9 +147,9 @@ class Gateway:
                 if membership is not None:
                     upstreams.start_soon(pool.follow, membership.cluster, upstreams)
                 async with trio.open_nursery() as connections:
-                    async with trio.open_nursery() as calls:
+                    async with trio.open_nursery() as rollouts, trio.open_nursery() as calls:
                         dispatcher = self._dispatcher = Dispatcher(config, pool, slots, self.tally, calls, self._rng)
-                        updater = self._updater = self._make_updater(dispatcher, calls)
+                        updater = self._updater = self._make_updater(dispatcher, rollouts)
                         flights = Flights(dispatcher, self.tally, calls, config.resume_grace)
                         front = GatewayServicer(
                             config, dispatcher, flights, self.records, self.tally, self._rng, self._wall_clock
@@ -146,6 +163,7 @@ class Gateway:
                         self._drain = partial(self._begin_drain, dispatcher, updater, server, calls.cancel_scope)
                         listen = partial(server.listen, config.host, config.port, connections=connections)
                         address = await calls.start(listen)
+                        self._listening = True
                         if membership is not None:
                             membership.join(grpc_port=address[1])
                         task_status.started({"grpc": address, **gossiping})
@@ -178,6 +196,30 @@ class Gateway:
             log.error("certificate not changed", reason=str(error))  # noqa: TRY400 - whose fault it is needs no traceback
 
     @property
+    def config(self) -> GatewayConfig:
+        """What it was made with."""
+        return self._config
+
+    @property
+    def unready(self) -> str:
+        """Why no new calls should be sent here now, for a load balancer; empty where they may be."""
+        if self._dispatcher is None or not self._listening:
+            return "it does not listen yet"
+        if self._dispatcher.draining:
+            return "it drains"
+        if self._config.join and self.membership is not None and not self.membership.has_met_others:
+            return "the gossip has found nobody yet"
+        return "" if self.pool.can_route() else "no replica takes calls"
+
+    def readings(self) -> Mapping[str, Value]:
+        """Its metrics at this moment, by the names of the catalogue; none before :meth:`run` has begun."""
+        if self._dispatcher is None or self._updater is None:
+            return {}
+        draining = 0.0 if self._draining_since is None else trio.current_time() - self._draining_since
+        parts = (self._dispatcher, self.pool, self.slots, self.membership, self._updater)
+        return Readings(self._config, *parts, draining).all()
+
+    @property
     def calls_running(self) -> int:
         """Calls that were accepted and have not ended; a rollout, which makes some of its own, counts as one."""
         rollouts = 0 if self._updater is None else self._updater.running is not None
@@ -188,7 +230,7 @@ class Gateway:
         """Where calls wait for their slots. RuntimeError before :meth:`run`."""
         return _not_started() if self._dispatcher is None else self._dispatcher.gate
 
-    def _make_updater(self, dispatcher: Dispatcher, calls: trio.Nursery) -> RollingUpdater:
+    def _make_updater(self, dispatcher: Dispatcher, rollouts: trio.Nursery) -> RollingUpdater:
         return RollingUpdater(
             config=self._config,
             pool=self.pool,
@@ -196,10 +238,11 @@ class Gateway:
             dispatcher=dispatcher,
             tally=self.tally,
             membership=self.membership,
-            calls=calls,
+            rollouts=rollouts,
             tls=self._to_replicas,
             wall_clock=self._wall_clock,
             open_manager=self._open_manager,
+            file=self.rollout_file,
         )
 
     def _open_manager(self, spec: str) -> AbstractAsyncContextManager[ReplicaManager]:
@@ -208,13 +251,16 @@ class Gateway:
     def _begin_drain(
         self, dispatcher: Dispatcher, updater: RollingUpdater, server: Server, calls: trio.CancelScope
     ) -> None:
+        if self._draining_since is None:
+            self._draining_since = trio.current_time()
         if self.membership is not None:
             self.membership.set_meta(cordoned=True, draining=True)
-        updater.pause("this gateway is shutting down")
+        deadline = trio.current_time() + self._config.drain_timeout
+        updater.leave(deadline)
         dispatcher.drain()
         self._health.drain()
         server.drain()
-        calls.deadline = trio.current_time() + self._config.drain_timeout
+        calls.deadline = deadline
 
 
 def _not_started() -> NoReturn:
@@ -226,31 +272,43 @@ async def run_gateway(
     *,
     rng: random.Random | None = None,
     handle_signals: bool = True,
+    on_drain: Callable[[], None] = lambda: None,
     wall_clock: Callable[[], float] = time.time,
+    beside: Beside | None = None,
     task_status: trio.TaskStatus[dict[str, tuple[str, int]]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; reports where it serves what.
 
-    That is the address of ``"grpc"`` and, where it gossips, the one of ``"gossip"`` for others to join.
+    That is the address of ``"grpc"``, where it gossips the one of ``"gossip"`` for others to join, and what is served
+    beside it.
 
     Args:
         config: see there.
         rng: see :class:`Gateway`.
         handle_signals: False where several gateways share a process, which has only one set of handlers.
+        on_drain: called when the first signal has come, before the drain begins.
         wall_clock: see :class:`Gateway`.
+        beside: see :data:`Beside`.
         task_status: what ``nursery.start`` passes.
 
     Raises:
-        ConfigError: a file of certificates or keys cannot be used; nothing was started.
+        ConfigError: a file of certificates or keys, or ``state_dir``, cannot be used; nothing was started.
         ExceptionGroup: with one OSError: an address cannot be listened on; with one ConfigError or MemberConflict: the
             gossip cannot be taken part in.
     """
     gateway = Gateway(config, rng=rng, wall_clock=wall_clock)
+
+    def drain() -> None:
+        on_drain()
+        gateway.drain()
+
     async with trio.open_nursery() as root:
+        # First: where it cannot listen, nobody has heard of the gateway yet.
+        beside_it = {} if beside is None else await root.start(beside, gateway)
         async with trio.open_nursery() as serving:
-            addresses = await serving.start(gateway.run)
+            addresses = await serving.start(gateway.run) | beside_it
             if handle_signals:
-                await root.start(_handle_signals, gateway.drain, root.cancel_scope)
+                await root.start(_handle_signals, drain, root.cancel_scope)
             task_status.started(addresses)
         root.cancel_scope.cancel()  # there is nothing left to be signalled about
 

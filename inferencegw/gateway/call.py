@@ -72,6 +72,7 @@ class Call:
             came and refused included; None if it does.
         queued: seconds until it had its first slot; None before.
         last_replica: who delivered last.
+        interrupted: why the attempt ended that delivered last, while no other one has gone on; empty otherwise.
     """
 
     rpc: Outlet
@@ -85,6 +86,7 @@ class Call:
     alone_since: float | None = None
     queued: float | None = None
     last_replica: Replica | None = None
+    interrupted: str = ""
     _texts: list[str] = attrs.field(factory=list)
 
     @classmethod
@@ -207,6 +209,7 @@ class Call:
     def close(self, error: BaseException | None) -> None:
         """It is over, and ``error`` ended it unless it is None: its record says so."""
         status, reason = _end_of(error, self.rpc.deadline)
+        self.record.took = trio.current_time() - self.record.arrived
         self.record.close(int(status), reason, self.ledger.delivered)
 
     def write_trailers(self, rpc: ServerCall, error: BaseException | None) -> None:

@@ -175,6 +175,8 @@ class Dispatcher:
                 await self._complete(call)
         except Exception as error:  # noqa: BLE001 - the handler raises it
             run.error = error
+            if call.interrupted and not _is_callers(error):
+                self._slots.meter.migrations_failed[call.interrupted] += 1
         finally:
             if self.stalls.forget(call) and not call.ledger.complete:
                 run.error = _slow_client(self._config.client_stall_timeout)
@@ -233,6 +235,7 @@ class Dispatcher:
             started=trio.current_time(),
         )
         call.record.attempts.append(attempt)
+        self._slots.meter.attempts[kind.name.lower()] += 1
         return attempt
 
     def _follow_up(self, call: Call, attempt: Attempt) -> float:
@@ -250,6 +253,8 @@ class Dispatcher:
         log.info("attempt failed", request_id=call.request_id, replica=str(replica), reason=str(error))
         if (refused := _callers_fault(error, replica, call)) is not None:
             raise refused from error
+        if call.ledger.delivered:
+            call.interrupted = "handover" if end is AttemptEnd.HANDED else _cause(error)
         answer = call.plan.handle_end(replica.process, end, delivered=attempt.delivered > 0)
         if isinstance(answer, GiveUp):
             raise _given_up(answer, error, replica, call) from error
@@ -296,24 +301,33 @@ def _callers_fault(error: Exception, replica: Replica, call: Call) -> RpcError |
     return None
 
 
+def _is_callers(error: Exception) -> bool:
+    """Whether it was the client who wanted no more."""
+    return isinstance(error, RpcError) and error.code in {StatusCode.CANCELLED, StatusCode.DEADLINE_EXCEEDED}
+
+
+def _cause(error: Exception) -> str:
+    """What an attempt ended of, in a word."""
+    match error:
+        case ConnectionLost():
+            return "replica_lost"
+        case TokenFault():
+            return "index_gap"
+        case TruncatedError():
+            return "truncated"
+        case StallError():
+            return "stalled"
+        case _:
+            return "replica_failed"
+
+
 def _given_up(why: GiveUp, error: Exception, replica: Replica, call: Call) -> RpcError:
     """What the client is told where nothing can continue: how the last attempt went, and why there is no other."""
     last = f"replica {replica.replica_id}, after {call.ledger.delivered} tokens: {error}"
     if why is GiveUp.POISON:
         message = f"too many replicas died of this call; the last: {last}"
         return refusal(StatusCode.INTERNAL, "poison", message, retry_after=None)
-    match error:
-        case ConnectionLost():
-            reason = "replica_lost"
-        case TokenFault():
-            reason = "index_gap"
-        case TruncatedError():
-            reason = "truncated"
-        case StallError():
-            reason = "stalled"
-        case _:
-            reason = "replica_failed"
-    message = f"{call.plan.failed} attempts failed; the last: {last}"
+    reason, message = _cause(error), f"{call.plan.failed} attempts failed; the last: {last}"
     if call.ledger.delivered:  # it can be resumed, but not made again as it stands
         return refusal(StatusCode.UNAVAILABLE, reason, message, retry_after=None)
     return refusal(StatusCode.UNAVAILABLE, reason, message)

@@ -86,6 +86,11 @@ class Gate:
         """Calls that wait for a slot."""
         return len(self._queue)
 
+    @property
+    def waiting_by_model(self) -> dict[str, int]:
+        """The same for each model; "" is any."""
+        return self._queue.by_model
+
     def tickets(self) -> Iterable[Ticket[_Waiter]]:
         """Who waits for a slot, in the order in which they are asked."""
         return self._queue.in_order()
@@ -123,6 +128,8 @@ class Gate:
                 self._slots.release(waiter.lease)
             raise
         assert waiter.lease is not None, "whoever does not wait any more was served"
+        if not call.has_begun:
+            self._slots.meter.queue_wait.observe(trio.current_time() - call.record.arrived)
         call.lease_granted(waiter.lease.replica)
         return waiter.lease  # noqa: ASYNC910 - a cancelled caller would have to give it back
 
@@ -136,6 +143,7 @@ class Gate:
         if isinstance(pick, Unpicked) or not affords():
             return None
         self.on_grant(None, pick.replica)
+        self._slots.meter.ring_lookup.observe(1 + len(pick.passed))
         return self._slots.grant(pick.replica, raced=True)
 
     def _serve_all(self) -> None:
@@ -149,6 +157,7 @@ class Gate:
         if isinstance(pick, Unpicked):
             return Answer.NOT_THIS if pick is Unpicked.UNSUITABLE else Answer.NOTHING
         self.on_grant(ticket, pick.replica)
+        self._slots.meter.ring_lookup.observe(1 + len(pick.passed))
         waiter.lease = self._slots.grant(pick.replica)
         waiter.wake()
         return Answer.SERVED
@@ -211,6 +220,7 @@ class Gate:
 
     def _refused(self, call: Call, code: StatusCode, reason: str, message: str) -> RpcError:
         """With the time after which another try is worth while; never, as it stands, for a call that has begun."""
+        self._slots.meter.queue_rejected[reason] += 1
         if call.ledger.delivered:
             return refusal(code, reason, message, retry_after=None)
         return refusal(code, reason, message, retry_after=self._rate.pause(len(self._queue), trio.current_time()))

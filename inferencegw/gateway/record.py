@@ -22,7 +22,11 @@ KEPT: Final = 2_000
 """Calls remembered, the running ones included. High: memory, about 2 kB each. Low: yesterday's call is forgotten."""
 
 MAX_PICKS: Final = 32
-"""Choices noted of one call; the first ones."""
+"""Choices noted of one call; the first ones, and the latest."""
+
+MAX_PASSED: Final = 16
+"""Replicas noted of one choice that were passed over; the first ones. High: memory, of each call of a large and sick
+fleet. Low: less is told."""
 
 MAX_REFUSED: Final = 32
 """Refused attempts noted of one call; the first ones. High: memory, of each call in an overload. Low: less is told."""
@@ -57,6 +61,7 @@ class CallRecord:
         delivered: tokens sent to the client, once it has ended.
         status: gRPC's; None while it runs.
         reason: ``gw-reason``.
+        took: seconds from its arrival to its end; 0 while it runs.
         handed_over: whether a draining replica has ended an attempt of it, and another one went on.
         refused: attempts that were, so far.
     """
@@ -73,6 +78,7 @@ class CallRecord:
     delivered: int = 0
     status: int | None = None
     reason: str = ""
+    took: float = 0.0
     handed_over: bool = False
     refused: int = 0
     _picks: list[tuple[float, "Pick[Replica] | Unpicked"]] = attrs.field(factory=list)
@@ -80,8 +86,11 @@ class CallRecord:
 
     def note_pick(self, pick: "Pick[Replica] | Unpicked", now: float) -> None:
         """A choice; that there was still none is no news."""
-        if not (self._picks and self._picks[-1][1] is pick) and len(self._picks) < MAX_PICKS:
-            self._picks.append((now, pick))
+        if self._picks and self._picks[-1][1] is pick:
+            return
+        if len(self._picks) == MAX_PICKS:
+            self._picks.pop()
+        self._picks.append((now, pick))
 
     def note_refused(self, attempt: Attempt) -> None:
         """``attempt`` was refused; of very many that is no news."""
@@ -131,9 +140,13 @@ class CallRecord:
     def _pick(self, when: float, pick: "Pick[Replica] | Unpicked") -> admin_pb2.PickRecord:
         if isinstance(pick, Unpicked):
             return admin_pb2.PickRecord(at=when - self.arrived, reason=pick.value)
-        passed = [admin_pb2.PassedOver(replica_id=name, reason=skip.value) for name, skip in pick.passed]
+        told = pick.passed[:MAX_PASSED]
         return admin_pb2.PickRecord(
-            at=when - self.arrived, replica_id=pick.replica.replica_id, reason=pick.reason.value, passed_over=passed
+            at=when - self.arrived,
+            replica_id=pick.replica.replica_id,
+            reason=pick.reason.value,
+            passed_over=[admin_pb2.PassedOver(replica_id=name, reason=skip.value) for name, skip in told],
+            more_passed_over=len(pick.passed) - len(told),
         )
 
 

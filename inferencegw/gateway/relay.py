@@ -66,6 +66,8 @@ class Relay:
         self._slots = slots
         self._stalls = stalls
         self._hedging = hedging
+        self._meter = slots.meter
+        self._sent_at: float | None = None
         self.client_gone = False
 
     async def run(self, attempt: Attempt, race: Race) -> None:
@@ -92,6 +94,7 @@ class Relay:
             # Before the slot is free, or the next in the queue would be sent where this one was refused.
             self._heed(attempt)
             self._slots.release(attempt.lease, attempt.outcome)
+            self._note_lost(attempt, race)
 
     async def _relay(self, attempt: Attempt, race: Race) -> None:
         call = self._call
@@ -121,16 +124,21 @@ class Relay:
             if has_lost or attempt.scope.cancel_called:
                 # It lost, or was given up, in the very pass of the scheduler that brought this. What is admitted must
                 # be sent, and sending would be cut short where the client's window is full: let others deliver it.
+                self._meter.tokens_discarded += len(batch)
                 if has_lost:
                     self._hedging.note_wasted(self._call, len(batch), now)
                 return False
             attempt.heard(now)
             fresh, fault = _admit(ledger, batch)
+            self._meter.tokens_discarded += len(batch) - len(fresh)
             if fresh:
                 if race.winner is None:
                     race.commit(attempt)
+                    self._note_going_on(now)
                     self._call.note_first_token(attempt)
                     self._hedging.note_first_token(attempt, now)
+                if self._sent_at is not None:
+                    self._meter.inter_token.observe(now - self._sent_at)
                 await self._send(fresh, attempt)
                 self._hedging.note_delivered(len(fresh), now)
                 self._slots.note_progress(attempt.lease, attempt.delivered)
@@ -139,6 +147,8 @@ class Relay:
             if fault is not None:
                 raise fault
             attempt.wait()
+            if fresh:
+                self._sent_at = attempt.quiet_since
         raise TruncatedError(f"the stream ended OK where token {ledger.next_index} was next, without a final token")
 
     async def _send(self, fresh: list[GenerateResponse], attempt: Attempt) -> None:
@@ -150,9 +160,26 @@ class Relay:
             raise ClientGoneError("the client's call has ended") from error  # which is no replica's fault
         finally:
             # Cut short by a deadline, the account is of what went out whole.
-            for token in fresh[: call.rpc.messages_sent - before]:
+            sent = fresh[: call.rpc.messages_sent - before]
+            self._meter.tokens_delivered += len(sent)
+            for token in sent:
                 call.deliver(token.text)
                 attempt.delivered += 1
+
+    def _note_going_on(self, now: float) -> None:
+        """The call has its first token, or the one after which it had broken off."""
+        call = self._call
+        if call.interrupted:
+            self._meter.migrations[call.interrupted] += 1
+            call.interrupted = ""
+        else:
+            self._meter.ttft.observe(now - call.record.arrived)
+
+    def _note_lost(self, attempt: Attempt, race: Race) -> None:
+        """``attempt`` is over and its slot is free: if another one had won, how long that has taken."""
+        winner = race.winner
+        if winner is not None and winner is not attempt and winner.first_token is not None:
+            self._meter.hedge_cancel.observe(trio.current_time() - winner.first_token)
 
     def _note_load(self, attempt: Attempt, stream: ClientStream) -> None:
         """What the replica's trailers say of its load, if they came: fresher than gossip.

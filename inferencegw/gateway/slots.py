@@ -26,6 +26,7 @@ from inferencegw.policy.fleet import Fleet
 from inferencegw.policy.latency import LatencyWindow
 from inferencegw.policy.outcome import Outcome
 from inferencegw.rpc import Channel
+from inferencegw.telemetry.meter import Meter
 
 __all__ = ["Lease", "Replica", "Slots"]
 
@@ -85,15 +86,18 @@ class Slots:
     Args:
         slow_start: seconds in which a newcomer comes to its full share. Who is found within that time of the first
             replica is none: it was there before us.
+        meter: where what happens is counted, for whoever has the slots; one of its own if None.
 
     Attributes:
+        meter: that.
         fleet: the routable replicas, by model.
         granted: leases so far.
         released: those of them that are over.
         on_release: called when a replica has one lease less.
     """
 
-    def __init__(self, *, slow_start: float) -> None:
+    def __init__(self, *, slow_start: float, meter: Meter | None = None) -> None:
+        self.meter = meter or Meter()
         self.fleet: Fleet[Replica] = Fleet()
         self.granted = 0
         self.released = 0
@@ -271,6 +275,7 @@ class Slots:
         breaker = replica.breaker
         if breaker.state is not before:
             tell = log.warning if breaker.state is BreakerState.OPEN else log.info
+            self.meter.breaker_transitions[breaker.state.value] += 1
             tell("breaker", replica_id=replica.replica_id, was=before.value, now=breaker.state.value)
             self.fleet.note_breaker(replica)
             if breaker.state is BreakerState.OPEN:

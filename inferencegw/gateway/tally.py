@@ -12,6 +12,7 @@ import attrs
 
 from inferencegw.errors import StatusCode
 from inferencegw.gateway.record import CallRecord
+from inferencegw.telemetry.meter import Meter
 from inferencegw.v1 import admin_pb2
 
 __all__ = ["Count", "Tally", "receipt"]
@@ -64,9 +65,10 @@ class Count:
 
 
 class Tally:
-    """Counts the calls of one gateway."""
+    """Counts the calls of one gateway, and how they end in ``meter``."""
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter | None = None) -> None:
+        self._meter = meter or Meter()
         self._total = self._ended = self._dropped = self._handed_over = 0
 
     def begin(self) -> None:
@@ -81,11 +83,17 @@ class Tally:
     def end(self, record: CallRecord) -> None:
         """A call has ended, as its record says."""
         self._ended += 1
+        self._meter.requests[_code(record), record.reason] += 1
+        self._meter.request_duration.observe(record.took)
         self._dropped += record.status in _DROPPED and record.reason not in _NOT_DROPPED
 
     def count(self, epoch: int) -> Count:
         """As of now."""
         return Count(epoch, self._total, self._total - self._ended, self._dropped, self._handed_over)
+
+
+def _code(record: CallRecord) -> str:
+    return StatusCode.UNKNOWN.name if record.status is None else StatusCode(record.status).name
 
 
 def receipt(

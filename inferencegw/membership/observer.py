@@ -18,10 +18,15 @@ log = structlog.get_logger(__name__)
 
 
 class Observer:
-    """Publishes in ``cluster`` what ``core`` knows, beginning with ``core`` alone."""
+    """Publishes in ``cluster`` what ``core`` knows, beginning with ``core`` alone.
+
+    Attributes:
+        has_met_others: whether there ever was another member.
+    """
 
     def __init__(self, cluster: Cluster, core: SwimProtocol, now: float) -> None:
         [self._local] = core.members
+        self.has_met_others = False
         self._cluster = cluster
         self._core = core
         self._since = {self._local: now}
@@ -35,6 +40,7 @@ class Observer:
         """What is held of a member is not what it was."""
         before, after = change.before, change.after
         self._unpublished[change.member_id] = None
+        self.has_met_others = self.has_met_others or change.member_id != self._local
         was = None if before is None else (before.status.state, before.status.epoch)
         if was != (after.status.state, after.status.epoch):
             self._since[change.member_id] = now

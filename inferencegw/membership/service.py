@@ -131,6 +131,11 @@ class MembershipService:
         """When this process started, as the others know it, in milliseconds since 1970; 0 until it has started."""
         return 0 if self._core is None else self._core.epoch
 
+    @property
+    def has_met_others(self) -> bool:
+        """Whether it has ever known another member."""
+        return self._observer is not None and self._observer.has_met_others
+
     def join(self, grpc_port: int) -> None:
         """Begin to look for the others, and tell them that gRPC is served at ``grpc_port``."""
         assert self._place is not None, "it has not started"

@@ -193,9 +193,14 @@ class Replica:
 
 
 async def run_replica(
-    config: ReplicaConfig, *, task_status: trio.TaskStatus[dict[str, tuple[str, int]]] = trio.TASK_STATUS_IGNORED
+    config: ReplicaConfig,
+    *,
+    on_drain: Callable[[], None] = lambda: None,
+    task_status: trio.TaskStatus[dict[str, tuple[str, int]]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run one replica as this process: until it has drained after SIGTERM or SIGINT, or at once at a second one.
+
+    ``on_drain`` is called when the first one has come, before the drain begins.
 
     Raises:
         ConfigError: as :class:`Replica`, or the gossip cannot be taken part in; nothing was started.
@@ -203,8 +208,13 @@ async def run_replica(
         MemberConflict: another process has its name.
     """
     replica = Replica(config)
+
+    def drain() -> None:
+        on_drain()
+        replica.drain()
+
     async with trio.open_nursery() as root:
-        await root.start(_obey_signals, replica.drain, root.cancel_scope.cancel)
+        await root.start(_obey_signals, drain, root.cancel_scope.cancel)
         async with trio.open_nursery() as serving:
             task_status.started(await serving.start(replica.run))
         root.cancel_scope.cancel()  # there is nothing left to be signalled about

@@ -5,9 +5,10 @@ go out collects in one buffer that :meth:`Connection.take_output` empties, so a 
 raises: a peer that breaks the rules gets the error code RFC 9113 names, on its stream where the RFC says stream error,
 and never disturbs another stream.
 
-Who does what. hpack decodes header blocks; h2 3.2 (the version purerpc pins) keeps each stream's header state machine,
-validates header fields and keeps the peer's settings. Frames are cut in :mod:`~inferencegw.rpc.framing`, and DATA,
-WINDOW_UPDATE, RST_STREAM, PING and GOAWAY are handled here, because h2 3.2 as it is
+Who does what. :mod:`~inferencegw.rpc.fields` decodes header blocks; h2 3.2 (the version purerpc pins) keeps each
+stream's header state machine, validates header fields and keeps the peer's settings. Frames are cut in
+:mod:`~inferencegw.rpc.framing`, and DATA, WINDOW_UPDATE, RST_STREAM, PING and GOAWAY are handled here, because h2 3.2
+as it is
 
 * kills a whole connection for a late WINDOW_UPDATE or RST_STREAM, or for one malformed request (both are stream
   matters: RFC 9113 sections 5.1 and 8.1.1),

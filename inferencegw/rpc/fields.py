@@ -1,4 +1,9 @@
-"""Header blocks: a stateless HPACK encoder, h2's decoder, and the field rules of RFC 9113 section 8.2.
+"""Header blocks: a stateless HPACK encoder, a bounded decoder, and the field rules of RFC 9113 section 8.2.
+
+The rule: what a block costs is bounded by its length, and anything that is not HPACK raises one documented error. hpack
+3.0, which h2 3.2 wants, does neither for integers: it reads them with as many octets as a peer cares to send, in
+quadratic time (CVE-2026-59980), and cannot even say which of them it refuses. So only its table and its Huffman code
+are used here, and blocks are taken apart by ourselves.
 
 The encoder keeps no dynamic table: it says so once (a size update to 0 in a connection's first block) and from then on
 writes indexed static fields and literals without indexing only. Blocks are a little longer, but they cost a join
@@ -9,8 +14,8 @@ import functools
 import re
 from typing import Final
 
-from hpack import Decoder
-from hpack.exceptions import HPACKError, OversizedHeaderListError
+from hpack.exceptions import HPACKError
+from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
 from inferencegw.rpc.metadata import Fields
@@ -29,6 +34,8 @@ EMPTY_TABLE: Final = b"\x20"
 """The dynamic table size update (RFC 7541 section 6.3) that opens the first block of a connection."""
 
 _FIELD_OVERHEAD_BYTES: Final = 32  # RFC 9113 section 6.5.2
+_MAX_INTEGER_OCTETS: Final = 6  # of which five follow the prefix: 35 bits, more than any length or index needs
+_MAX_TABLE_BYTES: Final = HeaderTable.DEFAULT_SIZE  # the protocol's initial value; our SETTINGS do not raise it
 _BLOCKS_REMEMBERED: Final = 64
 _REMEMBERED_BYTES: Final = 1024
 _REMEMBERED_FIELDS: Final = 32  # an indexed field is one byte of a block and can stand for a table's worth of text
@@ -54,11 +61,8 @@ class OversizedBlockError(Exception):
     """The block expands beyond the hard limit. The connection's table can no longer be trusted either."""
 
 
-class _OwningTable(HeaderTable):  # type: ignore[misc]
-    """A dynamic table that owns its entries, and counts its changes.
-
-    hpack stores views into the block that brought an entry; a small entry must not keep a large block alive.
-    """
+class _CountingTable(HeaderTable):  # type: ignore[misc]
+    """A dynamic table that counts its changes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +75,7 @@ class _OwningTable(HeaderTable):  # type: ignore[misc]
 
     def add(self, name: bytes, value: bytes) -> None:
         self.changes += 1
-        super().add(bytes(name), bytes(value))
+        super().add(name, value)
 
 
 class BlockDecoder:
@@ -81,11 +85,11 @@ class BlockDecoder:
     what a short call costs; so a block that changed nothing is remembered for as long as nothing changes.
     """
 
-    __slots__ = ("_decoder", "_remembered", "_table")
+    __slots__ = ("_max_list_bytes", "_remembered", "_table")
 
     def __init__(self, max_list_bytes: int) -> None:
-        self._decoder = Decoder(max_header_list_size=max_list_bytes)
-        self._table = self._decoder.header_table = _OwningTable()
+        self._max_list_bytes = max_list_bytes
+        self._table = _CountingTable()
         self._remembered: dict[bytes, Fields] = {}
 
     def decode_untrusted(self, block: bytes) -> Fields:
@@ -98,17 +102,80 @@ class BlockDecoder:
             return fields
         before = self._table.state
         try:
-            fields = [(bytes(name), bytes(value)) for name, value in self._decoder.decode(block, raw=True)]
-        except OversizedHeaderListError as error:
-            raise OversizedBlockError(str(error)) from error
-        except (HPACKError, IndexError, TypeError, UnicodeDecodeError) as error:
-            # hpack 3.0 lets the last three escape for truncated blocks.
+            fields = self._decode(block)
+        except IndexError as error:
+            raise MalformedBlockError("it ends within a field") from error
+        except HPACKError as error:  # an index beyond the table, or no Huffman code
             raise MalformedBlockError(str(error)) from error
         if before != self._table.state or len(self._remembered) == _BLOCKS_REMEMBERED:
             self._remembered.clear()
         elif len(block) <= _REMEMBERED_BYTES and len(fields) <= _REMEMBERED_FIELDS:
             self._remembered[block] = fields
         return fields
+
+    def _decode(self, block: bytes) -> Fields:
+        """RFC 7541 section 6, one representation after the other."""
+        fields: Fields = []
+        position, left = 0, self._max_list_bytes
+        while position < len(block):
+            first = block[position]
+            if first & 0x80:
+                index, position = _read_integer(block, position, 7)
+                name, value = self._table.get_by_index(index)
+            elif first & 0x60 == 0x20:
+                position = self._resize(block, position, first_in_block=not fields)
+                continue
+            else:
+                index, position = _read_integer(block, position, 6 if first & 0x40 else 4)
+                if index:
+                    name = self._table.get_by_index(index)[0]
+                else:
+                    name, position = _read_string(block, position)
+                value, position = _read_string(block, position)
+                if first & 0x40:
+                    self._table.add(name, value)
+            left -= len(name) + len(value) + _FIELD_OVERHEAD_BYTES
+            if left < 0:
+                raise OversizedBlockError(f"a field list of more than {self._max_list_bytes} bytes")
+            fields.append((name, value))
+        return fields
+
+    def _resize(self, block: bytes, position: int, *, first_in_block: bool) -> int:
+        """A dynamic table size update (section 6.3); where it ends."""
+        size, position = _read_integer(block, position, 5)
+        if not first_in_block:
+            raise MalformedBlockError("a table size update behind a field")
+        if size > _MAX_TABLE_BYTES:
+            raise MalformedBlockError(f"a table of {size} bytes: {_MAX_TABLE_BYTES} are allowed")
+        self._table.maxsize = size
+        return position
+
+
+def _read_integer(block: bytes, position: int, prefix_bits: int) -> tuple[int, int]:
+    """RFC 7541 section 5.1: the number, and where it ends; IndexError where the block does first."""
+    limit = (1 << prefix_bits) - 1
+    value = block[position] & limit
+    position += 1
+    if value < limit:
+        return value, position
+    for shift in range(0, 7 * (_MAX_INTEGER_OCTETS - 1), 7):
+        octet = block[position]
+        position += 1
+        value += (octet & 0x7F) << shift
+        if octet < 0x80:
+            return value, position
+    raise MalformedBlockError(f"an integer of more than {_MAX_INTEGER_OCTETS} octets")
+
+
+def _read_string(block: bytes, position: int) -> tuple[bytes, int]:
+    """RFC 7541 section 5.2: the octets, and where they end; IndexError or HPACKError where they are none."""
+    huffman = block[position] & 0x80
+    length, start = _read_integer(block, position, 7)
+    end = start + length
+    if end > len(block):
+        raise IndexError
+    text = block[start:end]
+    return (bytes(decode_huffman(text)) if huffman else text), end
 
 
 def list_bytes(fields: Fields) -> int:
@@ -118,7 +185,7 @@ def list_bytes(fields: Fields) -> int:
 
 def malformed(fields: Fields) -> str | None:
     """What RFC 9113 sections 8.1.1 to 8.3.1 forbid in ``fields`` beyond what h2 checks, or None."""
-    content_length = None
+    content_length = host = None
     for name, value in fields:
         if not _NAME.fullmatch(name):
             return f"field name {name!r}"
@@ -131,6 +198,10 @@ def malformed(fields: Fields) -> str | None:
             if not value.isdigit() or value != (content_length or value):
                 return f"content-length {value!r}"
             content_length = value
+        elif name == b"host":
+            if host is not None:
+                return "two host fields"
+            host = value
     return None
 
 

@@ -5,10 +5,14 @@ watcher that reads slowly misses what has already been taken back, and never the
 in one lot rather than one per service, because the names are the peers' to choose, and a lot for each would be memory
 they could ask for.
 
+Ready is not alive: a gateway without replicas and a replica that was cordoned must not get calls, and restarting them
+would help nobody. So the name :data:`LIVENESS` is SERVING as long as anything answers.
+
 A Watch never ends by itself, and a draining server waits for its calls to end; hence :meth:`HealthServicer.drain`.
 """
 
 import enum
+from typing import Final
 
 import purerpc
 import trio
@@ -18,7 +22,10 @@ from inferencegw.errors import RpcError, StatusCode
 from inferencegw.rpc.call import ServerCall
 from inferencegw.rpc.wellknown import declare, message_type, service_descriptor
 
-__all__ = ["HealthServicer", "ServingStatus"]
+__all__ = ["LIVENESS", "HealthServicer", "ServingStatus"]
+
+LIVENESS: Final = "liveness"
+"""The name to ask for whether a process should be ended and started again: a probe that gets no answer says yes."""
 
 _Response = message_type("grpc.health.v1.HealthCheckResponse")
 
@@ -36,7 +43,7 @@ class HealthServicer:
     """The health of a server and of the services it has.
 
     The name "" is the server as a whole; it is SERVING to begin with, since a server that answers serves. Any other
-    name is unknown until it is set.
+    name is unknown until it is set. :data:`LIVENESS` is what it always is.
     """
 
     def __init__(self) -> None:
@@ -51,6 +58,8 @@ class HealthServicer:
 
     def status(self, service: str) -> ServingStatus:
         """What a watcher of ``service`` is told: SERVICE_UNKNOWN for a name that was never set."""
+        if service == LIVENESS:
+            return ServingStatus.SERVING
         return self._statuses.get(service, ServingStatus.SERVICE_UNKNOWN)
 
     def set(self, service: str, status: ServingStatus) -> None:

@@ -160,13 +160,18 @@ def state_of(member: admin_pb2.Member) -> MemberState:
 
 @asynccontextmanager
 async def open_processes(
-    replicas: int = 2, gateways: int = 1, *, replica_flags: Sequence[str] = (), gossip_profile: str = "fast"
+    replicas: int = 2,
+    gateways: int = 1,
+    *,
+    replica_flags: Sequence[str] = (),
+    gateway_flags: Sequence[str] = (),
+    gossip_profile: str = "fast",
 ) -> AsyncIterator[ProcessCluster]:
     """Gateways ``g1`` and so on, and replicas that ``g1`` sees, for the block; afterwards all of them are ended."""
     async with trio.open_nursery() as nursery:
         cluster = ProcessCluster(nursery, gossip_profile)
         for number in range(gateways):
-            await cluster.start_gateway(f"g{number + 1}")
+            await cluster.start_gateway(f"g{number + 1}", *gateway_flags)
         names = [f"r{number + 1}" for number in range(replicas)]
         for name in names:
             await cluster.start_replica(name, *replica_flags)

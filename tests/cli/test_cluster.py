@@ -213,6 +213,23 @@ async def test_a_supervisor_that_is_killed_leaves_no_process_behind() -> None:
             os.close(child)
 
 
+def test_its_gateways_remember_rollouts_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that any of them resumes what another one has begun; nobody else can write there, and it goes with them."""
+    places: list[str] = []
+
+    def supervise(plan: Plan, **_options: object) -> None:
+        for number in (0, 1):
+            flag = next(word for word in plan.gateway(number, {}, []) if word.startswith("--state-dir="))
+            places.append(flag.partition("=")[2])
+        assert Path(places[0]).stat().st_mode & 0o777 == 0o700
+
+    monkeypatch.setattr("inferencegw.cli.cluster.Supervisor", supervise)
+    monkeypatch.setattr("trio.run", lambda _: 0)
+    assert execute(["cluster", "up"]) == 0
+    assert places[0] == places[1]
+    assert not Path(places[0]).exists()
+
+
 async def test_a_replica_is_stopped_and_started_with_another_version_by_order(command: Command) -> None:
     """As a rollout does it; ``trio-gw members`` shows what came of it."""
     async with supervised() as cluster, open_manager(cluster.served["manager"]) as manager:

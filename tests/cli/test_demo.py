@@ -145,9 +145,7 @@ def press_ctrl_c(process: trio.Process) -> None:
     os.killpg(process.pid, signal.SIGINT)
 
 
-@pytest.mark.parametrize(
-    "moment", [" is ready on ", "r3 is found", "kill -9", "is started again", "prompt 8: ", "HALF_OPEN"]
-)
+@pytest.mark.parametrize("moment", [" is ready on ", "kill -9", "prompt 8: "])
 async def test_ctrl_c_ends_a_demo_and_all_its_processes_without_a_word(moment: str) -> None:
     """At whichever moment: no traceback, no orphan, the status a shell expects."""
     with trio.fail_after(60):

@@ -61,7 +61,9 @@ def test_a_call_that_still_waits_has_a_ticket_and_no_end() -> None:
     )
     facts = facts_of(record)
     assert (facts["status"], facts["ticket"]) == (None, {"number": 7, "at": 0.5, "waited": 1.25})
-    assert facts["picks"] == [{"at": 0.5, "replica_id": None, "reason": "full", "passed_over": {}}]
+    assert facts["picks"] == [
+        {"at": 0.5, "replica_id": None, "reason": "full", "passed_over": {}, "more_passed_over": 0}
+    ]
     waits, picked = events_of(record)
     assert waits == (0.5, "waits in the queue, as ticket 7: 1.250 s so far")
     assert picked == (0.5, "picked nobody: full")
@@ -102,3 +104,12 @@ async def test_a_call_that_waits_is_told_while_it_does(command: Command) -> None
 async def _generate(client: AsyncClient, request_id: str) -> None:
     async with client.generate("prompt", max_tokens=2, request_id=request_id) as generation:
         await anext(generation)
+
+
+def test_of_very_many_that_were_passed_over_it_says_how_many() -> None:
+    """The first by name, the others by number."""
+    pick = admin_pb2.PickRecord(replica_id="r9", reason="last_resort", more_passed_over=983)
+    pick.passed_over.add(replica_id="r1", reason="suspect")
+    record = admin_pb2.RequestRecord(request_id="a", picks=[pick])
+    assert events_of(record) == [(0.0, "picked r9: last_resort; passed over r1 (suspect) and 983 more")]
+    assert facts_of(record)["picks"][0]["more_passed_over"] == 983

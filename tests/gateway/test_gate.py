@@ -429,6 +429,7 @@ async def test_the_grace_for_a_missing_replica_is_not_counted_on_once_one_was_th
         await trio.sleep(0.6)
         slots.offer([only])
         await trio.testing.wait_all_tasks_blocked()
+        caller.call.note_taken()
         slots.release(caller.lease)
         slots.offer([])
         again = Caller(caller.call)
@@ -439,6 +440,26 @@ async def test_the_grace_for_a_missing_replica_is_not_counted_on_once_one_was_th
         await trio.testing.wait_all_tasks_blocked()
         assert again.error is None
         slots.release(again.lease)
+
+
+async def test_a_replica_that_came_only_to_refuse_is_no_end_of_the_grace(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Or one that says that it does not drain, and refuses as if it did, would keep a call until the queue's end."""
+    slots, only = Slots(slow_start=0.0), replica("a", max_capacity=1)
+    gate = gate_of(slots, no_replica_grace=1.0)
+    caller = Caller(a_call())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(caller.run, gate)
+        await trio.sleep(0.75)
+        slots.offer([only])
+        await trio.testing.wait_all_tasks_blocked()
+        slots.release(caller.lease)
+        slots.offer([])
+        again = Caller(caller.call)
+        await again.run(gate)
+    assert again.error is not None
+    assert (trio.current_time(), again.error.metadata_value("gw-reason")) == (1.0, "no_replica")
 
 
 async def test_a_continuation_that_no_version_suits_is_told_as_soon_as_if_nobody_were_there(

@@ -11,11 +11,11 @@ from trio.testing import MockClock
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway import record
 from inferencegw.gateway.record import CallRecord, Records
-from inferencegw.policy.picker import Unpicked
+from inferencegw.policy.picker import Pick, PickReason, Skip, Unpicked
 from inferencegw.rpc import ServerCall
 from inferencegw.v1 import admin_pb2
 from tests.gateway.house import house, paced, scripted
-from tests.gateway.parts import a_call
+from tests.gateway.parts import a_call, replica
 from tests.gateway.support import generate, sends, token
 
 
@@ -51,8 +51,8 @@ async def test_a_call_that_waited_and_moved_can_be_told_from_its_record(autojump
     assert found.ticket.waited == pytest.approx(2.0, abs=0.05)
     assert [(pick.replica_id, pick.reason) for pick in found.picks] == [
         ("", "full"),
-        (found.picks[1].replica_id, found.picks[1].reason),
-        (found.picks[2].replica_id, found.picks[2].reason),
+        (names[0], "affinity"),
+        (names[1], "bounded_load"),
     ]
     assert [(splice.index, splice.from_replica_id, splice.to_replica_id) for splice in found.splices] == [
         (1, names[0], names[1])
@@ -106,12 +106,26 @@ async def test_the_latest_calls_are_remembered(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_a_call_has_a_bound_on_the_choices_that_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call that is refused again and again does not grow without end."""
+    """A call that is refused again and again does not grow without end; how it went on at last is told."""
     monkeypatch.setattr(record, "MAX_PICKS", 2)
     one = CallRecord("a", 0.0, 0)
-    for pick in (Unpicked.FULL, Unpicked.FULL, Unpicked.NO_REPLICA, Unpicked.FULL):
-        one.note_pick(pick, 1.0)
-    assert [pick.reason for pick in one.to_proto().picks] == ["full", "no_replica"]
+    for moment, pick in enumerate((Unpicked.FULL, Unpicked.FULL, Unpicked.NO_REPLICA, Unpicked.UNSUITABLE)):
+        one.note_pick(pick, float(moment))
+    assert [(pick.at, pick.reason) for pick in one.to_proto().picks] == [(0.0, "full"), (3.0, "unsuitable")]
+
+
+async def test_a_choice_has_a_bound_on_those_who_are_told_to_have_been_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thousand suspects are not written down for each of two thousand calls; how many there were is."""
+    monkeypatch.setattr(record, "MAX_PASSED", 2)
+    one = CallRecord("a", 0.0, 0)
+    skips = tuple((name, Skip.SUSPECT) for name in ("r1", "r2", "r3", "r4"))
+    one.note_pick(Pick(replica("r5"), PickReason.LAST_RESORT, skips), 1.0)
+    one.note_pick(Pick(replica("r5"), PickReason.LAST_RESORT, skips[:2]), 2.0)
+    assert [
+        ([passed.replica_id for passed in pick.passed_over], pick.more_passed_over) for pick in one.to_proto().picks
+    ] == [(["r1", "r2"], 2), (["r1", "r2"], 0)]
 
 
 async def test_a_running_call_tells_how_much_it_has_delivered(autojump_clock: MockClock) -> None:

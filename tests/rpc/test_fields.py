@@ -1,7 +1,7 @@
 """Our HPACK encoder against hpack's decoder, and the decoder against blocks nobody honest sends."""
 
 import pytest
-from hpack import Encoder
+from hpack import Decoder, Encoder, HPACKError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,7 +28,7 @@ def test_every_block_decodes_to_its_fields_and_leaves_no_table(blocks: list[Fiel
     decoder = BlockDecoder(2**20)
     for number, fields in enumerate(blocks):
         assert decoder.decode_untrusted((b"" if number else EMPTY_TABLE) + encode_block(fields)) == fields
-    assert not decoder._decoder.header_table.dynamic_entries
+    assert not decoder._table.dynamic_entries
 
 
 @given(st.lists(st.lists(st.sampled_from([(b"a", b"1"), (b"b", b"2"), (b"x-long", b"z" * 60)]), max_size=3)), st.data())
@@ -66,6 +66,37 @@ def test_garbage_is_malformed_or_oversized_and_nothing_else(block: bytes) -> Non
     assert list_bytes(fields) <= 4096
 
 
+@given(st.lists(st.tuples(st.binary(min_size=1, max_size=2), st.integers(1, 20_000)), max_size=4))
+def test_garbage_that_repeats_itself_is_malformed_or_oversized_too(pieces: list[tuple[bytes, int]]) -> None:
+    """An integer as long as a block may be is what hpack 3.0 dies of: of its size, and of saying so."""
+    block = b"".join(piece * times for piece, times in pieces)
+    try:
+        BlockDecoder(4096).decode_untrusted(block)
+    except (MalformedBlockError, OversizedBlockError):
+        return
+
+
+@given(st.binary(max_size=40))
+def test_what_can_be_read_reads_as_another_decoder_has_it(block: bytes) -> None:
+    """Hpack's own, which does no harm at this size; it takes longer integers and nothing else."""
+    try:
+        expected = [(bytes(name), bytes(value)) for name, value in Decoder().decode(block, raw=True)]
+    except (HPACKError, IndexError, TypeError):
+        expected = None
+    try:
+        assert BlockDecoder(65_536).decode_untrusted(block) == expected
+    except MalformedBlockError as error:
+        assert expected is None or "an integer of more than 6 octets" in str(error)
+
+
+@pytest.mark.parametrize("head", [b"\xff", b"\x3f", b"\x7f", b"\x0f", b"\x40\x7f", b"\x00\x7f", b"\x82\x00\x01a\x7f"])
+@pytest.mark.parametrize("octets", [5, 9_000, 65_000])
+def test_an_integer_that_does_not_end_costs_six_octets(head: bytes, octets: int) -> None:
+    """Wherever there may be one (RFC 7541 section 6), and however long it is: CVE-2026-59980."""
+    with pytest.raises(MalformedBlockError, match=r"^an integer of more than 6 octets$"):
+        BlockDecoder(65_536).decode_untrusted(head + b"\xff" * octets + b"\x00")
+
+
 def test_a_header_bomb_is_oversized() -> None:
     """A few bytes that refer again and again to a large entry (CVE-2016-6581)."""
     encoder = Encoder()
@@ -75,10 +106,10 @@ def test_a_header_bomb_is_oversized() -> None:
 
 
 def test_a_small_entry_does_not_keep_a_large_block_alive() -> None:
-    """Hpack would put views of the block into its table; ours holds bytes of their own."""
+    """The table holds bytes of its own, where hpack's decoder would put views of the block."""
     decoder = BlockDecoder(65_536)
     decoder.decode_untrusted(b"\x40\x01a\x01b" + b"\x00\x01c\x7f\x81\x0b" + b"z" * 1536)
-    ((name, value),) = decoder._decoder.header_table.dynamic_entries
+    ((name, value),) = decoder._table.dynamic_entries
     assert (type(name), type(value)) == (bytes, bytes)
 
 
@@ -93,6 +124,10 @@ def test_a_small_entry_does_not_keep_a_large_block_alive() -> None:
         ([(b"a", b"x\0")], True),
         ([(b"content-length", b"+5")], True),
         ([(b"content-length", b"5"), (b"content-length", b"6")], True),
+        ([(b"", b"x")], True),
+        ([(b"host", b"a")], False),
+        ([(b"host", b"a"), (b"host", b"b")], True),
+        ([(b"host", b"a"), (b"host", b"a")], True),
         ([(b":path", b"")], True),
         ([(b":path", b"nowhere")], True),
         ([(b":method", b"")], True),

@@ -12,7 +12,7 @@ import trio
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from inferencegw.rpc.health import HealthServicer, ServingStatus
+from inferencegw.rpc.health import LIVENESS, HealthServicer, ServingStatus
 from inferencegw.rpc.server import Server
 from inferencegw.rpc.wellknown import message_type
 from tests.rpc.support import PATIENCE, finish, grpcio_channel, running
@@ -64,6 +64,17 @@ async def test_a_server_that_answers_is_serving() -> None:
     """A probe without a service name asks about the server as a whole; nobody has to set that."""
     async with probing(HealthServicer()) as probe:
         assert await probe.check("") == ServingStatus.SERVING
+
+
+async def test_who_is_not_ready_or_leaves_is_alive_all_the_same() -> None:
+    """An orchestrator that restarted what has no replicas, or is draining, would end calls and mend nothing."""
+    servicer = HealthServicer()
+    async with probing(servicer) as probe:
+        servicer.set_all(ServingStatus.NOT_SERVING)
+        assert await probe.check("") == ServingStatus.NOT_SERVING
+        assert await probe.check(LIVENESS) == ServingStatus.SERVING
+        servicer.drain()
+        assert await probe.check(LIVENESS) == ServingStatus.SERVING
 
 
 async def test_a_check_tells_the_status_that_was_set_last() -> None:

@@ -113,20 +113,17 @@ STOPPING_PARENT = PARENT.replace(
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for a process that is not its child with pidfds")
-@pytest.mark.parametrize("state", ["running", "stopped"])
-async def test_a_child_does_not_outlive_a_parent_that_was_killed(state: str) -> None:
+@pytest.mark.parametrize("script", [PARENT, STOPPING_PARENT], ids=["running", "stopped"])
+async def test_a_child_does_not_outlive_a_parent_that_was_killed(script: str) -> None:
     """SIGKILL of the parent runs no handler; the closing pipe ends the child, even one that was stopped."""
     async with trio.open_nursery() as nursery:
         # A session of its own, as a terminal's: whoever adopts the child is not of it.
         start = partial(trio.run_process, stdout=subprocess.PIPE, check=False, start_new_session=True)
-        parent: trio.Process = await nursery.start(start, [sys.executable, "-c", PARENT])
+        parent: trio.Process = await nursery.start(start, [sys.executable, "-c", script])
         assert parent.stdout is not None
         async with parent.stdout:
-            pid = int(await parent.stdout.receive_some())
-        child = os.pidfd_open(pid)
+            child = os.pidfd_open(int(await parent.stdout.receive_some()))
         try:
-            if state == "stopped":
-                os.kill(pid, signal.SIGSTOP)
             parent.kill()
             with trio.fail_after(5):
                 await trio.lowlevel.wait_readable(child)

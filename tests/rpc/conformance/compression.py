@@ -131,6 +131,9 @@ _NOT_READ: Final = (
         "hpack/5.2/3",
         section="5.2",
     ),
+    _refused("an index that does not end", b"\xff" * 9_000, section="5.1"),
+    _refused("a name's length that does not end", b"\x00" + b"\xff" * 9_000, section="5.1"),
+    _refused("a table's size that does not end", before=b"\x3f" + b"\xff" * 9_000, section="5.1"),
     _refused("an indexed field with index 0", b"\x80", "hpack/6.1/1", section="6.1"),
     Case(
         "an update of the table's size above SETTINGS_HEADER_TABLE_SIZE",

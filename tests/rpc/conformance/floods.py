@@ -5,7 +5,7 @@ choice; the sizes here are beyond any use of the protocol, and the last group pi
 honest client does is never taken for a flood.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from .case import GET, Case, Peer, Step, dummy, get, lives, post, request
@@ -31,6 +31,9 @@ __all__ = ["CASES"]
 MANY: Final = 10_000
 """Frames in a flood."""
 
+# A gRPC request to nowhere: what is not gRPC may be answered with another error before the flaw in it matters.
+_CALL: Final = ((":method", "POST"), *GET[1:2], (":path", "/none/None"), GET[3], ("content-type", "application/grpc"))
+
 _CALM: Final = connection_error(Code.ENHANCE_YOUR_CALM)
 # Where each piece is a stream error, which may be treated as a connection error at once (5.4.1).
 _CALM_OR_PROTOCOL: Final = connection_error(Code.ENHANCE_YOUR_CALM, Code.PROTOCOL_ERROR)
@@ -46,9 +49,11 @@ def _cheap(sentence: str, octets: bytes | Callable[[Peer], bytes]) -> Case:
     return _flood(sentence, octets, ping(), right=any_of(_CALM, ping_acked()))
 
 
-def _requests(make: Callable[[int, bytes], bytes], count: int = MANY) -> Callable[[Peer], bytes]:
+def _requests(
+    make: Callable[[int, bytes], bytes], count: int = MANY, fields: Sequence[tuple[str, str]] = GET
+) -> Callable[[Peer], bytes]:
     """``make(stream, header block)`` for as many new streams."""
-    return lambda peer: b"".join(make(2 * n + 1, peer.block(GET)) for n in range(count))
+    return lambda peer: b"".join(make(2 * n + 1, peer.block(fields)) for n in range(count))
 
 
 def _endless_block(peer: Peer) -> bytes:
@@ -88,6 +93,18 @@ _FLOODS: Final = (
         "streams the server has to reset, without end (a window above its maximum)",
         _requests(lambda n, b: headers(n, b) + window_update(n, MAX_WINDOW)),
     ),
+    _flood(
+        "streams the server has to reset, without end (DATA after END_STREAM)",
+        _requests(lambda n, b: headers(n, b, end_stream=True) + data(n, b"x"), fields=_CALL),
+    ),
+    _flood(
+        "streams the server has to reset, without end (HEADERS after END_STREAM)",
+        _requests(lambda n, b: headers(n, b, end_stream=True) + headers(n, b, end_stream=True), fields=_CALL),
+    ),
+    _flood(
+        "streams the server has to reset, without end (more DATA than content-length)",
+        _requests(lambda n, b: headers(n, b) + data(n, b"xx"), fields=(*_CALL, ("content-length", "1"))),
+    ),
     _flood("CONTINUATION without end, empty", _endless_block),
     _flood("CONTINUATION without end, large", _endless_large_block),
     _flood(
@@ -100,8 +117,6 @@ _FLOODS: Final = (
     _cheap("unknown frames without end", raw(0x16, 0, 0) * MANY),
 )
 
-# A gRPC request to nowhere: what is not gRPC may be answered with another error before its size matters.
-_CALL: Final = ((":method", "POST"), *GET[1:2], (":path", "/none/None"), GET[3], ("content-type", "application/grpc"))
 _TOO_LARGE: Final = (*dummy(2), ("x-more", "x" * 500))
 
 _LISTS: Final = (

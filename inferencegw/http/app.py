@@ -1,0 +1,80 @@
+"""The routes, and the task that serves them beside a gateway.
+
+::
+
+    serve_http          beside the gateway; cancelled when that has drained
+    ├─ measure_lag      how late the event loop is
+    └─ server.serve     one task per connection
+
+The rule: liveness is that the event loop turns, readiness is that a call made now would be taken. A gateway that drains
+or has lost its replicas is not ready and lives: restarting it would mend nothing.
+
+``/metrics``, ``/healthz`` and ``/readyz`` are for whoever reaches the port. Who may see more is decided in
+:mod:`~inferencegw.http.access`.
+"""
+
+from functools import partial
+from typing import Final, NoReturn
+
+import trio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from inferencegw.gateway import Gateway
+from inferencegw.http.server import serve
+from inferencegw.telemetry.exposition import CONTENT_TYPE, expose, registry_of
+from inferencegw.telemetry.meter import Histogram
+
+__all__ = ["application", "serve_http"]
+
+LAG_INTERVAL: Final = 0.5
+"""Seconds between two looks at the event loop's lag. High: short stalls are missed. Low: an idle process wakes up."""
+
+
+async def serve_http(
+    gateway: Gateway, *, task_status: trio.TaskStatus[dict[str, tuple[str, int]]] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve ``gateway``'s ``config.http_port`` until cancelled; reports the address of ``"http"``.
+
+    Raises:
+        ExceptionGroup: with one OSError: it cannot listen there.
+    """
+    config = gateway.config
+    assert config.http_port is not None, "it is served where a port is asked for"
+    async with trio.open_nursery() as nursery:
+        start = partial(serve, application(gateway), config.host, config.http_port)
+        address = await nursery.start(start)
+        nursery.start_soon(measure_lag, gateway.meter.event_loop_lag)
+        task_status.started({"http": address})
+
+
+def application(gateway: Gateway) -> Starlette:
+    """The ASGI application that tells of ``gateway``."""
+    registry = registry_of(gateway.readings)
+
+    async def metrics(_request: Request) -> Response:
+        await trio.lowlevel.checkpoint()
+        return Response(expose(registry), media_type=CONTENT_TYPE)
+
+    async def readyz(_request: Request) -> Response:
+        await trio.lowlevel.checkpoint()
+        reason = gateway.unready
+        return PlainTextResponse(f"not ready: {reason}\n", 503) if reason else PlainTextResponse("ready\n")
+
+    return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)])
+
+
+async def healthz(_request: Request) -> Response:
+    """That anybody answers is the answer."""
+    await trio.lowlevel.checkpoint()
+    return PlainTextResponse("ok\n")
+
+
+async def measure_lag(lag: Histogram) -> NoReturn:
+    """Sleep, and note how late the scheduler wakes us: what every other task suffers as well."""
+    while True:
+        due = trio.current_time() + LAG_INTERVAL
+        await trio.sleep_until(due)
+        lag.observe(trio.current_time() - due)

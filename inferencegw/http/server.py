@@ -1,0 +1,157 @@
+"""An ASGI application on a port, in a task tree that can end it at any time: hypercorn's trio worker, connection by
+connection.
+
+The rule: no peer holds anything. A peer that takes nothing of what is sent to it is cut off after TAKE_TIMEOUT, and
+whatever peers do, cancelling :func:`serve` ends it at once.
+
+Why not ``hypercorn.trio.serve``: it shields what it sends, so one client that does not read would hold a drain; it
+opens sockets of its own, other ones than gRPC's would be for the same host; and it has no bound on connections. Its
+``TCPServer``, which speaks HTTP on one stream, is what it is made of, and what we use.
+"""
+
+import ssl
+from typing import Any, Final, cast
+
+import structlog
+import trio
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import wrap_app
+from starlette.types import ASGIApp
+
+from inferencegw.config import address_text
+
+__all__ = ["MAX_CONNECTIONS", "TAKE_TIMEOUT", "serve"]
+
+MAX_CONNECTIONS: Final = 128
+"""Connections at a time; more are closed at once. High: memory and descriptors under attack. Low: dashboards that many
+people leave open keep the scraper out."""
+
+TAKE_TIMEOUT: Final = 5.0
+"""Seconds in which a peer must take what is sent to it. High: a stuck one holds its place. Low: slow links fail."""
+
+IDLE_TIMEOUT: Final = 20.0
+"""Seconds that a connection may be without a request. High: idle ones keep others out. Low: scrapes connect anew."""
+
+REQUEST_BYTES: Final = 16_384
+"""A request's line and headers."""
+
+log = structlog.get_logger(__name__)
+
+
+async def serve(
+    app: ASGIApp,
+    host: str,
+    port: int,
+    *,
+    ssl_context: ssl.SSLContext | None = None,
+    task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve ``app`` until cancelled; reports the address.
+
+    Raises:
+        OSError: it cannot listen there; its ``filename`` is the address, its ``filename2`` the option to change.
+    """
+    try:
+        listeners = await trio.open_tcp_listeners(port, host=host)
+    except OSError as error:
+        where = address_text((host, port))
+        raise OSError(error.errno, error.strerror or str(error), where, None, "http-port") from error
+    if port == 0:  # a name with several addresses would have a free port at each
+        for listener in listeners[1:]:
+            await listener.aclose()
+        del listeners[1:]
+    task_status.started(listeners[0].socket.getsockname()[:2])
+    await _Server(app, ssl_context).run(listeners)
+
+
+class _Server:
+    def __init__(self, app: ASGIApp, ssl_context: ssl.SSLContext | None) -> None:
+        self._app = wrap_app(cast("Any", app), 0, "asgi")
+        self._ssl_context = ssl_context
+        self._config = _config()
+        self._open: dict[trio.SocketStream, None] = {}
+
+    async def run(self, listeners: list[trio.SocketListener]) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._hang_up_at_the_end)
+            await trio.serve_listeners(self._serve_stream, listeners, handler_nursery=nursery)
+
+    async def _hang_up_at_the_end(self) -> None:
+        """Whoever is being sent something when this is cancelled is shielded from that, not from a closed socket."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            for stream in self._open:
+                stream.socket.close()
+
+    async def _serve_stream(self, stream: trio.SocketStream) -> None:
+        if len(self._open) >= MAX_CONNECTIONS:
+            await trio.aclose_forcefully(stream)
+            return
+        self._open[stream] = None
+        try:
+            secured = self._secured(_Taken(stream))
+            await TCPServer(self._app, self._config, WorkerContext(None), ConnectionState({}), secured)
+        except Exception:
+            log.exception("an HTTP connection failed")  # a fault of ours or of hypercorn's, which ends only this one
+        finally:
+            del self._open[stream]
+            stream.socket.close()
+
+    def _secured(self, stream: "_Taken") -> trio.abc.Stream:
+        if self._ssl_context is None:
+            return stream
+        return trio.SSLStream(stream, self._ssl_context, server_side=True, https_compatible=True)
+
+
+class _Taken(trio.abc.HalfCloseableStream):
+    """A connection whose peer must take what it is sent; a cancel scope of its own works within hypercorn's shield."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self.socket = stream.socket
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        with trio.move_on_after(TAKE_TIMEOUT) as patience:
+            await self._stream.send_all(data)
+        if patience.cancelled_caught:
+            raise trio.BrokenResourceError(f"the peer has taken nothing for {TAKE_TIMEOUT:g} s")
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def _config() -> Config:
+    config = Config()
+    config.logger_class = cast("Any", _Log)
+    config.include_server_header = False
+    config.keep_alive_timeout = IDLE_TIMEOUT
+    config.h11_max_incomplete_size = REQUEST_BYTES
+    config.ssl_handshake_timeout = TAKE_TIMEOUT
+    return config
+
+
+class _Log:
+    """Where hypercorn says what went wrong: in our log, each event one line. Requests are not logged."""
+
+    def __init__(self, _config: Config) -> None:
+        pass
+
+    async def access(self, *_: object) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def exception(self, message: str, *_: object, **__: object) -> None:
+        log.exception(message)  # noqa: LOG004 - hypercorn calls it where it has caught something
+        await trio.lowlevel.checkpoint()

@@ -1,0 +1,323 @@
+"""Everything at once, for as long as one likes: mixed load, and kills, rollouts and reloads in random order.
+
+The rule: what is promised is asked for of every single call, against the model's own function, and at the end nothing
+may be left of any of them. The cluster is ``trio-gw cluster up``, whose supervisor brings back what is killed; the
+clients are the product's own, each of both gateways. One gateway and the supervisor are never killed: what they hold is
+compared with what they held when they were warm, both times with no call under way.
+
+``python -m tests.longrun.soak --minutes 30`` is ``nox -s soak``; a minute of it is a test.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import trio
+
+from inferencegw.config import split_address
+from inferencegw.errors import RpcError
+from inferencegw.rpc import open_channel
+from inferencegw.testing.answers import Answer
+from inferencegw.testing.callers import Caller, Witness
+from inferencegw.testing.children import parse_ready_line
+from inferencegw.testing.processes import GET_STATUS
+from inferencegw.v1 import admin_pb2
+
+__all__ = ["Soaked", "soak"]
+
+CLIENTS: Final = 12
+
+REPLICAS: Final = ("r1", "r2", "r3")
+KILLED_GATEWAY: Final = "g2"
+SURVIVORS: Final = ("supervisor", "g1")
+
+FLAGS: Final = (
+    *("--replicas", str(len(REPLICAS)), "--gateways", "2", "--port", "0", "--token-delay-ms", "25"),
+    *("--max-capacity", str(2 * CLIENTS), "--slow-start", "1", "--drain-timeout", "2", "--log-level", "error"),
+)
+"""Two replicas have room for everybody, so a call that is refused is a fault."""
+
+BEAT: Final = 2.0
+"""Seconds, on average, from when all is well until something happens."""
+
+BETWEEN: Final = 0.05
+"""Seconds between two questions to a gateway."""
+
+PATIENCE: Final = 60.0
+"""Seconds until all is well again, or the soak is given up."""
+
+WARM_UP: Final = 0.25
+"""Of the time, for caches and histories to fill; after it, what is held is looked at for the first time."""
+
+GROWTH: Final = 1.1
+"""How much more memory there may be at the end."""
+
+
+@attrs.frozen
+class Held:
+    """What a process holds of the machine."""
+
+    resident_kib: int
+    descriptors: int
+    threads: int
+
+    @classmethod
+    def by(cls, pid: int) -> "Held":
+        """See proc(5)."""
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text("ascii").splitlines())
+        descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        return cls(int(status["VmRSS"].split()[0]), descriptors, int(status["Threads"]))
+
+
+@attrs.define
+class Soaked:
+    """What came of it.
+
+    Attributes:
+        answered: calls by their kind, all of which were what they had to be.
+        tokens: that came, in all of them.
+        spliced: calls whose tokens are from more than one replica.
+        faults: calls that were not, for people.
+        done: what was done to the cluster, and how often.
+        warm: what the survivors held after the warm-up.
+        end: what they held at the end.
+        inflight: calls that have a replica at the end, or wait for one, by whoever says so.
+    """
+
+    answered: Counter[str] = attrs.field(factory=Counter)
+    tokens: int = 0
+    spliced: int = 0
+    faults: list[str] = attrs.field(factory=list)
+    done: Counter[str] = attrs.field(factory=Counter)
+    warm: dict[str, Held] = attrs.field(factory=dict)
+    end: dict[str, Held] = attrs.field(factory=dict)
+    inflight: dict[str, int] = attrs.field(factory=dict)
+
+    def check(self) -> None:
+        """Every call was what it had to be, everything was done at least once, and nothing is left of any of it."""
+        assert self.faults == []
+        assert set(self.answered) == set(KINDS)
+        assert set(self.done) == set(VERBS)
+        assert set(self.inflight.values()) == {0}, self.inflight
+        for name in SURVIVORS:
+            warm, end = self.warm[name], self.end[name]
+            assert (end.descriptors, end.threads) == (warm.descriptors, warm.threads), name
+            assert end.resident_kib <= GROWTH * warm.resident_kib, f"{name}: {warm} has become {end}"
+
+
+KINDS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "short": {"max_tokens": 3},
+    "long": {"max_tokens": 80},
+    "left": {"max_tokens": 80, "leave_after": 5},
+    "raced": {"max_tokens": 10, "hedge": "race"},
+    "seeded": {"max_tokens": 20, "seed": 7},
+}
+
+
+@attrs.frozen
+class _Here:
+    """This process, as the host of a client."""
+
+    name: str
+
+    async def run(self, body: Callable[..., Awaitable[None]], /, *args: object) -> None:
+        """Run ``body(*args)``."""
+        await body(*args)
+
+
+class Cluster:
+    """A running ``trio-gw cluster up``, and what is done to it. Made by :func:`a_cluster`."""
+
+    def __init__(self, pid: int, at: Mapping[str, str]) -> None:
+        self.pid = pid
+        self.at = at
+        self._versions = (f"v{number}" for number in itertools.count(2))
+
+    def pid_of(self, name: str) -> int:
+        """Of the process that bears that name now; LookupError while there is none."""
+        if name == "supervisor":
+            return self.pid
+        for process in Path("/proc").iterdir():
+            if not process.name.isdigit():
+                continue
+            try:
+                parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+                words = (process / "cmdline").read_bytes().split(b"\0") if parent == self.pid else []
+            except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                continue
+            if b"--id" in words and words[words.index(b"--id") + 1] == name.encode():
+                return int(process.name)
+        raise LookupError(name)
+
+    async def kill_replica(self, rng: random.Random) -> None:
+        """``kill -9``; the supervisor starts it again elsewhere."""
+        await self._kill(rng.choice(REPLICAS))
+
+    async def kill_gateway(self, rng: random.Random) -> None:
+        """``kill -9`` for the one that may be; it comes back where it was."""
+        await self._kill(KILLED_GATEWAY)
+
+    async def _kill(self, name: str) -> None:
+        before = self.pid_of(name)
+        os.kill(before, signal.SIGKILL)
+        while True:
+            try:
+                if self.pid_of(name) != before:
+                    return
+            except LookupError:
+                pass  # its pause
+            await trio.sleep(BETWEEN)
+
+    async def reload(self, rng: random.Random) -> None:
+        """SIGHUP for everybody."""
+        for name in ("g1", "g2", *REPLICAS):
+            os.kill(self.pid_of(name), signal.SIGHUP)
+        await trio.lowlevel.checkpoint()
+
+    async def roll_out(self, rng: random.Random) -> None:
+        """The next version for every replica; the receipt says that nothing was dropped."""
+        command = [sys.executable, "-m", "inferencegw", "rollout", "--version", next(self._versions), "--json"]
+        where = ["--gateway", self.at["g1"], "--manager", self.at["manager"], "--drain-timeout", "2"]
+        finished = await trio.run_process([*command, *where], capture_stdout=True, check=False)
+        last = json.loads(finished.stdout.splitlines()[-1])
+        assert (finished.returncode, last["phase"], last["receipt"]["dropped"]) == (0, "finished", 0), last
+
+    async def status(self, gateway: str) -> admin_pb2.GatewayStatus:
+        """What a gateway says; RpcError while it is not there."""
+        async with open_channel(*split_address(self.at[gateway])) as channel:
+            answer: admin_pb2.GetStatusResponse = await channel.unary(GET_STATUS, admin_pb2.GetStatusRequest())
+        return answer.status
+
+    async def until(self, holds: Callable[[admin_pb2.GatewayStatus], bool]) -> None:
+        """Wait until it ``holds`` of both gateways."""
+        with trio.fail_after(PATIENCE):
+            for gateway in ("g1", "g2"):
+                while True:
+                    try:
+                        if holds(await self.status(gateway)):
+                            break
+                    except (RpcError, OSError):
+                        pass  # it is being started again
+                    await trio.sleep(BETWEEN)
+
+
+VERBS: Final[Mapping[str, Callable[[Cluster, random.Random], Awaitable[None]]]] = {
+    "kill a replica": Cluster.kill_replica,
+    "kill a gateway": Cluster.kill_gateway,
+    "roll out": Cluster.roll_out,
+    "reload": Cluster.reload,
+}
+
+
+def is_well(status: admin_pb2.GatewayStatus) -> bool:
+    """Whether it has every replica, each one open to calls."""
+    usable = [one for one in status.replicas if one.connected and one.breaker == admin_pb2.BREAKER_STATE_CLOSED]
+    return sorted(one.replica_id for one in usable) == sorted(REPLICAS)
+
+
+def is_quiet(status: admin_pb2.GatewayStatus) -> bool:
+    """Whether it also has no call."""
+    return is_well(status) and _calls(status) == 0
+
+
+def _calls(status: admin_pb2.GatewayStatus) -> int:
+    return status.inflight + status.queue_depth + sum(replica.inflight for replica in status.replicas)
+
+
+@asynccontextmanager
+async def a_cluster() -> AsyncIterator[Cluster]:
+    """One that is up, for the block."""
+    command = [sys.executable, "-m", "inferencegw", "cluster", "up", *FLAGS]
+    async with trio.open_nursery() as nursery:
+        start = partial(trio.run_process, command, stdout=subprocess.PIPE, check=False)
+        process: trio.Process = await nursery.start(start)
+        assert process.stdout is not None
+        async with process.stdout:
+            line = (await process.stdout.receive_some()).decode()
+            at = parse_ready_line(line)
+            assert at, line
+            yield Cluster(process.pid, at)
+            process.terminate()
+            assert await process.wait() == 0
+
+
+async def soak(seconds: float, seed: int) -> Soaked:
+    """Soak a cluster for so many seconds, with what is done to it drawn from ``seed``."""
+    rng = random.Random(seed)
+    result = Soaked()
+    async with a_cluster() as cluster:
+        await cluster.until(is_well)
+        await _strain(cluster, WARM_UP * seconds, rng, result)
+        result.warm = {name: Held.by(cluster.pid_of(name)) for name in SURVIVORS}
+        await _strain(cluster, (1 - WARM_UP) * seconds, rng, result)
+        result.end = {name: Held.by(cluster.pid_of(name)) for name in SURVIVORS}
+        result.inflight = {name: _calls(await cluster.status(name)) for name in ("g1", "g2")}
+    return result
+
+
+async def _strain(cluster: Cluster, seconds: float, rng: random.Random, result: Soaked) -> None:
+    """Load and trouble for so many seconds, and then until nothing of them is under way any more."""
+    until = trio.current_time() + seconds
+    gateways = {name: cluster.at[name] for name in ("g1", "g2")}
+    async with trio.open_nursery() as nursery:
+        for number in range(CLIENTS):
+            caller = Caller(_Here(f"c{number}"), gateways, Witness())
+            await nursery.start(caller.run)
+            nursery.start_soon(_ask_until, until, caller, random.Random(rng.random()), result)
+        verbs: list[str] = []
+        while trio.current_time() < until:
+            await trio.sleep(rng.uniform(0.5, 1.5) * BEAT)
+            verbs = verbs or rng.sample(sorted(VERBS), len(VERBS))
+            verb = verbs.pop()
+            with trio.fail_after(PATIENCE):
+                await VERBS[verb](cluster, rng)
+            result.done[verb] += 1
+            await cluster.until(is_well)
+    await cluster.until(is_quiet)
+
+
+async def _ask_until(until: float, caller: Caller, rng: random.Random, result: Soaked) -> None:
+    """One client: one call after the other, of any kind."""
+    for number in itertools.count():
+        if trio.current_time() > until:
+            break
+        kind = rng.choice(sorted(KINDS))
+        answer = await caller.generate(f"{caller.name} asks for the {number}th time", **KINDS[kind])
+        _judge(kind, answer, result)
+    await caller.leave()
+
+
+def _judge(kind: str, answer: Answer, result: Soaked) -> None:
+    is_right = answer.left and len(answer.tokens) == KINDS[kind]["leave_after"] if kind == "left" else answer.is_whole
+    result.answered[kind] += 1
+    result.tokens += len(answer.tokens)
+    result.spliced += len(answer.replicas) > 1
+    if not is_right:
+        result.faults.append(f"{kind}: {answer}: {answer.message}")
+
+
+def main() -> None:
+    """Soak, and say what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    result = trio.run(soak, 60.0 * options.minutes, options.seed)
+    print(result)
+    result.check()
+
+
+if __name__ == "__main__":
+    main()
