@@ -16,6 +16,7 @@ from inferencegw.cli.supervisor.app import Supervisor, run_supervisor
 from inferencegw.cli.supervisor.journal import open_journal
 from inferencegw.cli.supervisor.plan import Plan
 from inferencegw.config import GatewayConfig, ReplicaConfig, option
+from inferencegw.rpc.tls import server_context
 from inferencegw.telemetry.log import LogLevel, configure_logging
 
 MS: Final = 1000.0
@@ -81,6 +82,12 @@ def up(  # noqa: PLR0913 one parameter for each flag
     slow_start: Annotated[float, flag(GatewayConfig, "slow_start")] = GATEWAY.slow_start,
     drain_timeout: Annotated[float, flag(GatewayConfig, "drain_timeout")] = GATEWAY.drain_timeout,
     gossip_profile: Annotated[str, flag(ReplicaConfig, "gossip_profile")] = "fast",
+    keyring_file: Annotated[str | None, flag(ReplicaConfig, "keyring_file")] = REPLICA.keyring_file,
+    tls_cert: Annotated[str | None, flag(GatewayConfig, "tls_cert")] = GATEWAY.tls_cert,
+    tls_key: Annotated[str | None, flag(GatewayConfig, "tls_key")] = GATEWAY.tls_key,
+    tls_ca: Annotated[str | None, flag(GatewayConfig, "tls_ca")] = GATEWAY.tls_ca,
+    client_certs: Annotated[str, flag(GatewayConfig, "client_certs")] = GATEWAY.client_certs,
+    keys_file: Annotated[str | None, flag(GatewayConfig, "keys_file")] = GATEWAY.keys_file,
     log_level: Annotated[LogLevel, LOG_LEVEL] = "info",
 ) -> int:
     """Run gateways g1, g2, ... and simulated replicas r1, r2, ... that find each other by gossip, and keep them up.
@@ -112,15 +119,36 @@ def up(  # noqa: PLR0913 one parameter for each flag
         drain_timeout=drain_timeout,
         gossip_port=0,
         gossip_profile=gossip_profile,
+        keyring_file=keyring_file,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_ca=tls_ca,
     )
-    gateway = GatewayConfig(slow_start=slow_start, drain_timeout=drain_timeout)
+    gateway = GatewayConfig(
+        slow_start=slow_start,
+        drain_timeout=drain_timeout,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_ca=tls_ca,
+        client_certs=client_certs,
+        keys_file=keys_file,
+    )
+    tls = None if tls_cert is None or tls_key is None else server_context(tls_cert, tls_key, tls_ca)
     plan = Plan(
         gateways=size.gateways,
         replicas=size.replicas,
         port=size.port,
         gossip_port=size.gossip_port,
-        common=_flags(gossip_profile=gossip_profile, log_level=log_level, drain_timeout=gateway.drain_timeout),
-        gateway_flags=_flags(slow_start=gateway.slow_start),
+        common=_flags(
+            gossip_profile=gossip_profile,
+            log_level=log_level,
+            drain_timeout=gateway.drain_timeout,
+            keyring_file=keyring_file,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            tls_ca=tls_ca,
+        ),
+        gateway_flags=_flags(slow_start=gateway.slow_start, client_certs=client_certs, keys_file=keys_file),
         replica_flags=_flags(
             model=replica.model,
             token_delay_ms=token_delay_ms,
@@ -139,11 +167,12 @@ def up(  # noqa: PLR0913 one parameter for each flag
             manager_port=size.manager_port,
             listener=listener,
             rng=random.Random(),  # noqa: S311 - nothing here is a secret
+            tls=tls,
         )
         at_once = trio.run(partial(run_supervisor, supervisor, print_ready))
     return 128 + at_once if at_once else EXIT_OK
 
 
-def _flags(**options: float | str) -> tuple[str, ...]:
+def _flags(**options: float | str | None) -> tuple[str, ...]:
     # One word each: a value may begin with a dash.
-    return tuple(f"--{name.replace('_', '-')}={value}" for name, value in options.items())
+    return tuple(f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None)

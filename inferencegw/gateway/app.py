@@ -33,6 +33,7 @@ import structlog
 import trio
 
 from inferencegw.config import GatewayConfig
+from inferencegw.errors import ConfigError
 from inferencegw.gateway.admin import GatewayAdminServicer
 from inferencegw.gateway.dispatcher import Dispatcher
 from inferencegw.gateway.flight import Flights
@@ -54,7 +55,7 @@ from inferencegw.membership import MembershipService
 from inferencegw.rpc import Server
 from inferencegw.rpc.health import HealthServicer, ServingStatus
 from inferencegw.rpc.reflection import reflection_services
-from inferencegw.rpc.tls import client_context, server_context
+from inferencegw.rpc.tls import client_context, renew, server_context
 from inferencegw.swim.member import MemberRole, Meta
 from inferencegw.telemetry.exposition import Value
 from inferencegw.telemetry.meter import Meter
@@ -121,7 +122,7 @@ class Gateway:
         self.membership: MembershipService | None = None
         self.records: Final = Records()
         self.tally: Final = Tally(self.meter)
-        self.open_manager: ManagerOpener = open_manager
+        self.open_manager: ManagerOpener = partial(open_manager, tls=self._to_replicas)
         self.rollout_file: Final = RolloutFile(config.state_dir)
         self.rollout_file.prepare()
         if config.gossips:
@@ -178,10 +179,23 @@ class Gateway:
         self._drain()
 
     def reload(self) -> None:
-        """Read the keys again, callers' and the gossip's; a file that cannot be used changes nothing, and is logged."""
+        """Read keys (callers' and the gossip's) and certificates again; what cannot be used is logged.
+
+        Connections stay; calls end whose key has been taken back.
+        """
+        self._renew_certificates()
         self.guard.reload()
         if self.membership is not None:
             self.membership.reload()
+
+    def _renew_certificates(self) -> None:
+        cert, key = self._config.tls_cert, self._config.tls_key
+        if cert is None or key is None:
+            return
+        try:
+            renew([one for one in (self._to_clients, self._to_replicas) if one is not None], cert, key)
+        except ConfigError as error:
+            log.error("certificate not changed", reason=str(error))  # noqa: TRY400 - whose fault it is needs no traceback
 
     @property
     def config(self) -> GatewayConfig:

@@ -29,6 +29,7 @@ import structlog
 import trio
 
 from inferencegw.config import ReplicaConfig
+from inferencegw.errors import ConfigError
 from inferencegw.membership import MembershipService
 from inferencegw.replica.control import ReplicaControl
 from inferencegw.replica.engine import SimulatedEngine
@@ -39,7 +40,7 @@ from inferencegw.replica.slots import Slots
 from inferencegw.rpc import Server
 from inferencegw.rpc.health import HealthServicer, ServingStatus
 from inferencegw.rpc.reflection import reflection_services
-from inferencegw.rpc.tls import server_context
+from inferencegw.rpc.tls import renew, server_context
 from inferencegw.swim.member import MemberRole, Meta
 from inferencegw.v1 import replica_pb2
 
@@ -115,9 +116,8 @@ class Replica:
             FaultInjectionServicer(self._control).service,
             self._health.service,
         ]
-        self._server = Server(
-            [*services, *reflection_services(services)], limits=config.limits, ssl_context=_ssl_context(config)
-        )
+        self._tls = _ssl_context(config)
+        self._server = Server([*services, *reflection_services(services)], limits=config.limits, ssl_context=self._tls)
 
     @property
     def id(self) -> str:
@@ -165,7 +165,13 @@ class Replica:
         self._server.drain()
 
     def reload(self) -> None:
-        """Read the gossip's keys again; what cannot be used changes nothing, and is logged."""
+        """Read the gossip's keys and the certificate again; what cannot be used changes nothing, and is logged."""
+        cert, key = self._config.tls_cert, self._config.tls_key
+        if self._tls is not None and cert is not None and key is not None:
+            try:
+                renew([self._tls], cert, key)
+            except ConfigError as error:
+                _log.error("certificate not changed", reason=str(error))
         if self.membership is not None:
             self.membership.reload()
 
