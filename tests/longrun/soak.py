@@ -28,12 +28,16 @@ import trio
 
 from inferencegw.config import split_address
 from inferencegw.errors import RpcError
+from inferencegw.gateway import record
+from inferencegw.policy import prefixes, ring
 from inferencegw.rpc import open_channel
 from inferencegw.testing.answers import Answer
 from inferencegw.testing.callers import Caller, Witness
 from inferencegw.testing.children import parse_ready_line
 from inferencegw.testing.processes import GET_STATUS
 from inferencegw.v1 import admin_pb2
+from inferencegw.v1.gateway_pb2 import InferRequest
+from tests.gateway.support import INFER
 
 __all__ = ["Soaked", "soak"]
 
@@ -59,7 +63,13 @@ PATIENCE: Final = 60.0
 """Seconds until all is well again, or the soak is given up."""
 
 WARM_UP: Final = 0.25
-"""Of the time, for caches and histories to fill; after it, what is held is looked at for the first time."""
+"""Of the time, after which what is held is looked at for the first time."""
+
+REMEMBERED: Final = max(record.KEPT, prefixes.KEPT, ring.CACHED)
+"""Calls, with a prompt each, that a gateway remembers: a history that fills is no leak, so it is filled beforehand."""
+
+FILLERS: Final = 32
+"""Calls at once, meanwhile."""
 
 GROWTH: Final = 1.1
 """How much more memory there may be at the end."""
@@ -259,12 +269,28 @@ async def soak(seconds: float, seed: int) -> Soaked:
     result = Soaked()
     async with a_cluster() as cluster:
         await cluster.until(is_well)
+        await _fill(cluster)
         await _strain(cluster, WARM_UP * seconds, rng, result)
         result.warm = {name: Held.by(cluster.pid_of(name)) for name in SURVIVORS}
         await _strain(cluster, (1 - WARM_UP) * seconds, rng, result)
         result.end = {name: Held.by(cluster.pid_of(name)) for name in SURVIVORS}
         result.inflight = {name: _calls(await cluster.status(name)) for name in ("g1", "g2")}
     return result
+
+
+async def _fill(cluster: Cluster) -> None:
+    """Have the gateway that stays remember as many calls as it ever will."""
+    numbers = iter(range(REMEMBERED))
+    async with open_channel(*split_address(cluster.at["g1"])) as channel, trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            for number in numbers:
+                request = InferRequest(prompt=f"{number} is to be remembered", max_tokens=1)
+                async with channel.open_stream(INFER, request) as stream:
+                    assert [token.is_final async for token in stream] == [True]
+
+        for _ in range(FILLERS):
+            nursery.start_soon(ask)
 
 
 async def _strain(cluster: Cluster, seconds: float, rng: random.Random, result: Soaked) -> None:
