@@ -239,16 +239,23 @@ class GatewayConfig(MembershipConfig):
     reconnect_initial: float = option(0.1, "First pause before a lost replica is tried again. High: a restarted one waits. Low: connection attempts to the dead.", low=0.001, high=600.0)  # fmt: skip
     reconnect_maximum: float = option(5.0, "Longest such pause. High: one that was gone for long waits. Low: connection attempts to the dead.", low=0.001, high=3600.0)  # fmt: skip
     manager: str = attrs.field(default="", metadata={"help": "What stops and starts replicas in a rollout that does not name a supervisor itself: HOST:PORT, command:STOP ; START, or kubernetes:... None: only rollouts that do.", "unit": "manager"})  # fmt: skip
+    state_dir: str = attrs.field(default="", metadata={"help": "Directory for the file by which a rollout is resumed and rolled back; made if it is not there, for this user alone. The same for all gateways of a machine: any of them goes on. None: --resume and --rollback have to be told more.", "unit": "directory"})  # fmt: skip
     draining_recheck: float = option(1.0, "Ask a draining replica again after this long. High: it is used again late. Low: more such questions.", low=0.01, high=600.0)  # fmt: skip
     tls_cert: str | None = attrs.field(default=None, metadata={"help": "File with the certificate chain to show (PEM). None: clients connect without TLS.", "unit": "file"})  # fmt: skip
     tls_key: str | None = attrs.field(default=None, metadata={"help": "File with its key (PEM).", "unit": "file"})
     tls_ca: str | None = attrs.field(default=None, metadata={"help": "File with the authorities whose replicas are believed and, with a certificate, whose clients are let in (PEM). None: no TLS to replicas, any client.", "unit": "file"})  # fmt: skip
+    client_certs: str = attrs.field(default="required", validator=_one_of("required", "optional"), metadata={"help": "Whether clients need a certificate where tls_ca is set: all of them, or who has a key may come without.", "unit": "name"})  # fmt: skip
+    keys_file: str | None = attrs.field(default=None, metadata={"help": "File with the keys of callers, as `trio-gw keys` makes them. None: calls need no key.", "unit": "file"})  # fmt: skip
     limits: RpcLimits = attrs.field(factory=RpcLimits, metadata={"help": "What one gRPC peer may cost.", "unit": "limits"})  # fmt: skip
 
     def __attrs_post_init__(self) -> None:
         MembershipConfig.__attrs_post_init__(self)
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("GatewayConfig.tls_cert and tls_key: must be given together or not at all")
+        if self.client_certs == "optional" and None in {self.tls_cert, self.tls_ca, self.keys_file}:
+            raise ConfigError(
+                "GatewayConfig.client_certs = 'optional': must be 'required' without tls_cert, tls_ca and keys_file"
+            )
 
     @property
     def attempts(self) -> AttemptLimits:

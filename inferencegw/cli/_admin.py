@@ -18,6 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from inferencegw.cli._access import Access
 from inferencegw.cli._exit import CommandError
 from inferencegw.config import split_address
 from inferencegw.rpc import Channel, Method, open_channel
@@ -55,31 +56,33 @@ def admin_method(name: str) -> Method:
 
 
 @asynccontextmanager
-async def reach(gateway: str) -> AsyncIterator[tuple[Channel, trio.CancelScope]]:
+async def reach(gateway: str, access: Access) -> AsyncIterator[tuple[Channel, trio.CancelScope]]:
     """A channel to ``gateway``, and the scope of the block, whose deadline is for the caller to move on each answer.
 
     Raises:
-        ConfigError: ``gateway`` is no address.
+        ConfigError: ``gateway`` is no address, or there is a file that cannot be used.
+        OSError: a file cannot be read.
         RpcError: it cannot be connected to.
         CommandError: the deadline has passed; at first it is PATIENCE away.
     """
     host, port = split_address(gateway)
+    metadata, ssl_context = access.metadata, access.ssl_context
     with trio.move_on_after(PATIENCE) as patience:
-        async with open_channel(host, port) as channel:
+        async with open_channel(host, port, ssl_context=ssl_context, metadata=metadata) as channel:
             yield channel, patience
     if patience.cancelled_caught:
         raise CommandError(f"{gateway} has not answered for {PATIENCE:g} s: see whether that is a gateway, and runs")
 
 
-def ask(gateway: str, name: str, request: Message) -> Any:
+def ask(gateway: str, access: Access, name: str, request: Message) -> Any:
     """What ``gateway`` answers to the method ``name``.
 
     Raises:
-        ConfigError, RpcError, CommandError: as :func:`reach`; RpcError also where it refuses.
+        ConfigError, OSError, RpcError, CommandError: as :func:`reach`; RpcError also where it refuses.
     """
 
     async def call() -> Any:
-        async with reach(gateway) as (channel, _):
+        async with reach(gateway, access) as (channel, _):
             return await channel.unary(admin_method(name), request)
 
     return trio.run(call)

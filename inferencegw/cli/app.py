@@ -42,6 +42,7 @@ for _name in (
     "ring",
     "drain",
     "undrain",
+    "keys",
 ):
     app.command(f"inferencegw.cli.{_name}:{_name}", name=_name)
 app.command("inferencegw.cli.cluster:cluster", name="cluster")

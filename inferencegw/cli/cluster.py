@@ -1,6 +1,7 @@
 """``trio-gw cluster up``: gateways and simulated replicas on this machine, kept up until Ctrl-C."""
 
 import random
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
@@ -88,9 +89,9 @@ def up(  # noqa: PLR0913 one parameter for each flag
     on the same ports, a replica wherever there are free ones. None of them outlives this process, however it ends.
 
     Prints one line, ``ready g1=HOST:PORT ... r1=HOST:PORT ... gossip=HOST:PORT manager=HOST:PORT``, when all accept
-    calls: where each takes them, where others may join, and where a rollout has replicas stopped and started. SIGTERM
-    or Ctrl-C takes all of it down: first the gateways, which let running calls finish, then the replicas. A second one
-    ends it at once.
+    calls: where each takes them, where others may join, and where a rollout has replicas stopped and started. What
+    the gateways remember of a rollout they have in common, for as long as this runs. SIGTERM or Ctrl-C takes all of it
+    down: first the gateways, which let running calls finish, then the replicas. A second one ends it at once.
 
     Example: ``trio-gw cluster up --replicas 3 --gateways 2 --model-version v1``
 
@@ -127,9 +128,12 @@ def up(  # noqa: PLR0913 one parameter for each flag
             max_capacity=replica.max_capacity,
         ),
     )
-    with open_journal(log_dir, max(map(len, plan.names))) as listener:
+    with (
+        open_journal(log_dir, max(map(len, plan.names))) as listener,
+        tempfile.TemporaryDirectory(prefix="trio-gw-") as state_dir,
+    ):
         supervisor = Supervisor(
-            plan,
+            attrs.evolve(plan, gateway_flags=(*plan.gateway_flags, *_flags(state_dir=state_dir))),
             version=replica.model_version,
             patience=replica.drain_timeout + MARGIN,
             manager_port=size.manager_port,

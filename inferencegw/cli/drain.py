@@ -4,6 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from inferencegw.cli._access import NOBODY, Access
 from inferencegw.cli._admin import AsJson, Gateway, ask, plain, print_json, show
 from inferencegw.cli.generate import DEFAULT_GATEWAY
 from inferencegw.v1 import admin_pb2
@@ -21,6 +22,7 @@ def drain(
         ),
     ] = None,
     gateway: Gateway = DEFAULT_GATEWAY,
+    access: Access = NOBODY,
     as_json: AsJson = False,
 ) -> None:
     """Drain a replica: no new calls, and those that run finish, or are handed over when the time is up.
@@ -35,7 +37,7 @@ def drain(
     option cannot be used; 130 after Ctrl-C.
     """
     request = admin_pb2.DrainReplicaRequest(replica_id=replica_id, timeout=timeout)
-    active = ask(gateway, "DrainReplica", request).active_requests
+    active = ask(gateway, access, "DrainReplica", request).active_requests
     if as_json:
         print_json({"replica_id": replica_id, "active_requests": active})
     else:

@@ -17,6 +17,7 @@ import attrs
 import trio
 from cyclopts import Parameter
 
+from inferencegw.cli._access import NOBODY, Access
 from inferencegw.cli._exit import CommandError
 from inferencegw.cli._integer import INTEGER
 from inferencegw.client import AsyncClient, AsyncGeneration, Hedge, Token
@@ -27,7 +28,7 @@ DEFAULT_TOKENS: Final = 64
 DEFAULT_DEADLINE: Final = 300.0
 
 
-def generate(
+def generate(  # noqa: PLR0913 one parameter for each flag
     prompt: Annotated[str | None, Parameter(help="What to continue. Else --file, else standard input.")] = None,
     /,
     *,
@@ -54,6 +55,7 @@ def generate(
     deadline: Annotated[
         float, Parameter(help="Seconds for all of it. High: waits for a slow answer. Low: it is cut.")
     ] = DEFAULT_DEADLINE,
+    access: Access = NOBODY,
     as_json: Annotated[
         bool, Parameter(name="--json", help="Print JSON lines: each token, then how it ended.", negative=())
     ] = False,
@@ -72,7 +74,7 @@ def generate(
     """
     if not deadline > 0:  # NaN must fail too
         raise ConfigError(f"deadline = {deadline}: must be a number of seconds above 0")
-    client = AsyncClient(*gateway)
+    client = AsyncClient(*gateway, key=access.key, ssl_context=access.ssl_context)
     generation = client.generate(
         read_prompt(prompt, file), max_tokens=max_tokens, hedge=hedge, seed=seed, timeout=deadline
     )

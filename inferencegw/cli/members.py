@@ -13,6 +13,7 @@ import trio
 from cyclopts import Parameter
 from rich.table import Table
 
+from inferencegw.cli._access import NOBODY, Access
 from inferencegw.cli._admin import PATIENCE, Gateway, admin_method, name_of, picture, plain, reach, show, table
 from inferencegw.cli.generate import DEFAULT_GATEWAY
 from inferencegw.v1 import admin_pb2, gossip_pb2
@@ -28,6 +29,7 @@ STATE_COLOURS: Final = {"ALIVE": "green", "SUSPECT": "yellow", "DEAD": "red", "L
 def members(
     *,
     gateway: Gateway = DEFAULT_GATEWAY,
+    access: Access = NOBODY,
     watch: Annotated[bool, Parameter(help="Show it again every second, until Ctrl-C.", negative=())] = False,
     as_json: Annotated[
         bool, Parameter(name="--json", help="Print a JSON array; with --watch one line for each look.", negative=())
@@ -45,26 +47,26 @@ def members(
     Exit status: 0 if the gateway answered; 1 if it did not, or does not gossip; 2 if an option cannot be used; 130
     after Ctrl-C.
     """
-    trio.run(_show, gateway, watch, as_json)
+    trio.run(_show, gateway, access, watch, as_json)
 
 
-async def _show(gateway: str, watch: bool, as_json: bool) -> None:  # noqa: FBT001 - trio.run has no keywords
+async def _show(gateway: str, access: Access, watch: bool, as_json: bool) -> None:  # noqa: FBT001 - trio.run has no keywords
     if as_json:
 
         def print_rows(rows: Sequence["Row"]) -> None:
             print(json_text(rows, one_line=watch), flush=True)
 
-        await _look(gateway, print_rows, watch=watch)
+        await _look(gateway, access, print_rows, watch=watch)
     elif watch:
         with picture() as draw:
-            await _look(gateway, lambda rows: draw(table_of(rows)), watch=True)
+            await _look(gateway, access, lambda rows: draw(table_of(rows)), watch=True)
     else:
-        await _look(gateway, lambda rows: show(table_of(rows)), watch=False)
+        await _look(gateway, access, lambda rows: show(table_of(rows)), watch=False)
 
 
-async def _look(gateway: str, tell: Callable[[Sequence["Row"]], None], *, watch: bool) -> None:
+async def _look(gateway: str, access: Access, tell: Callable[[Sequence["Row"]], None], *, watch: bool) -> None:
     """Ask the gateway, once or again and again."""
-    async with reach(gateway) as (channel, patience):
+    async with reach(gateway, access) as (channel, patience):
         while True:
             answer = await channel.unary(LIST_MEMBERS, admin_pb2.ListMembersRequest())
             tell([row_of(member) for member in answer.members])

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from inferencegw.cli._access import NOBODY, Access
 from inferencegw.cli._admin import AsJson, Gateway, ask, plain, print_json, show, table
 from inferencegw.cli.generate import DEFAULT_GATEWAY
 from inferencegw.errors import ConfigError
 from inferencegw.v1 import admin_pb2
 
 
-def ring(
+def ring(  # noqa: PLR0913 one parameter for each flag
     prompt: Annotated[str, Parameter(help="A prompt; its beginning decides. Without one: each replica's share.")] = "",
     /,
     *,
@@ -36,6 +37,7 @@ def ring(
         ),
     ] = None,
     gateway: Gateway = DEFAULT_GATEWAY,
+    access: Access = NOBODY,
     as_json: AsJson = False,
 ) -> None:
     """Show where a call with this prompt would go now: the replicas in the order of the ring, and why not each.
@@ -62,7 +64,7 @@ def ring(
     request = admin_pb2.LookupRequest(
         prompt=prompt, affinity_key=affinity_key, model=model, add=add, remove=remove, add_weight=weight or 0.0
     )
-    facts = facts_of(ask(gateway, "Lookup", request))
+    facts = facts_of(ask(gateway, access, "Lookup", request))
     if as_json:
         print_json(facts)
         return

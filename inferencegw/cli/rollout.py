@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
 import attrs
@@ -18,6 +17,7 @@ import trio
 from cyclopts import Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from inferencegw.cli._access import NOBODY, Access
 from inferencegw.cli._admin import Gateway, admin_method, name_of, plain, print_json, reach
 from inferencegw.cli._exit import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from inferencegw.cli._integer import INTEGER
@@ -55,26 +55,34 @@ WORDS: Final = {
 def rollout(  # noqa: PLR0913 one parameter for each flag
     *,
     version: Annotated[
-        str, Parameter(help="Version to bring replicas to. --resume and --rollback find it in --state-dir.")
+        str,
+        Parameter(help="Version to bring replicas to. --resume and --rollback find it where gateways remember it."),
     ] = "",
     replica: Annotated[tuple[str, ...], Parameter(help="Only this one; may be repeated.", negative=())] = (),
     manager: Annotated[
         str,
-        Parameter(help="HOST:PORT of who stops and starts replicas, as `cluster up` is one; else the gateway's own."),
+        Parameter(
+            help="HOST:PORT, on the gateway's machine, of who stops and starts replicas, as `cluster up` is one; else "
+            "the gateway's own."
+        ),
     ] = "",
     max_unavailable: Annotated[
         int, Parameter.combine(INTEGER, Parameter(help="Replicas that may be out at a time: 1 is all there is."))
     ] = 1,
     drain_timeout: Annotated[
-        float,
-        Parameter(help="Seconds for running generations. High: slow rollouts. Low: more of them are handed over."),
-    ] = 30.0,
-    rejoin_timeout: Annotated[
-        float,
+        float | None,
         Parameter(
-            help="Seconds for a replica to come back. High: a failure is noticed late. Low: large models seem one."
+            help="Seconds for running generations; 30, or what the one to resume had. High: slow rollouts. Low: more "
+            "of them are handed over."
         ),
-    ] = 10.0,
+    ] = None,
+    rejoin_timeout: Annotated[
+        float | None,
+        Parameter(
+            help="Seconds for a replica to come back; 10, or likewise. High: a failure is noticed late. Low: large "
+            "models seem one."
+        ),
+    ] = None,
     pause_after: Annotated[
         int, Parameter.combine(INTEGER, Parameter(help="Pause when so many are done, to look at them. 0: never."))
     ] = 0,
@@ -85,10 +93,8 @@ def rollout(  # noqa: PLR0913 one parameter for each flag
         bool, Parameter(help="Undo one that has stopped: give every replica its old version back.", negative=())
     ] = False,
     dry_run: Annotated[bool, Parameter(help="Only tell what would be done.", negative=())] = False,
-    state_dir: Annotated[
-        str, Parameter(help="Directory, on the gateway's machine, of the file that --resume and --rollback read.")
-    ] = "",
     gateway: Gateway = DEFAULT_GATEWAY,
+    access: Access = NOBODY,
     as_json: Annotated[
         bool, Parameter(name="--json", help="Print one JSON object a line for each step.", negative=())
     ] = False,
@@ -101,19 +107,20 @@ def rollout(  # noqa: PLR0913 one parameter for each flag
     were, how many of them failed, how many were handed over.
 
     Ctrl-C pauses: the replica in hand is brought back first; a second one leaves, and the gateway pauses all the same.
-    What has stopped can be resumed, here or at another gateway, or rolled back.
+    What has stopped can be resumed, here or at another gateway, or rolled back; a gateway that was given a
+    ``--state-dir`` remembers what was asked for, and begins none over one that has stopped.
 
     The keys of each line with ``--json``: ``phase``, ``replica_id``, ``done``, ``total`` (replicas), ``message`` and,
     with the last one, ``receipt``: ``requests``, ``dropped``, ``handed_over``, ``running``, ``seconds``, ``gateways``
     and ``unasked``.
 
-    Example: ``trio-gw rollout --version v2 --manager 127.0.0.1:40000 --state-dir /var/lib/trio-gw``
+    Example: ``trio-gw rollout --version v2 --manager 127.0.0.1:40000``
 
     Exit status: 0 if all replicas are done, or it has paused as ``--pause-after`` says; 1 if it was refused or has
     halted, or the gateway did not answer; 2 if an option cannot be used; 130 after Ctrl-C, paused or left.
     """
     if not version and not (resume or rollback):
-        raise ConfigError("version = '': must be given, but for --resume and --rollback with --state-dir")
+        raise ConfigError("version = '': must be given, but for --resume and --rollback")
     request = admin_pb2.RolloutRequest(
         model_version=version,
         replica_ids=replica,
@@ -125,10 +132,9 @@ def rollout(  # noqa: PLR0913 one parameter for each flag
         rejoin_timeout=rejoin_timeout,
         pause_after=_count("pause_after", pause_after),
         manager=manager,
-        state_dir=str(Path(state_dir).absolute()) if state_dir else "",
     )
     with _shown(as_json=as_json) as (tell, say):
-        outcome = trio.run(_follow, gateway, request, tell, say)
+        outcome = trio.run(_follow, gateway, access, request, tell, say)
     return outcome.status
 
 
@@ -153,10 +159,12 @@ class Outcome:
         return EXIT_FAILED if halted else EXIT_OK
 
 
-async def _follow(gateway: str, request: admin_pb2.RolloutRequest, tell: Tell, say: Callable[[str], None]) -> Outcome:
+async def _follow(
+    gateway: str, access: Access, request: admin_pb2.RolloutRequest, tell: Tell, say: Callable[[str], None]
+) -> Outcome:
     """Ask for it, and tell each step to the end."""
     outcome = Outcome()
-    async with reach(gateway) as (channel, patience), trio.open_nursery() as nursery:
+    async with reach(gateway, access) as (channel, patience), trio.open_nursery() as nursery:
         # Signals are the main thread's; in another one nobody can send us any.
         if threading.current_thread() is threading.main_thread():
             pause = lambda: channel.unary(PAUSE, admin_pb2.PauseRolloutRequest())  # noqa: E731 - a name for an argument

@@ -44,16 +44,19 @@ def run(  # noqa: PLR0913 one parameter for each flag
     connect_timeout: Annotated[float, flag(GatewayConfig, "connect_timeout")] = DEFAULT.connect_timeout,
     drain_timeout: Annotated[float, flag(GatewayConfig, "drain_timeout")] = DEFAULT.drain_timeout,
     manager: Annotated[str, flag(GatewayConfig, "manager")] = DEFAULT.manager,
+    state_dir: Annotated[str, flag(GatewayConfig, "state_dir")] = DEFAULT.state_dir,
     tls_cert: Annotated[str | None, flag(GatewayConfig, "tls_cert")] = DEFAULT.tls_cert,
     tls_key: Annotated[str | None, flag(GatewayConfig, "tls_key")] = DEFAULT.tls_key,
     tls_ca: Annotated[str | None, flag(GatewayConfig, "tls_ca")] = DEFAULT.tls_ca,
+    client_certs: Annotated[str, flag(GatewayConfig, "client_certs")] = DEFAULT.client_certs,
+    keys_file: Annotated[str | None, flag(GatewayConfig, "keys_file")] = DEFAULT.keys_file,
     log_level: Annotated[LogLevel, LOG_LEVEL] = "info",
 ) -> None:
     """Run the gateway in front of the replicas that it is given and those that it finds by gossip.
 
     Prints one line, ``ready grpc=HOST:PORT``, and ``gossip=HOST:PORT`` in it if it gossips and ``http=HOST:PORT`` if it
-    serves HTTP, when it accepts calls; logs to standard error. SIGTERM or Ctrl-C drains: it stops accepting, lets running
-    calls finish, and ends. A second one ends it at once.
+    serves HTTP, when it accepts calls; logs to standard error. SIGTERM or Ctrl-C drains: it stops accepting, lets
+    running calls finish, and ends. A second one ends it at once.
 
     Example: ``trio-gw run --port 8080 --gossip-port 18080 --replica 127.0.0.1:50051``
 
@@ -90,9 +93,12 @@ def run(  # noqa: PLR0913 one parameter for each flag
         connect_timeout=connect_timeout,
         drain_timeout=drain_timeout,
         manager=manager,
+        state_dir=state_dir,
         tls_cert=tls_cert,
         tls_key=tls_key,
         tls_ca=tls_ca,
+        client_certs=client_certs,
+        keys_file=keys_file,
     )
     trio.run(serve, partial(run_gateway, beside=_beside(config)), config)
 

@@ -11,6 +11,7 @@ import trio
 from cyclopts import Parameter
 from rich.console import Group, RenderableType
 
+from inferencegw.cli._access import NOBODY, Access
 from inferencegw.cli._admin import (
     PATIENCE,
     Gateway,
@@ -37,6 +38,7 @@ BREAKER_COLOURS: Final = {"closed": "green", "half_open": "yellow", "open": "red
 def status(
     *,
     gateway: Gateway = DEFAULT_GATEWAY,
+    access: Access = NOBODY,
     watch: Annotated[bool, Parameter(help="Show it again every second, until Ctrl-C.", negative=())] = False,
     as_json: Annotated[
         bool, Parameter(name="--json", help="Print a JSON object; with --watch one line for each look.", negative=())
@@ -57,21 +59,24 @@ def status(
     be used; 130 after Ctrl-C.
     """
     if watch and as_json:
-        trio.run(_watch, gateway, lambda look: print_json(facts_of(look), one_line=True))
+        trio.run(_watch, gateway, access, lambda look: print_json(facts_of(look), one_line=True))
     elif watch:
         with picture() as draw:
-            trio.run(_watch, gateway, lambda look: draw(picture_of(look)))
+            trio.run(_watch, gateway, access, lambda look: draw(picture_of(look)))
     else:
-        look = ask(gateway, "GetStatus", admin_pb2.GetStatusRequest()).status
+        look = ask(gateway, access, "GetStatus", admin_pb2.GetStatusRequest()).status
         if as_json:
             print_json(facts_of(look))
         else:
             show(picture_of(look))
 
 
-async def _watch(gateway: str, tell: Callable[[admin_pb2.GatewayStatus], None]) -> None:
+async def _watch(gateway: str, access: Access, tell: Callable[[admin_pb2.GatewayStatus], None]) -> None:
     """Tell each look, for as long as they come."""
-    async with reach(gateway) as (channel, patience), channel.open_stream(WATCH, admin_pb2.WatchRequest()) as looks:
+    async with (
+        reach(gateway, access) as (channel, patience),
+        channel.open_stream(WATCH, admin_pb2.WatchRequest()) as looks,
+    ):
         async for look in looks:
             tell(look.status)
             patience.deadline = trio.current_time() + PATIENCE

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from inferencegw.cli._access import NOBODY, Access
 from inferencegw.cli._admin import AsJson, Gateway, ask, plain, print_json, show
 from inferencegw.cli.generate import DEFAULT_GATEWAY
 from inferencegw.v1 import admin_pb2
@@ -14,6 +15,7 @@ def undrain(
     /,
     *,
     gateway: Gateway = DEFAULT_GATEWAY,
+    access: Access = NOBODY,
     as_json: AsJson = False,
 ) -> None:
     """Let a replica have new calls again; nothing happens to one that does not drain.
@@ -26,7 +28,7 @@ def undrain(
     Exit status: 0 if the replica takes calls again; 1 if it is not known or not connected, or the gateway did not
     answer; 2 if an option cannot be used; 130 after Ctrl-C.
     """
-    ask(gateway, "UndrainReplica", admin_pb2.UndrainReplicaRequest(replica_id=replica_id))
+    ask(gateway, access, "UndrainReplica", admin_pb2.UndrainReplicaRequest(replica_id=replica_id))
     if as_json:
         print_json({"replica_id": replica_id})
     else:

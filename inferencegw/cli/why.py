@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
+from inferencegw.cli._access import NOBODY, Access
 from inferencegw.cli._admin import AsJson, Gateway, ask, name_of, plain, print_json, show, table
 from inferencegw.cli.generate import DEFAULT_GATEWAY
 from inferencegw.errors import StatusCode
@@ -23,6 +24,7 @@ def why(
     /,
     *,
     gateway: Gateway = DEFAULT_GATEWAY,
+    access: Access = NOBODY,
     as_json: AsJson = False,
 ) -> None:
     """Tell what was decided about one call, and why: which replicas were looked at, taken and passed over.
@@ -37,7 +39,7 @@ def why(
     Exit status: 0 if the call is remembered; 1 if it is not, or the gateway did not answer; 2 if an option cannot be
     used; 130 after Ctrl-C.
     """
-    record = ask(gateway, "Why", admin_pb2.WhyRequest(request_id=request_id)).record
+    record = ask(gateway, access, "Why", admin_pb2.WhyRequest(request_id=request_id)).record
     if as_json:
         print_json(facts_of(record))
         return

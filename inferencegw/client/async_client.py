@@ -19,6 +19,7 @@ from inferencegw.client.generation import AsyncGeneration, InferCall
 from inferencegw.client.moves import MovePlan
 from inferencegw.client.token import Hedge, infer_request
 from inferencegw.config import RpcLimits
+from inferencegw.rpc.credentials import bearer
 
 __all__ = ["AsyncClient"]
 
@@ -28,13 +29,14 @@ class AsyncClient:
 
     Args:
         addresses: ``host:port`` of a gateway, or of several of the same cluster.
-        client_id: names the caller to the gateway, for fairness and logs; at most 128 bytes.
+        client_id: names the caller to the gateway; at most 128 bytes.
+        key: what `trio-gw keys` has made, for gateways that ask for one. Without TLS it goes over the wire as it is.
         ssl_context: from :func:`inferencegw.rpc.tls.client_context`; plain text without.
         limits: what a gateway may make us hold, send or wait for.
         rng: where several are given, draws which is the first, jitter, and names for calls.
 
     Raises:
-        ConfigError: an address is none, or is given twice.
+        ConfigError: an address is none, or is given twice; or the key cannot be one.
         ConnectionLost: on entering, no gateway could be reached.
     """
 
@@ -42,12 +44,13 @@ class AsyncClient:
         self,
         *addresses: str,
         client_id: str = "",
+        key: str = "",
         ssl_context: ssl.SSLContext | None = None,
         limits: RpcLimits = RpcLimits(),  # noqa: B008 - frozen
         rng: random.Random | None = None,
     ) -> None:
         self._rng = rng or random.Random()  # noqa: S311 - nothing here is a secret
-        self._gateways = Gateways(addresses, self._rng, ssl_context=ssl_context, limits=limits)
+        self._gateways = Gateways(addresses, self._rng, ssl_context=ssl_context, limits=limits, metadata=bearer(key))
         self._client_id = client_id
         self._block: AbstractAsyncContextManager[None] | None = None
 

@@ -110,11 +110,14 @@ class Client:
         self,
         *addresses: str,
         client_id: str = "",
+        key: str = "",
         ssl_context: ssl.SSLContext | None = None,
         limits: RpcLimits = RpcLimits(),  # noqa: B008 - frozen
         rng: random.Random | None = None,
     ) -> None:
-        self._client = AsyncClient(*addresses, client_id=client_id, ssl_context=ssl_context, limits=limits, rng=rng)
+        self._client = AsyncClient(
+            *addresses, client_id=client_id, key=key, ssl_context=ssl_context, limits=limits, rng=rng
+        )
         self._block = ExitStack()
         self._portal: BlockingPortal | None = None
 

@@ -17,7 +17,7 @@ import anyio
 import anyio.abc
 
 from inferencegw.config import RpcLimits, split_address
-from inferencegw.errors import ConfigError, ConnectionLost
+from inferencegw.errors import ConfigError, ConnectionLost, Metadata
 from inferencegw.rpc.anyio_channel import AnyioChannel, open_anyio_channel
 
 __all__ = ["Gateways"]
@@ -31,6 +31,7 @@ class Gateways:
         rng: draws the first one.
         ssl_context: plain text without.
         limits: what one of them may make us hold, send or wait for.
+        metadata: custom metadata of every call.
 
     Attributes:
         addresses: likewise; a gateway's number is its place here.
@@ -40,7 +41,13 @@ class Gateways:
     """
 
     def __init__(
-        self, addresses: Sequence[str], rng: random.Random, *, ssl_context: ssl.SSLContext | None, limits: RpcLimits
+        self,
+        addresses: Sequence[str],
+        rng: random.Random,
+        *,
+        ssl_context: ssl.SSLContext | None,
+        limits: RpcLimits,
+        metadata: Metadata = (),
     ) -> None:
         if not addresses:
             raise ConfigError("address: give at least one HOST:PORT of a gateway")
@@ -48,7 +55,7 @@ class Gateways:
             if addresses.count(address) > 1:
                 raise ConfigError(f"address = {address!r}: is given twice: give it once")
         self.addresses = addresses
-        self._gateways = [_Gateway(*split_address(address), ssl_context, limits) for address in addresses]
+        self._gateways = [_Gateway(*split_address(address), ssl_context, limits, metadata) for address in addresses]
         self._first = rng.randrange(len(addresses)) if len(addresses) > 1 else 0
 
     @asynccontextmanager
@@ -111,10 +118,13 @@ class Gateways:
 class _Gateway:
     """One of them."""
 
-    def __init__(self, host: str, port: int, ssl_context: ssl.SSLContext | None, limits: RpcLimits) -> None:
+    def __init__(
+        self, host: str, port: int, ssl_context: ssl.SSLContext | None, limits: RpcLimits, metadata: Metadata
+    ) -> None:
         self._host, self._port = host, port
         self._ssl_context = ssl_context
         self._limits = limits
+        self._metadata = metadata
         self._connections: anyio.abc.TaskGroup | None = None
         self._connecting = anyio.Lock()
         self._channel: AnyioChannel | None = None
@@ -149,7 +159,9 @@ class _Gateway:
             return self._channel
 
     async def _hold(self, *, task_status: anyio.abc.TaskStatus[AnyioChannel]) -> None:
-        opening = open_anyio_channel(self._host, self._port, limits=self._limits, ssl_context=self._ssl_context)
+        opening = open_anyio_channel(
+            self._host, self._port, limits=self._limits, ssl_context=self._ssl_context, metadata=self._metadata
+        )
         async with opening as channel:
             task_status.started(channel)
             await channel.wait_closed()

@@ -11,8 +11,9 @@ The rule: nurseries nest longest-lived outermost, so nothing is used after what 
        └─ gossip               membership.run, where gossip is asked for: one task, one UDP socket
           └─ upstreams         one replica_session per replica; the pool follows the gossip; health
              └─ connections    one task per client connection: outlives the calls it delivers
-                └─ calls       one run_call per accepted request, one Flight.run per one with a name; the updater
-                   └─ listen   innermost: the first to stop
+                └─ rollouts    the updater: whoever leaves has a little longer for the replica in hand than for calls
+                   └─ calls    one run_call per accepted request, one Flight.run per one with a name
+                      └─ listen   innermost: the first to stop
 
 A drain takes it down from the inside: the gossip says so, the listeners close, every connection says GOAWAY, waiting
 calls are refused, running ones have ``drain_timeout``, the connections end with their last stream, then the sessions,
@@ -36,11 +37,13 @@ from inferencegw.gateway.admin import GatewayAdminServicer
 from inferencegw.gateway.dispatcher import Dispatcher
 from inferencegw.gateway.flight import Flights
 from inferencegw.gateway.gate import Gate
+from inferencegw.gateway.guard import GatewayGuard
 from inferencegw.gateway.manager import ReplicaManager
 from inferencegw.gateway.managers import open_manager
 from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.readings import Readings
 from inferencegw.gateway.record import Records
+from inferencegw.gateway.rollout_file import RolloutFile
 from inferencegw.gateway.servicer import GatewayServicer
 from inferencegw.gateway.slots import Slots
 from inferencegw.gateway.tally import Tally
@@ -84,10 +87,12 @@ class Gateway:
         records: what became of its latest calls.
         tally: how many there were.
         meter: what else was counted.
+        guard: who may make them, and who was not let in.
         open_manager: makes what stops and starts replicas of what a rollout's order says of it.
+        rollout_file: remembers the last one.
 
     Raises:
-        ConfigError: a TLS file cannot be used.
+        ConfigError: a file of certificates or keys, or ``state_dir``, cannot be used.
     """
 
     def __init__(
@@ -115,11 +120,14 @@ class Gateway:
         self.records: Final = Records()
         self.tally: Final = Tally(self.meter)
         self.open_manager: ManagerOpener = open_manager
+        self.rollout_file: Final = RolloutFile(config.state_dir)
+        self.rollout_file.prepare()
         if config.gossips:
             meta = Meta(role=MemberRole.GATEWAY)
             self.membership = MembershipService(
                 config, meta, rng=rng, load=lambda: self.slots.in_flight, wall_clock=wall_clock
             )
+        self.guard: Final = GatewayGuard(config, self.membership)
 
     async def run(self, *, task_status: trio.TaskStatus[dict[str, tuple[str, int]]] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until :meth:`drain`, and return when that is through; reports where it serves what.
@@ -138,9 +146,9 @@ class Gateway:
                 if membership is not None:
                     upstreams.start_soon(pool.follow, membership.cluster, upstreams)
                 async with trio.open_nursery() as connections:
-                    async with trio.open_nursery() as calls:
+                    async with trio.open_nursery() as rollouts, trio.open_nursery() as calls:
                         dispatcher = self._dispatcher = Dispatcher(config, pool, slots, self.tally, calls, self._rng)
-                        updater = self._updater = self._make_updater(dispatcher, calls)
+                        updater = self._updater = self._make_updater(dispatcher, rollouts)
                         flights = Flights(dispatcher, self.tally, calls, config.resume_grace)
                         front = GatewayServicer(
                             config, dispatcher, flights, self.records, self.tally, self._rng, self._wall_clock
@@ -148,7 +156,7 @@ class Gateway:
                         admin = GatewayAdminServicer(config, dispatcher, pool, slots, self.records, membership, updater)
                         services = [front.service, admin.service, health.service]
                         services += reflection_services(services)
-                        server = Server(services, limits=config.limits, ssl_context=self._to_clients)
+                        server = Server(services, limits=config.limits, ssl_context=self._to_clients, guard=self.guard)
                         upstreams.start_soon(dispatcher.stalls.run)
                         upstreams.start_soon(_report_health, dispatcher, slots, health)
                         self._drain = partial(self._begin_drain, dispatcher, updater, server, calls.cancel_scope)
@@ -166,6 +174,12 @@ class Gateway:
     def drain(self) -> None:
         """Begin to leave: :meth:`run` returns when it is done."""
         self._drain()
+
+    def reload(self) -> None:
+        """Read the keys again, callers' and the gossip's; a file that cannot be used changes nothing, and is logged."""
+        self.guard.reload()
+        if self.membership is not None:
+            self.membership.reload()
 
     @property
     def config(self) -> GatewayConfig:
@@ -202,7 +216,7 @@ class Gateway:
         """Where calls wait for their slots. RuntimeError before :meth:`run`."""
         return _not_started() if self._dispatcher is None else self._dispatcher.gate
 
-    def _make_updater(self, dispatcher: Dispatcher, calls: trio.Nursery) -> RollingUpdater:
+    def _make_updater(self, dispatcher: Dispatcher, rollouts: trio.Nursery) -> RollingUpdater:
         return RollingUpdater(
             config=self._config,
             pool=self.pool,
@@ -210,10 +224,11 @@ class Gateway:
             dispatcher=dispatcher,
             tally=self.tally,
             membership=self.membership,
-            calls=calls,
+            rollouts=rollouts,
             tls=self._to_replicas,
             wall_clock=self._wall_clock,
             open_manager=self._open_manager,
+            file=self.rollout_file,
         )
 
     def _open_manager(self, spec: str) -> AbstractAsyncContextManager[ReplicaManager]:
@@ -226,11 +241,12 @@ class Gateway:
             self._draining_since = trio.current_time()
         if self.membership is not None:
             self.membership.set_meta(cordoned=True, draining=True)
-        updater.pause("this gateway is shutting down")
+        deadline = trio.current_time() + self._config.drain_timeout
+        updater.leave(deadline)
         dispatcher.drain()
         self._health.drain()
         server.drain()
-        calls.deadline = trio.current_time() + self._config.drain_timeout
+        calls.deadline = deadline
 
 
 def _not_started() -> NoReturn:
@@ -262,7 +278,7 @@ async def run_gateway(
         task_status: what ``nursery.start`` passes.
 
     Raises:
-        ConfigError: a TLS file cannot be used; nothing was started.
+        ConfigError: a file of certificates or keys, or ``state_dir``, cannot be used; nothing was started.
         ExceptionGroup: with one OSError: an address cannot be listened on; with one ConfigError or MemberConflict: the
             gossip cannot be taken part in.
     """
@@ -286,7 +302,9 @@ async def run_gateway(
 def _tls(config: GatewayConfig) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
     """What clients and replicas are spoken to with; ConfigError where a file cannot be used."""
     cert, key, ca = config.tls_cert, config.tls_key, config.tls_ca
-    to_clients = server_context(cert, key, ca) if cert is not None and key is not None else None
+    to_clients = None
+    if cert is not None and key is not None:
+        to_clients = server_context(cert, key, ca, required=config.client_certs == "required")
     to_replicas = client_context(ca, cert, key) if ca is not None else None
     return to_clients, to_replicas
 

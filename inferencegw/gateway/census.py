@@ -1,12 +1,14 @@
-"""The counts of all gateways, asked of each.
+"""What all gateways have counted, and how many calls wait there: asked of each.
 
 The rule: who cannot be asked is named, with the reason. A sum that pretends to be of all would be worth nothing.
 """
 
 import ssl
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+import attrs
 import trio
 
 from inferencegw.config import split_address
@@ -17,12 +19,29 @@ from inferencegw.rpc import Method, open_channel
 from inferencegw.swim.member import MemberRole
 from inferencegw.v1 import admin_pb2
 
-__all__ = ["Census"]
+__all__ = ["Answers", "Census"]
 
 GET_TALLY: Final = Method.of(admin_pb2.DESCRIPTOR.services_by_name["GatewayAdmin"], "GetTally")
 
 PATIENCE: Final = 5.0
 """Seconds for each gateway's answer. High: one that hangs delays a rollout. Low: a busy one is left out."""
+
+
+@attrs.frozen
+class Answers:
+    """What was answered, by whom.
+
+    Attributes:
+        counts: of each gateway that has answered, and our own, by name.
+        silent: why others have not.
+        rolling: where a rollout runs, but for here.
+        waiting: calls that wait for a slot, by model, but for ours.
+    """
+
+    counts: dict[str, Count]
+    silent: dict[str, str] = attrs.field(factory=dict)
+    rolling: list[str] = attrs.field(factory=list)
+    waiting: Counter[str] = attrs.field(factory=Counter)
 
 
 class Census:
@@ -32,39 +51,34 @@ class Census:
         membership: the gossip.
         own: counts here.
         tls: for connections to them.
-
-    Attributes:
-        rolling: which of the others said, last time, that a rollout runs there.
     """
 
     def __init__(self, membership: MembershipService, own: Callable[[], Count], tls: ssl.SSLContext | None) -> None:
         self._membership = membership
         self._own = own
         self._tls = tls
-        self.rolling: list[str] = []
 
-    async def ask(self) -> tuple[dict[str, Count], dict[str, str]]:
-        """The counts of each gateway that answers, and why the others did not."""
-        counts, silent = {self._membership.member_id: self._own()}, dict[str, str]()
-        self.rolling = []
-        view = self._membership.cluster.view
+    async def ask(self) -> Answers:
+        """What each of them says now."""
+        answers = Answers({self._membership.member_id: self._own()})
         async with trio.open_nursery() as nursery:
-            for member in view.others:
+            for member in self._membership.cluster.view.others:
                 if member.role == MemberRole.GATEWAY and member.is_live:
-                    nursery.start_soon(self._ask_one, member, counts, silent)
-        return dict(sorted(counts.items())), silent
+                    nursery.start_soon(self._ask_one, member, answers)
+        return answers
 
-    async def _ask_one(self, member: Member, counts: dict[str, Count], silent: dict[str, str]) -> None:
+    async def _ask_one(self, member: Member, answers: Answers) -> None:
         with trio.move_on_after(PATIENCE):  # noqa: ASYNC912 - connecting waits
             try:
                 host, port = split_address(member.grpc_address)
                 async with open_channel(host, port, ssl_context=self._tls) as channel:
                     told = await channel.unary(GET_TALLY, admin_pb2.GetTallyRequest())
             except (RpcError, ConfigError) as error:
-                silent[member.member_id] = str(error)
+                answers.silent[member.member_id] = str(error)
                 return  # noqa: ASYNC910 - connecting has waited
-            counts[member.member_id] = Count.of(told)
+            answers.counts[member.member_id] = Count.of(told)
+            answers.waiting.update(told.waiting)
             if told.rollout:
-                self.rolling.append(member.member_id)
+                answers.rolling.append(member.member_id)
             return
-        silent[member.member_id] = f"no answer within {PATIENCE:g} s"
+        answers.silent[member.member_id] = f"no answer within {PATIENCE:g} s"

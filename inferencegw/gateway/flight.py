@@ -40,7 +40,7 @@ LAST_WORDS: Final = 1.0
 for those tokens again."""
 
 Name: TypeAlias = tuple[str, str]
-"""The host whose it is, for clients are not told apart yet, and the request id."""
+"""Whose it is (a key's name, or where calls need none the host that they come from), and the request id."""
 
 
 @attrs.define(eq=False)
@@ -287,7 +287,7 @@ class Flights:
             RpcError: ALREADY_EXISTS: another request has that name; UNAVAILABLE: no call is begun any more.
         """
         request: InferRequest = rpc.request
-        name = (rpc.peer.host, request.request_id)
+        name = (rpc.caller, request.request_id)
         flight = self._flights.get(name)
         if flight is not None and flight.is_over:
             flight = None

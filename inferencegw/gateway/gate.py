@@ -86,6 +86,11 @@ class Gate:
         """Calls that wait for a slot."""
         return len(self._queue)
 
+    @property
+    def waiting_by_model(self) -> dict[str, int]:
+        """The same for each model; "" is any."""
+        return self._queue.by_model
+
     def tickets(self) -> Iterable[Ticket[_Waiter]]:
         """Who waits for a slot, in the order in which they are asked."""
         return self._queue.in_order()

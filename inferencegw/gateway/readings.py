@@ -107,7 +107,7 @@ class Readings:
         }
 
     def _process(self) -> dict[str, Value]:
-        told = [] if self.updater.running is None else self.updater.running.told[-1:]
+        told = [] if self.updater.running is None else list(self.updater.running.told)[-1:]
         phases = admin_pb2.RolloutPhase
         return {
             "drain_seconds": self.draining,

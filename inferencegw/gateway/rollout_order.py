@@ -1,58 +1,39 @@
-"""What is asked for with a rollout, and the file that remembers it.
+"""What is asked for with a rollout, and what it is to do in the light of the one before it.
 
-The rule: the file is a convenience. What has been done is in the gossip; the file knows what only its operator knew
-(which version, and which there was before), how far the counts of the receipt go back, and why it has stopped. It is
-replaced as a whole, so whoever reads it reads a state that was true; and there is nothing secret in it.
+The rule: what was not said is as it was where one that has stopped is gone on with, and as the proto has it elsewhere.
+And none is begun over another one that has stopped: which versions there were before would be lost with it.
 """
 
-import contextlib
-import errno
-import json
-import os
-import stat
-import tempfile
-from pathlib import Path
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import attrs
 
-from inferencegw.errors import ConfigError
+from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway.request import invalid
+from inferencegw.gateway.rollout_file import RolloutState
 from inferencegw.gateway.tally import Count
-from inferencegw.policy.rollout import RolloutPhase
 from inferencegw.v1 import admin_pb2
 
-__all__ = ["RolloutOrder", "RolloutState", "load_state", "save_state"]
-
-FILE: Final = "rollout.json"
-
-MOST_BYTES: Final = 2**20
-"""Of that file. High: reading it takes time in which nothing else is done. Low: large fleets do not fit."""
-
-DRAIN_TIMEOUT: Final = 30.0
-"""Seconds for running generations where nothing is said. High: slow rollouts. Low: more is handed over."""
-
-REJOIN_TIMEOUT: Final = 10.0
-"""Seconds for a replica to come back, likewise. High: a version that cannot start is noticed late. Low: models that
-take long to load seem lost."""
+__all__ = ["RolloutOrder"]
 
 LONGEST: Final = 3600.0
+"""Seconds that may be asked for. High: a rollout seems to hang. Low: large models cannot be updated."""
 
 
 @attrs.frozen(kw_only=True)
 class RolloutOrder:
-    """One ``RolloutRequest``, checked; the fields are its own."""
+    """One ``RolloutRequest``, checked; the fields are its own. None and empty ones were not said."""
 
     version: str = ""
     only: tuple[str, ...] = ()
     resume: bool = False
     rollback: bool = False
     dry_run: bool = False
-    drain_timeout: float = DRAIN_TIMEOUT
-    rejoin_timeout: float = REJOIN_TIMEOUT
+    drain_timeout: float | None = None
+    rejoin_timeout: float | None = None
     pause_after: int = 0
     manager: str = ""
-    state_dir: str = ""
 
     @classmethod
     def of(cls, request: admin_pb2.RolloutRequest) -> "RolloutOrder":
@@ -63,11 +44,10 @@ class RolloutOrder:
             resume=request.resume,
             rollback=request.rollback,
             dry_run=request.dry_run,
-            drain_timeout=request.drain_timeout if request.HasField("drain_timeout") else DRAIN_TIMEOUT,
-            rejoin_timeout=request.rejoin_timeout if request.HasField("rejoin_timeout") else REJOIN_TIMEOUT,
+            drain_timeout=_said(request, "drain_timeout", 0.0),
+            rejoin_timeout=_said(request, "rejoin_timeout", 0.1),
             pause_after=request.pause_after,
             manager=request.manager,
-            state_dir=request.state_dir,
         )
         if request.max_unavailable > 1:
             raise invalid(f"max_unavailable is {request.max_unavailable}; it must be 1: one replica is out at a time")
@@ -75,106 +55,65 @@ class RolloutOrder:
             raise invalid("model_version is too long; it must be 1 to 64 bytes long")
         if order.resume and order.rollback:
             raise invalid("resume and rollback are both set; it must be one of them at most")
-        if not order.version and not (order.state_dir and (order.resume or order.rollback)):
-            raise invalid("model_version is empty; only resume and rollback may leave it out, where state_dir knows it")
-        for name, low in (("drain_timeout", 0.0), ("rejoin_timeout", 0.1)):
-            if not low <= getattr(order, name) <= LONGEST:  # this way round, because NaN must fail too
-                raise invalid(f"{name} is {getattr(order, name):g}; it must be from {low:g} to {LONGEST:g} (seconds)")
+        if not order.version and not order.goes_on:
+            raise invalid("model_version is empty; only resume and rollback may leave it out")
         return order
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it is about what another one has left."""
+        return self.resume or self.rollback
 
-@attrs.frozen(kw_only=True)
-class RolloutState:
-    """A rollout as its file knows it.
+    def over(
+        self, saved: RolloutState | None, *, before: Mapping[str, str], counts: Mapping[str, Count], now_ms: int
+    ) -> RolloutState:
+        """What is to be done, after what was ``saved``.
 
-    Attributes:
-        version: what replicas are to serve.
-        targets: exceptions, by replica.
-        before: what each served before the first step.
-        phase: what it was doing.
-        in_hand: with which replica, empty for none; None before it has begun.
-        reason: why.
-        done: the replicas that were done.
-        began_at_ms: when it began, in milliseconds since 1970 UTC.
-        counts: what each gateway had counted then.
-    """
+        Args:
+            saved: what the file knows; None if nothing.
+            before: what each replica serves now.
+            counts: what each gateway has counted until now.
+            now_ms: in milliseconds since 1970 UTC.
 
-    version: str
-    targets: dict[str, str] = attrs.field(factory=dict)
-    before: dict[str, str] = attrs.field(factory=dict)
-    phase: str = RolloutPhase.CHECK.value
-    in_hand: str | None = None
-    reason: str = ""
-    done: list[str] = attrs.field(factory=list)
-    began_at_ms: int = 0
-    counts: dict[str, Count] = attrs.field(factory=dict)
+        Raises:
+            RpcError: FAILED_PRECONDITION: nobody knows the version; or another one has stopped, and is to be seen to.
+        """
+        begun: dict[str, Any] = {"began_at_ms": now_ms, "counts": dict(counts)}
+        if saved is None or not self.goes_on:
+            if saved is not None and not saved.is_finished:
+                why = f" ({saved.reason})" if saved.reason else ""
+                raise _precondition(
+                    f"a rollout to {saved.version} is not finished: it was at {saved.phase}{why}; --resume goes on "
+                    "with it, --rollback undoes it"
+                )
+            state = RolloutState(version=self.version, before=dict(before), **begun)
+        elif self.resume:
+            version = self.version or saved.version
+            state = attrs.evolve(saved, version=version, targets=saved.targets if version == saved.version else {})
+        else:
+            version = self.version or _commonest(saved.before)
+            state = attrs.evolve(saved, version=version, targets={} if self.version else saved.before, **begun)
+        if not state.version:
+            raise _precondition("nothing is remembered here (trio-gw run --state-dir): say which version")
+        said = {name: getattr(self, name) for name in ("only", "drain_timeout", "rejoin_timeout", "manager")}
+        return attrs.evolve(state, **{name: value for name, value in said.items() if value not in (None, (), "")})
 
 
-def load_state(directory: str) -> RolloutState | None:
-    """The state that was saved in ``directory``, None if none was.
-
-    Raises:
-        ConfigError: it cannot be read, or is none.
-    """
-    path = Path(directory) / FILE
-    try:
-        fields = json.loads(_read(path))
-        counts = {name: Count(**count) for name, count in fields.pop("counts").items()}
-        return RolloutState(**fields, counts=counts)
-    except FileNotFoundError:
+def _said(request: admin_pb2.RolloutRequest, name: str, low: float) -> float | None:
+    """The seconds of that field, None if it is not there; RpcError INVALID_ARGUMENT where they cannot be."""
+    value: float = getattr(request, name)
+    if not request.HasField(name):
         return None
-    except OSError as error:
-        raise ConfigError(f"state_dir = {directory!r}: {path} cannot be read: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ConfigError(f"state_dir = {directory!r}: {path} is not what a rollout has written: remove it") from error
+    if not low <= value <= LONGEST:  # this way round, because NaN must fail too
+        raise invalid(f"{name} is {value:g}; it must be from {low:g} to {LONGEST:g} (seconds)")
+    return value
 
 
-def save_state(directory: str, state: RolloutState) -> None:
-    """Replace the file: written beside it, brought to the disk, and renamed.
-
-    It is small and written once a step, in the event loop: in a thread, virtual time would run on meanwhile. The
-    directory is named by whoever may order a rollout, so it must be the gateway's user's own, and no link is followed.
-
-    Raises:
-        ConfigError: it cannot be written, or others could write there as well.
-    """
-    path = Path(directory) / FILE
-    beside: Path | None = None
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        about = path.parent.stat()
-        if about.st_uid != os.geteuid() or about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise ConfigError(
-                f"state_dir = {directory!r}: must be a directory that only the gateway's user may write to"
-            )
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{FILE}.")  # a new file, whatever is there
-        beside = Path(name)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(attrs.asdict(state), file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        if beside is not None:
-            with contextlib.suppress(OSError):  # what is wrong is told below
-                beside.unlink(missing_ok=True)
-        raise ConfigError(f"state_dir = {directory!r}: {path} cannot be written: {error.strerror}") from error
+def _commonest(before: Mapping[str, str]) -> str:
+    """What most of them served; the first by name of several, empty if there are none."""
+    versions = list(before.values())
+    return max(sorted(set(versions)), key=versions.count, default="")
 
 
-def _read(path: Path) -> str:
-    """What it says, if it is a file; waiting for a pipe, the gateway would stand still."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        about = os.fstat(descriptor)
-        if stat.S_ISDIR(about.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not stat.S_ISREG(about.st_mode) or about.st_size > MOST_BYTES:
-            raise ValueError("no file that a rollout has written")
-        return os.read(descriptor, MOST_BYTES).decode()
-    finally:
-        os.close(descriptor)
+def _precondition(problem: str) -> RpcError:
+    return RpcError(StatusCode.FAILED_PRECONDITION, problem)

@@ -4,7 +4,7 @@ The rule: whatever ends a call, its trailers say how far it got, and a request t
 anything else is done about it. A call that its client has named may be taken up again
 (:mod:`~inferencegw.gateway.flight`); any other one lives and dies with its stream.
 
-``client_id`` is checked and, until clients are told apart, has no effect.
+``client_id`` is checked and has no effect: who a client is, its key says (:mod:`inferencegw.gateway.guard`).
 """
 
 import random

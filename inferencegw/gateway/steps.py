@@ -1,8 +1,8 @@
 """The steps of a rolling update, performed: what is asked of a replica, of its manager, and of its new version.
 
-The rule: to cordon, drain, release and shun are *wishes*. A replica that is gone by now, or takes no orders from this
-machine (:mod:`inferencegw.rpc.trust`), cannot grant them, and need not: what stops it makes it drain by itself, in the
-same way, and a call that it refuses or loses goes on elsewhere. To stop, to start and to pass the canary are not.
+The rule: to cordon, drain and shun are *wishes*. A replica that is gone by now, or takes no orders from this machine
+(:mod:`inferencegw.rpc.trust`), cannot grant them, and need not: what stops it makes it drain by itself, in the same
+way, and a call that it refuses or loses goes on elsewhere. To release, stop, start and pass the canary are not.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import Any, Final
 import structlog
 import trio
 
-from inferencegw.errors import ManagerError, RpcError
+from inferencegw.errors import ManagerError, RpcError, StatusCode
 from inferencegw.gateway.canary import run_canary
 from inferencegw.gateway.manager import ReplicaManager
 from inferencegw.gateway.orders import DRAIN, UNDRAIN, give_order
@@ -53,6 +53,7 @@ class Steps:
         manager: who stops and starts them.
         drain_timeout: seconds for running generations.
         tell: is told what there is to be waited for.
+        look: lets the plan look at the cluster.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Steps:
         *,
         drain_timeout: float,
         tell: Callable[[str], None],
+        look: Callable[[], None],
     ) -> None:
         self._plan = plan
         self._pool = pool
@@ -71,12 +73,14 @@ class Steps:
         self._manager = manager
         self._drain_timeout = drain_timeout
         self._tell = tell
+        self._look = look
         self._before: dict[str, Canary | None] = {}
 
     async def perform(self) -> None:
         """Do what the plan's phase asks for, and tell the plan what came of it."""
         plan, phase = self._plan, self._plan.phase
         failure = await self._perform()
+        self._look()  # what is there now was there before the next step
         if plan.phase is not phase:
             return  # it has been given up by now
         if failure is None:
@@ -95,9 +99,9 @@ class Steps:
             case RolloutPhase.DRAIN:
                 await self._drain(name)
             case RolloutPhase.RELEASE:
-                await self._order(name, UNDRAIN, replica_pb2.UndrainRequest())
+                return await self._release(name)
             case RolloutPhase.SHUN:
-                await self._order(name, DRAIN, replica_pb2.DrainRequest(timeout=0.0))
+                await self._shun(name)
             case RolloutPhase.CANARY:
                 return await self._canary(name)
             case RolloutPhase.STOP:
@@ -107,6 +111,40 @@ class Steps:
             case _:
                 raise AssertionError("there is nothing to do")
         return ""
+
+    async def bring_back(self) -> None:
+        """There is no more time: let the replica in hand have calls again, if it should; or have it started."""
+        plan, name = self._plan, self._plan.in_hand
+        if plan.phase in {RolloutPhase.CORDON, RolloutPhase.DRAIN, RolloutPhase.RELEASE} and plan.served:
+            while failure := await self._release(name):
+                log.warning("replica is not released", replica_id=name, reason=failure)
+                await trio.sleep(ASK_AGAIN)
+        if plan.phase is RolloutPhase.STOP:
+            await self._start_anyway(await self._manage(self._drain_timeout, self._manager.stop, name))
+        elif plan.phase is RolloutPhase.START:
+            await self._start_anyway("")
+        elif plan.phase is RolloutPhase.SHUN:
+            await self._shun(name)
+
+    async def _start_anyway(self, failure: str) -> None:
+        name = self._plan.in_hand
+        failure = failure or await self._manage(0.0, self._manager.start, name, self._plan.wanted(name))
+        log.info("replica in hand is started, for there is no more time", replica_id=name, failure=failure)
+
+    async def _release(self, name: str) -> str:
+        replica = self._pool.find(name)
+        if replica is None:
+            await trio.lowlevel.checkpoint()
+            return "there is no connection to it"
+        try:
+            await give_order(replica, UNDRAIN, replica_pb2.UndrainRequest())
+        except RpcError as error:
+            # Who may not be told to take calls was not told to take none.
+            return "" if error.code is StatusCode.PERMISSION_DENIED else f"it does not take calls again ({error})"
+        return ""
+
+    async def _shun(self, name: str) -> None:
+        await self._order(name, DRAIN, replica_pb2.DrainRequest(timeout=0.0))
 
     async def _cordon(self, name: str) -> None:
         """Ask for no new calls; before that, see how the old version does, to compare the new one with it."""
@@ -151,6 +189,10 @@ class Steps:
                 await what(*args)
             except ManagerError as error:
                 return str(error) or "its manager says no more"  # noqa: ASYNC910 - what a manager does has waited
+            except Exception as error:
+                # Others have written it, or it met what nobody has thought of: the replica may be out all the same.
+                log.exception("replica manager", replica_id=args[0])
+                return f"its manager has failed: {type(error).__name__}: {error}"  # noqa: ASYNC910 - likewise
             return ""
         return f"its manager has not done so within {patience:g} s"
 

@@ -1,13 +1,15 @@
-"""The rolling updater: performs what the plan decides, tells each step, and writes the receipt.
+"""The rolling updater: performs what the plan decides, and writes it down.
 
 The rule: :class:`~inferencegw.policy.rollout.RolloutPlan` decides, and looks at the cluster through the eyes of this
-gateway (:class:`~inferencegw.gateway.status.Overview`). Nothing here remembers what has been done but the file that its
-operator may ask for. It runs in the calls nursery, and not in the rpc that has asked for it: who leaves, pauses it, and
-the replica in hand is brought back all the same. One runs at a time, in all the cluster as far as it can be asked.
+gateway (:class:`~inferencegw.gateway.status.Overview`). Nothing here remembers what has been done but the file that
+the gateway may have been given a place for. It runs in a nursery of its own, and not in the rpc that has asked for it:
+who leaves, pauses it, and the replica in hand is brought back all the same. One runs at a time, in all the cluster as
+far as it can be asked.
 """
 
 import ssl
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Final, TypeAlias
@@ -16,132 +18,38 @@ import attrs
 import structlog
 import trio
 
-from inferencegw.config import GatewayConfig, split_address
+from inferencegw.config import GatewayConfig, is_loopback, split_address
 from inferencegw.errors import ConfigError, ManagerError, RpcError, StatusCode
 from inferencegw.gateway.census import Census
 from inferencegw.gateway.dispatcher import Dispatcher
 from inferencegw.gateway.manager import ReplicaManager
 from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.request import invalid
-from inferencegw.gateway.rollout_order import RolloutOrder, RolloutState, load_state, save_state
+from inferencegw.gateway.rollout_file import RolloutFile, RolloutState
+from inferencegw.gateway.rollout_order import RolloutOrder
+from inferencegw.gateway.rollout_run import Run
+from inferencegw.gateway.rollout_sight import view_of
 from inferencegw.gateway.slots import Slots
 from inferencegw.gateway.status import Overview
 from inferencegw.gateway.steps import Steps
 from inferencegw.gateway.tally import Count, Tally, receipt
 from inferencegw.membership import MembershipService
-from inferencegw.policy.rollout import (
-    Presence,
-    ReplicaSight,
-    RolloutLimits,
-    RolloutPhase,
-    RolloutPlan,
-    RolloutView,
-)
-from inferencegw.v1 import admin_pb2, gossip_pb2
+from inferencegw.policy.rollout import RolloutLimits, RolloutPhase, RolloutPlan
+from inferencegw.v1 import admin_pb2
 
-__all__ = ["ManagerOpener", "RollingUpdater", "Run"]
+__all__ = ["LAST_ACT", "ManagerOpener", "RollingUpdater"]
 
 LOOK: Final = 0.2
 """Seconds between two looks at the cluster where nothing is heard from it: load changes without a word."""
 
+LAST_ACT: Final = 10.0
+"""Seconds, after its drain timeout, that a gateway which leaves has to let the replica in hand have calls again, or to
+have it started. High: slow shutdowns. Low: a replica stays out until somebody resumes."""
+
 ManagerOpener: TypeAlias = Callable[[str], AbstractAsyncContextManager[ReplicaManager]]
 """What :func:`inferencegw.gateway.managers.open_manager` is."""
 
-_PRESENCES: Final = {
-    gossip_pb2.MEMBER_STATE_ALIVE: Presence.ALIVE,
-    gossip_pb2.MEMBER_STATE_SUSPECT: Presence.SUSPECT,
-    gossip_pb2.MEMBER_STATE_DEAD: Presence.DEAD,
-    gossip_pb2.MEMBER_STATE_LEFT: Presence.LEFT,
-}
-
-_PHASES: Final = {
-    RolloutPhase.CHECK: admin_pb2.ROLLOUT_PHASE_CHECK,
-    RolloutPhase.CORDON: admin_pb2.ROLLOUT_PHASE_CORDON,
-    RolloutPhase.DRAIN: admin_pb2.ROLLOUT_PHASE_DRAIN,
-    RolloutPhase.RELEASE: admin_pb2.ROLLOUT_PHASE_RELEASE,
-    RolloutPhase.STOP: admin_pb2.ROLLOUT_PHASE_STOP,
-    RolloutPhase.START: admin_pb2.ROLLOUT_PHASE_START,
-    RolloutPhase.REJOIN: admin_pb2.ROLLOUT_PHASE_REJOIN,
-    RolloutPhase.CANARY: admin_pb2.ROLLOUT_PHASE_CANARY,
-    RolloutPhase.SHUN: admin_pb2.ROLLOUT_PHASE_SHUN,
-    RolloutPhase.WARM_UP: admin_pb2.ROLLOUT_PHASE_WARM_UP,
-    RolloutPhase.PAUSED: admin_pb2.ROLLOUT_PHASE_PAUSED,
-    RolloutPhase.HALTED: admin_pb2.ROLLOUT_PHASE_STOPPED,
-    RolloutPhase.FINISHED: admin_pb2.ROLLOUT_PHASE_FINISHED,
-}
-
-_LAST: Final = frozenset({
-    admin_pb2.ROLLOUT_PHASE_PAUSED,
-    admin_pb2.ROLLOUT_PHASE_STOPPED,
-    admin_pb2.ROLLOUT_PHASE_FINISHED,
-})  # fmt: skip
-
 log = structlog.get_logger(__name__)
-
-
-@attrs.define(eq=False)
-class Run:
-    """One rollout: what it has told so far, for whoever follows it.
-
-    Attributes:
-        order: what was asked for.
-        plan: what decides; None until it is known what there is.
-        missing: the replica that was in hand when it stopped, which the gossip may have forgotten; empty for none.
-        view: what was seen last.
-        told: its steps.
-        error: what ended it that is no step.
-        ended: whether it has.
-    """
-
-    order: RolloutOrder
-    plan: RolloutPlan | None = None
-    missing: str = ""
-    view: RolloutView = attrs.field(factory=lambda: RolloutView({}))
-    told: list[admin_pb2.RolloutResponse] = attrs.field(factory=list)
-    error: Exception | None = None
-    ended: bool = False
-    _pause: str = ""
-    _changed: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
-
-    def pause(self, why: str) -> None:
-        """Stop between two replicas."""
-        self._pause = self._pause or why
-        if self.plan is not None:
-            self.plan.pause(why)
-
-    def begin(self, plan: RolloutPlan) -> None:
-        """From now on ``plan`` decides, which may have been asked to pause already."""
-        self.plan = plan
-        if self._pause:
-            plan.pause(self._pause)
-
-    def tell(self, step: admin_pb2.RolloutResponse) -> None:
-        """Its next step, unless that is what was told last."""
-        if not self.told or self.told[-1] != step:
-            self.told.append(step)
-            self._changed.unpark_all()
-
-    def end(self) -> None:
-        """There will be no more steps."""
-        self.ended = True
-        self._changed.unpark_all()
-
-    @property
-    def is_told(self) -> bool:
-        """Whether its last step says how it has ended."""
-        return bool(self.told) and self.told[-1].phase in _LAST
-
-    async def follow(self, send: Callable[[admin_pb2.RolloutResponse], Awaitable[None]]) -> None:  # noqa: ASYNC910 - what is there is sent at once
-        """Send all steps, as they come, to the end; raises what has ended it, if that is no step."""
-        number = 0
-        while not self.ended or number < len(self.told):
-            if number == len(self.told):
-                await self._changed.park()
-                continue
-            number += 1
-            await send(self.told[number - 1])
-        if self.error is not None:
-            raise self.error
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -149,16 +57,17 @@ class RollingUpdater:
     """Runs rollouts, one at a time.
 
     Attributes:
-        config: how long a replica warms up.
+        config: how long a replica warms up, and who stops and starts them.
         pool: the replicas.
         slots: what they can take.
         dispatcher: how many calls wait.
         tally: what this gateway counts.
         membership: the gossip; there is no rollout without.
-        calls: where they run.
+        rollouts: where they run.
         tls: for connections to other gateways.
         wall_clock: seconds since 1970.
         open_manager: makes a manager of what was asked for.
+        file: remembers what was done last.
         running: the one that runs.
     """
 
@@ -168,10 +77,11 @@ class RollingUpdater:
     dispatcher: Dispatcher
     tally: Tally
     membership: MembershipService | None
-    calls: trio.Nursery
+    rollouts: trio.Nursery
     tls: ssl.SSLContext | None
     wall_clock: Callable[[], float]
     open_manager: ManagerOpener
+    file: RolloutFile
     running: Run | None = attrs.field(default=None, init=False)
 
     def own_count(self) -> Count:
@@ -186,7 +96,7 @@ class RollingUpdater:
         if self.running is not None:
             raise RpcError(StatusCode.FAILED_PRECONDITION, "a rollout runs here already: follow it, or pause it first")
         run = self.running = Run(order)
-        self.calls.start_soon(self._run, run)
+        self.rollouts.start_soon(self._run, run)
         return run
 
     def pause(self, why: str) -> bool:
@@ -195,6 +105,13 @@ class RollingUpdater:
             return False
         self.running.pause(why)
         return True
+
+    def leave(self, deadline: float) -> None:
+        """Pause, and be through at ``deadline``; what is then in hand is brought back within ``LAST_ACT`` seconds."""
+        if self.running is not None:
+            self.running.pause("this gateway is shutting down")
+            self.running.scope.deadline = deadline
+        self.rollouts.cancel_scope.deadline = deadline + LAST_ACT
 
     async def _run(self, run: Run) -> None:  # noqa: ASYNC910 - whoever follows it, follows run
         """One rollout's task. What goes wrong is for those who follow it: it must not end other calls."""
@@ -212,86 +129,111 @@ class RollingUpdater:
             run.end()
 
     async def _roll_out(self, run: Run) -> None:
-        order, now_ms = run.order, self._now_ms()
+        order = run.order
         assert self.membership is not None, "begin() has seen to that"
         census = Census(self.membership, self.own_count, self.tls)
-        state = load_state(order.state_dir) if order.state_dir else None
-        counts, _ = await census.ask()
-        if census.rolling:
-            others = ", ".join(census.rolling)
+        saved, answers = await self.file.load(), await census.ask()
+        if answers.rolling:
+            others = ", ".join(answers.rolling)
             raise RpcError(StatusCode.FAILED_PRECONDITION, f"a rollout runs at {others}: follow it there, or pause it")
-        if state is not None and (order.resume or order.rollback):
-            run.missing = state.in_hand or ""
-        view = self._look(run)
-        if unknown := sorted(set(order.only) - set(view.replicas)):
-            known = ", ".join(view.replicas) or "none"
+        if saved is not None and order.goes_on:
+            run.missing = saved.in_hand or ""
+        run.waiting_elsewhere = answers.waiting
+        self._look(run)
+        if unknown := sorted(set(order.only) - set(run.view.replicas)):
+            known = ", ".join(run.view.replicas) or "none"
             raise RpcError(StatusCode.NOT_FOUND, f"no replica {unknown[0]!r} is known; there are {known}")
-        state = _state(order, state, view, RolloutState(version="", began_at_ms=now_ms, counts=counts))
-        plan = self._plan(order, state)
-        run.begin(plan)
+        before = {name: one.version for name, one in run.view.replicas.items()}
+        state = order.over(saved, before=before, counts=answers.counts, now_ms=self._now_ms())
+        run.begin(self._plan(order, state))
         if order.dry_run:
-            self._preview(run, plan)
+            run.tell_dry()
             return
-        async with self.open_manager(self._manager(order)) as manager:
-            await self._drive(run, plan, state, manager)
-        counts, silent = await census.ask()
+        async with self.open_manager(self._manager(state.manager)) as manager:
+            await self._drive(run, state, manager, census)
+        if run.scope.cancelled_caught:
+            return
+        answers = await census.ask()
         since_ms = state.began_at_ms
-        summed = receipt(state.counts, counts, silent, since_ms=since_ms, now_ms=self._now_ms())
-        self._tell(run, plan, plan.reason, receipt=summed)
+        summed = receipt(state.counts, answers.counts, answers.silent, since_ms=since_ms, now_ms=self._now_ms())
+        run.tell(run.decided.reason, receipt=summed)
 
-    def _manager(self, order: RolloutOrder) -> str:
-        """Who stops and starts replicas. What runs commands is for this gateway's own command line, not for a peer."""
-        if order.manager in {"", self.config.manager}:
+    def _manager(self, spec: str) -> str:
+        """Who stops and starts replicas: our own, or a supervisor on this machine.
+
+        A peer's word runs no command here, and makes us connect to nobody else.
+        """
+        if spec in {"", self.config.manager}:
             return self.config.manager
         try:
-            split_address(order.manager)
-        except ConfigError as error:
-            problem = (
-                f"manager is {order.manager!r}; it must be HOST:PORT of a supervisor, or what `trio-gw run` was given"
+            on_this_machine = is_loopback(split_address(spec)[0])
+        except ConfigError:
+            on_this_machine = False
+        if not on_this_machine:
+            raise invalid(
+                f"manager is {spec!r}; it must be what `trio-gw run` was given, or HOST:PORT of a supervisor on this "
+                "machine, as 127.0.0.1:PORT"
             )
-            raise invalid(problem) from error
-        return order.manager
+        return spec
 
     def _plan(self, order: RolloutOrder, state: RolloutState) -> RolloutPlan:
         return RolloutPlan(
             state.version,
             versions=state.targets,
-            limits=RolloutLimits(rejoin=order.rejoin_timeout, warm_up=self.config.slow_start),
-            only=order.only,
-            resume=order.resume or order.rollback,
+            limits=RolloutLimits(rejoin=state.rejoin_timeout, warm_up=self.config.slow_start),
+            only=state.only,
+            resume=order.goes_on,
             was_in_hand=state.in_hand,
             pause_after=order.pause_after,
             now=trio.current_time(),
         )
 
-    async def _drive(self, run: Run, plan: RolloutPlan, state: RolloutState, manager: ReplicaManager) -> None:  # noqa: ASYNC910 - steps wait
-        """Let the plan look and the steps be performed, in turn, until it is over."""
-        tell = partial(self._tell, run, plan)
-        steps = Steps(plan, self.pool, self.slots, manager, drain_timeout=run.order.drain_timeout, tell=tell)
+    # -- driving -----------------------------------------------------------------------------------------------------
+
+    async def _drive(self, run: Run, state: RolloutState, manager: ReplicaManager, census: Census) -> None:
+        """Let the plan look and the steps be performed, until it is over or there is no more time."""
+        steps = Steps(
+            run.decided,
+            self.pool,
+            self.slots,
+            manager,
+            drain_timeout=state.drain_timeout,
+            tell=run.tell,
+            look=partial(self._let_look, run),
+        )
+        with run.scope:
+            await self._step_on(run, steps, state, census)
+        if run.scope.cancelled_caught:
+            await steps.bring_back()
+
+    async def _step_on(self, run: Run, steps: Steps, state: RolloutState, census: Census) -> None:  # noqa: ASYNC910 - steps wait
+        plan = run.decided
         before: tuple[RolloutPhase, str] | None = None
         while not plan.is_over:
+            if plan.phase is RolloutPhase.CHECK:
+                run.waiting_elsewhere = (await census.ask()).waiting
             if not plan.to_do:
-                self._let_look(run, plan)
+                self._let_look(run)
             if (plan.phase, plan.in_hand) != before:
                 before = (plan.phase, plan.in_hand)
-                self._note(run, plan, state)
+                await self._note(run, state)
             if plan.to_do:
-                await self._act(run, plan, steps)
+                await self._act(run, steps)
             elif not plan.is_over:
                 await self._nap(plan)
 
-    async def _act(self, run: Run, plan: RolloutPlan, steps: Steps) -> None:
+    async def _act(self, run: Run, steps: Steps) -> None:
         """Perform one step, and give it up where the plan, which looks on, does."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._look_on, run, plan, nursery.cancel_scope)
+            nursery.start_soon(self._look_on, run, nursery.cancel_scope)
             await steps.perform()
             nursery.cancel_scope.cancel()
 
-    async def _look_on(self, run: Run, plan: RolloutPlan, step: trio.CancelScope) -> None:  # noqa: ASYNC910 - it waits for the phase to pass
-        phase = plan.phase
+    async def _look_on(self, run: Run, step: trio.CancelScope) -> None:  # noqa: ASYNC910 - it waits for the phase to pass
+        plan, phase = run.decided, run.decided.phase
         while plan.phase is phase:
             await self._nap(plan)
-            self._let_look(run, plan)
+            self._let_look(run)
         step.cancel()
 
     async def _nap(self, plan: RolloutPlan) -> None:
@@ -302,105 +244,44 @@ class RollingUpdater:
         with trio.move_on_at(min(trio.current_time() + LOOK, plan.next_deadline())):
             await cluster.wait_until(lambda latest: latest is not view)
 
-    def _let_look(self, run: Run, plan: RolloutPlan) -> None:
+    def _let_look(self, run: Run) -> None:
+        plan = run.decided
         in_hand, done = plan.in_hand, len(plan.done)
-        plan.handle_view(self._look(run), trio.current_time())
+        self._look(run)
+        plan.handle_view(run.view, trio.current_time())
         if len(plan.done) > done:
-            self._tell(run, plan, "", phase=admin_pb2.ROLLOUT_PHASE_REPLICA_DONE, replica_id=in_hand)
+            run.tell("", phase=admin_pb2.ROLLOUT_PHASE_REPLICA_DONE, replica_id=in_hand)
         elif plan.waits_for:
-            self._tell(run, plan, f"waits: {plan.waits_for}")
+            run.tell(f"waits: {plan.waits_for}")
 
-    def _look(self, run: Run) -> RolloutView:
+    def _look(self, run: Run) -> None:
         overview = Overview(self.config, self.pool, self.slots, self.membership)
-        sights = [_sight(one) for one in overview.replicas() if one.replica_id]
-        if run.missing and all(one.replica_id != run.missing for one in sights):
-            sights.append(ReplicaSight(replica_id=run.missing, epoch=0, presence=Presence.LEFT))
-        run.view = RolloutView.of(sights, self.dispatcher.statistics().waiting)
-        return run.view
+        waiting = run.waiting_elsewhere + Counter(self.dispatcher.gate.waiting_by_model)
+        run.view = view_of(overview.replicas(), waiting, run.missing)
 
-    # -- telling -----------------------------------------------------------------------------------------------------
-
-    def _note(self, run: Run, plan: RolloutPlan, state: RolloutState) -> None:
-        """A new phase: tell it, unless it is the last one, which waits for its receipt, and write it down."""
+    async def _note(self, run: Run, state: RolloutState) -> None:
+        """A new phase: write it down, once there is something to resume; tell it, unless it waits for its receipt."""
+        plan = run.decided
         log.info("rollout", phase=plan.phase.value, replica_id=plan.in_hand, reason=plan.reason)
-        if run.order.state_dir:
-            now = attrs.evolve(
-                state, phase=plan.phase.value, in_hand=plan.in_hand, reason=plan.reason, done=sorted(plan.done)
-            )
-            save_state(run.order.state_dir, now)
+        now = attrs.evolve(state, phase=plan.phase.value, in_hand=plan.in_hand, reason=plan.reason)
+        if plan.has_begun or now.is_finished:
+            await self._save(run, now)
         if not plan.is_over:
-            self._tell(run, plan, plan.reason)
+            run.tell(plan.reason)
 
-    def _tell(
-        self,
-        run: Run,
-        plan: RolloutPlan,
-        message: str,
-        *,
-        phase: admin_pb2.RolloutPhase | None = None,
-        replica_id: str = "",
-        receipt: admin_pb2.RolloutReceipt | None = None,
-    ) -> None:
-        remaining = {one.replica_id for one in plan.remaining(run.view)}
-        step = admin_pb2.RolloutResponse(
-            phase=_PHASES[plan.phase] if phase is None else phase,
-            replica_id=replica_id or plan.in_hand,
-            done=len(plan.done),
-            total=len({*plan.done, *remaining, *filter(None, [plan.in_hand])}),
-            message=message,
-            receipt=receipt,
-        )
-        run.tell(step)
-
-    def _preview(self, run: Run, plan: RolloutPlan) -> None:
-        for one in plan.remaining(run.view):
-            wanted = plan.wanted(one.replica_id)
-            short, words = run.view.shortfall(one)
-            verdict = f"{words}: {short} too few" if short > 0 else words
-            step = (
-                f"{one.version or 'no version'} -> {wanted}; {verdict}" if one.version != wanted else "only its canary"
-            )
-            self._tell(run, plan, step, replica_id=one.replica_id)
-        self._tell(run, plan, "nothing was done", phase=admin_pb2.ROLLOUT_PHASE_FINISHED)
+    async def _save(self, run: Run, state: RolloutState) -> None:
+        """ConfigError where that cannot be, the first time: nothing has been touched yet. Later it pauses."""
+        try:
+            await self.file.save(state)
+        except ConfigError as error:
+            if not run.is_saved:
+                raise
+            log.warning("rollout is not written down", reason=str(error))
+            run.pause(str(error))
+        run.is_saved = True
 
     def _now_ms(self) -> int:
         return int(self.wall_clock() * 1000)
-
-
-def _sight(one: admin_pb2.ReplicaStatus) -> ReplicaSight:
-    """A replica as the plan sees it. Of one that no gossip speaks of, its connection says whether it lives."""
-    unheard = Presence.ALIVE if one.connected else Presence.DEAD
-    return ReplicaSight(
-        replica_id=one.replica_id,
-        epoch=one.epoch,
-        presence=_PRESENCES.get(one.state, unheard),
-        version=one.model_version,
-        model=one.model,
-        shut=one.cordoned or one.draining,
-        connected=one.connected,
-        capacity=one.max_capacity,
-        load=one.load,
-    )
-
-
-def _state(order: RolloutOrder, saved: RolloutState | None, view: RolloutView, fresh: RolloutState) -> RolloutState:
-    """What this rollout is to do, and what its file will say; RpcError where nobody knows the version."""
-    before = {name: one.version for name, one in view.replicas.items()}
-    if order.resume and saved is not None:
-        version = order.version or saved.version
-        targets = saved.targets if version == saved.version else {}
-        return attrs.evolve(saved, version=version, targets=targets)
-    if order.rollback and saved is not None:
-        versions = list(saved.before.values())
-        version = order.version or max(sorted(set(versions)), key=versions.count, default="")
-        targets = {} if order.version else saved.before
-        fresh = attrs.evolve(fresh, version=version, targets=targets, before=saved.before, in_hand=saved.in_hand)
-    else:
-        fresh = attrs.evolve(fresh, version=order.version, before=before)
-    if not fresh.version:
-        problem = f"nothing is known in state_dir = {order.state_dir!r}: say which version"
-        raise RpcError(StatusCode.FAILED_PRECONDITION, problem)
-    return fresh
 
 
 def _leaf(error: BaseException) -> Exception:

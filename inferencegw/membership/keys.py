@@ -18,7 +18,7 @@ import trio
 from inferencegw.errors import ConfigError
 from inferencegw.swim.keyring import Keyring
 
-__all__ = ["RECHECK", "follow_keyring", "read_keyring"]
+__all__ = ["RECHECK", "KeyringFile", "read_keyring"]
 
 RECHECK: Final = 1.0
 """Seconds between two looks at the file. High: a rotation takes longer. Low: more reading of a small file."""
@@ -44,19 +44,30 @@ def read_keyring(path: str) -> Keyring:
         raise ConfigError(f"keyring_file = {path!r}: {error}") from error
 
 
-async def follow_keyring(path: str, keyring: Keyring) -> NoReturn:
-    """Keep ``keyring`` as the file at ``path`` says, for ever."""
-    failure = ""
-    while True:
-        await trio.sleep(RECHECK)
+class KeyringFile:
+    """The file at ``path``, which ``keyring`` was made of and is to follow."""
+
+    def __init__(self, path: str, keyring: Keyring) -> None:
+        self._path = path
+        self._keyring = keyring
+        self._failure = ""
+
+    async def follow(self) -> NoReturn:
+        """Look at it again and again, for ever."""
+        while True:
+            await trio.sleep(RECHECK)
+            self.look()
+
+    def look(self) -> None:
+        """Keep the keyring as the file says."""
         try:
-            keys = read_keyring(path).keys
+            keys = read_keyring(self._path).keys
         except ConfigError as error:
-            if str(error) != failure:  # once, however often it is looked at
-                failure = str(error)
-                log.error("keyring not changed", reason=failure)  # noqa: TRY400 - whose fault it is needs no traceback
-            continue
-        failure = ""
-        if keys != keyring.keys:
-            keyring.replace(keys)
+            if str(error) != self._failure:  # once, however often it is looked at
+                self._failure = str(error)
+                log.error("keyring not changed", reason=self._failure)  # noqa: TRY400 - whose fault it is needs no traceback
+            return
+        self._failure = ""
+        if keys != self._keyring.keys:
+            self._keyring.replace(keys)
             log.info("keyring changed", keys=len(keys))

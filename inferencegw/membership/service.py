@@ -30,7 +30,7 @@ from inferencegw.config import MembershipConfig, is_loopback
 from inferencegw.errors import ConfigError, MemberConflict
 from inferencegw.membership.advertise import Place, find_place
 from inferencegw.membership.datagrams import DatagramSocket, Nagging, open_socket, try_send
-from inferencegw.membership.keys import follow_keyring, read_keyring
+from inferencegw.membership.keys import KeyringFile, read_keyring
 from inferencegw.membership.observer import Observer
 from inferencegw.membership.seeds import seek
 from inferencegw.membership.view import Cluster, ClusterView
@@ -115,6 +115,7 @@ class MembershipService:
         self._ended = trio.Event()
         self._place: Place | None = None
         self._observer: Observer | None = None
+        self._keyring_file: KeyringFile | None = None
         self._dropped = Nagging("datagrams dropped")
         self._unsent = Nagging("datagrams not sent")
 
@@ -163,6 +164,11 @@ class MembershipService:
         self._wake()
         await self._ended.wait()
 
+    def reload(self) -> None:
+        """Read the keyring's file now, and not only when it is next looked at."""
+        if self._keyring_file is not None:
+            self._keyring_file.look()
+
     def refresh(self) -> ClusterView:
         """The latest view, with the round-trip times of this moment."""
         return self.cluster.view if self._observer is None else self._observer.refresh()
@@ -208,7 +214,8 @@ class MembershipService:
                 async with trio.open_nursery() as helpers:
                     helpers.start_soon(self._seek, core, place, address[1])
                     if keyring is not None and config.keyring_file is not None:
-                        helpers.start_soon(follow_keyring, config.keyring_file, keyring)
+                        self._keyring_file = KeyringFile(config.keyring_file, keyring)
+                        helpers.start_soon(self._keyring_file.follow)
                     task_status.started(address)
                     await self._take_part(core, sock, observer)
                     helpers.cancel_scope.cancel()

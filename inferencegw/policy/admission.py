@@ -100,6 +100,11 @@ class AdmissionQueue(Generic[T]):
         line = self._lines.get(model)
         return 0 if line is None else len(line.resuming) + len(line.new)
 
+    @property
+    def by_model(self) -> dict[str, int]:
+        """How many wait for each model that somebody waits for."""
+        return {model: len(line.resuming) + len(line.new) for model, line in self._lines.items()}
+
     def __contains__(self, ticket: Ticket[T]) -> bool:
         line = self._lines.get(ticket.model)
         return line is not None and (ticket.number in line.new or (ticket.number, ticket) in line.resuming)

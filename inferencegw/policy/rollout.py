@@ -43,7 +43,7 @@ class RolloutPhase(enum.Enum):
     DRAIN = "drain"
     """Its calls finish, or are handed over."""
     RELEASE = "release"
-    """It gets calls again, because another one was lost."""
+    """It gets calls again: another one was lost, or it is to stop here."""
     STOP = "stop"
     """Its process ends."""
     START = "start"
@@ -96,9 +96,12 @@ TRANSITIONS: Final[dict[tuple[RolloutPhase, RolloutEvent], RolloutPhase]] = {
     (_S.CHECK, _E.PAUSE_ASKED): _S.PAUSED,
     (_S.CHECK, _E.REFUSED): _S.HALTED,
     (_S.CORDON, _E.PASSED): _S.DRAIN,
+    (_S.CORDON, _E.PAUSE_ASKED): _S.RELEASE,
     (_S.DRAIN, _E.PASSED): _S.STOP,
+    (_S.DRAIN, _E.PAUSE_ASKED): _S.RELEASE,
     (_S.DRAIN, _E.OTHER_LOST): _S.RELEASE,
     (_S.RELEASE, _E.PASSED): _S.CHECK,
+    (_S.RELEASE, _E.FAILED): _S.HALTED,
     (_S.STOP, _E.PASSED): _S.START,
     (_S.STOP, _E.FAILED): _S.HALTED,
     (_S.START, _E.PASSED): _S.REJOIN,
@@ -119,6 +122,11 @@ ACTIONS: Final = frozenset({_S.CORDON, _S.DRAIN, _S.RELEASE, _S.STOP, _S.START, 
 
 ENDS: Final = frozenset({_S.PAUSED, _S.HALTED, _S.FINISHED})
 """The phases that nothing leads out of: a rollout that is resumed is another one."""
+
+
+ASK_AGAIN: Final = 1.0
+"""Seconds until a replica that is still shut is asked again to take calls. High: a lost order is mended late. Low: more
+orders than the gossip can show the effect of."""
 
 
 class Presence(enum.Enum):
@@ -175,26 +183,27 @@ class ReplicaSight:
 
 @attrs.frozen
 class RolloutView:
-    """All replicas at one moment, and the calls that wait for a slot."""
+    """All replicas at one moment, and how many calls wait for a slot at all gateways, by model; "" is any model."""
 
     replicas: Mapping[str, ReplicaSight]
-    waiting: int = 0
+    waiting: Mapping[str, int] = attrs.field(factory=dict)
 
     @classmethod
-    def of(cls, sights: Iterable[ReplicaSight], waiting: int = 0) -> "RolloutView":
+    def of(cls, sights: Iterable[ReplicaSight], waiting: Mapping[str, int] | None = None) -> "RolloutView":
         """Of several processes of one name the youngest counts."""
         youngest: dict[str, ReplicaSight] = {}
         for sight in sights:
             known = youngest.get(sight.replica_id)
             if known is None or sight.epoch > known.epoch:
                 youngest[sight.replica_id] = sight
-        return cls(dict(sorted(youngest.items())), waiting)
+        return cls(dict(sorted(youngest.items())), waiting or {})
 
     def shortfall(self, without: ReplicaSight) -> tuple[int, str]:
         """The slots that would be missing ``without`` that replica, 0 or less if none, and the sum in words."""
         group = [one for one in self.replicas.values() if one.model == without.model and one.serves]
-        others = [one for one in group if one.replica_id != without.replica_id]
-        load = sum(one.load for one in group) + self.waiting
+        others = [one for one in group if one.connected and one.replica_id != without.replica_id]
+        waiting = sum(self.waiting.get(model, 0) for model in {without.model, ""})
+        load = sum(one.load for one in group) + waiting
         slots = sum(one.capacity for one in others)
         names = ", ".join(one.replica_id for one in others) or "nobody"
         words = f"{load} generations run or wait, and without {without.replica_id} there are {slots} slots ({names})"
@@ -237,6 +246,8 @@ class RolloutPlan:
         in_hand: with which replica; empty in CHECK and at the end.
         reason: why it is in its phase, for people.
         waits_for: what it waits for, likewise, where the phase does not say so.
+        served: whether the replica in hand carried its part when it was taken. One that did not may have been shunned,
+            and is not to have calls again but in another version.
         done: the processes that are done: id -> epoch.
         to_do: whether what its phase asks for is still to be done.
     """
@@ -263,11 +274,14 @@ class RolloutPlan:
         self._pause = ""
         self._taken: dict[str, int] = {}
         self._epoch = 0
+        self._obeyed = False
+        self._ask_again = math.inf
         self._until = now + limits.patience
         self.phase = RolloutPhase.CHECK
         self.in_hand = ""
         self.reason = ""
         self.waits_for = ""
+        self.served = False
         self.done: dict[str, int] = {}
         self.to_do = False
 
@@ -279,6 +293,11 @@ class RolloutPlan:
     def is_over(self) -> bool:
         """Whether it has ended, one way or another."""
         return self.phase in ENDS
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a replica was ever in hand: before that there is nothing to resume."""
+        return bool(self._taken)
 
     def remaining(self, view: RolloutView) -> list[ReplicaSight]:
         """The replicas that are not done, by id; one that has left is nobody's, unless this resumes."""
@@ -292,12 +311,12 @@ class RolloutPlan:
 
     def next_deadline(self) -> float:
         """When :meth:`handle_view` decides something though nothing has changed; infinity if never."""
-        return math.inf if self.is_over or self.to_do else self._until
+        return math.inf if self.is_over or self.to_do else min(self._until, self._ask_again)
 
     # -- inputs ------------------------------------------------------------------------------------------------------
 
     def pause(self, why: str) -> None:
-        """Stop between two replicas: at once, if none is in hand."""
+        """Stop between two replicas: at once, if none is in hand. One that has not been stopped gets calls again."""
         self._pause = self._pause or why
 
     def handle_view(self, view: RolloutView, now: float) -> None:
@@ -305,8 +324,17 @@ class RolloutPlan:
         match self.phase:
             case RolloutPhase.CHECK:
                 self._check(view, now)
+            case RolloutPhase.CORDON:
+                self._note_process(view)
+                self._obey_pause(now)
             case RolloutPhase.DRAIN:
-                self._watch_drain(view, now)
+                self._note_process(view)
+                if not self._obey_pause(now):
+                    self._watch_drain(view, now)
+            case RolloutPhase.STOP:
+                self._note_process(view)
+            case RolloutPhase.RELEASE:
+                self._watch_release(view, now)
             case RolloutPhase.REJOIN:
                 self._watch_rejoin(view, now)
             case RolloutPhase.WARM_UP:
@@ -320,13 +348,18 @@ class RolloutPlan:
         self.to_do = False
         if self.phase is RolloutPhase.DRAIN:
             self._until = now + self._limits.patience  # whether it may be stopped depends on the others
+        elif self.phase is RolloutPhase.RELEASE:
+            self._obeyed, self._ask_again = True, now + ASK_AGAIN  # the gossip has to show it
         else:
             self._move(RolloutEvent.PASSED, now, self.reason if self.phase is RolloutPhase.SHUN else "")
 
     def handle_failed(self, reason: str, now: float) -> None:
-        """It could not be done: STOP, START, CANARY only. Other actions are wishes: the replica may be gone."""
+        """It could not be done: STOP, START, CANARY, and RELEASE, which is done again. Others are wishes."""
         assert self.to_do, "there was something to do"
-        self._move(RolloutEvent.FAILED, now, reason)
+        if self.phase is RolloutPhase.RELEASE:
+            self.to_do, self.waits_for, self._ask_again = False, reason, now + ASK_AGAIN
+        else:
+            self._move(RolloutEvent.FAILED, now, reason)
 
     def handle_refused(self, reason: str, now: float) -> None:
         """The canary found no slot, which proves nothing of the version."""
@@ -337,7 +370,7 @@ class RolloutPlan:
 
     def _check(self, view: RolloutView, now: float) -> None:
         remaining = self.remaining(view)
-        if not remaining:
+        if not remaining and not self._lost(view):
             self._move(RolloutEvent.ALL_DONE, now)
             return
         if not self._pause and 0 < self._pause_after <= len(self.done):
@@ -353,6 +386,11 @@ class RolloutPlan:
             self._take(candidate, now)
         elif now >= self._until or (candidate is not None and self._overloads(view, candidate) and not self._taken):
             self._move(RolloutEvent.REFUSED, now, self.waits_for)
+
+    def _lost(self, view: RolloutView) -> bool:
+        """Whether one that is done may not be there any more; one that has left is nobody's."""
+        done = (view.replicas[name] for name in self.done if name in view.replicas)
+        return any(one.presence in {Presence.SUSPECT, Presence.DEAD} for one in done)
 
     def _candidate(self, remaining: Iterable[ReplicaSight]) -> ReplicaSight | None:
         """Whom to take, by id: those first that were left out by the rollout that this one resumes."""
@@ -377,7 +415,7 @@ class RolloutPlan:
         return needed and view.shortfall(candidate)[0] > 0
 
     def _take(self, candidate: ReplicaSight, now: float) -> None:
-        self.in_hand, self._epoch = candidate.replica_id, candidate.epoch
+        self.in_hand, self._epoch, self.served = candidate.replica_id, candidate.epoch, candidate.serves
         self._taken[candidate.replica_id] = self._taken.get(candidate.replica_id, 0) + 1
         version = f"{candidate.version or 'no version'} -> {self.wanted(candidate.replica_id)}"
         if candidate.presence.is_gone:
@@ -386,6 +424,30 @@ class RolloutPlan:
             self._move(RolloutEvent.FOUND_NEW, now, f"it serves {candidate.version} already")
         else:
             self._move(RolloutEvent.CLEAR, now, version)
+
+    def _note_process(self, view: RolloutView) -> None:
+        """Whoever has this name before it is started is not the one that has to come back."""
+        one = view.replicas.get(self.in_hand)
+        if one is not None:
+            self._epoch = max(self._epoch, one.epoch)
+
+    def _obey_pause(self, now: float) -> bool:
+        """Whether the replica in hand is let go at once, for it is still as it was."""
+        asked = bool(self._pause) and self.served
+        if asked:
+            self._move(RolloutEvent.PAUSE_ASKED, now, self._pause)
+        return asked
+
+    def _watch_release(self, view: RolloutView, now: float) -> None:
+        """It is seen to: one that stayed shut would be nobody's."""
+        one = view.replicas.get(self.in_hand)
+        if one is None or one.presence.is_gone or (self._obeyed and not one.shut):
+            self._move(RolloutEvent.PASSED, now)
+        elif now >= self._until:
+            why = self.waits_for or "it has been asked to take calls again"
+            self._move(RolloutEvent.FAILED, now, f"{why}, and is shut after {self._limits.patience:g} s")
+        elif now >= self._ask_again:
+            self.to_do, self._ask_again = True, math.inf
 
     def _watch_drain(self, view: RolloutView, now: float) -> None:
         """Drained, it is stopped; but not while it may be needed."""
@@ -421,6 +483,7 @@ class RolloutPlan:
         limits = self._limits
         self.phase = TRANSITIONS[self.phase, event]
         self.reason, self.waits_for = reason, ""
+        self._obeyed, self._ask_again = False, math.inf
         self.to_do = self.phase in ACTIONS
         waits = {RolloutPhase.REJOIN: limits.rejoin, RolloutPhase.WARM_UP: limits.warm_up}
         self._until = now + waits.get(self.phase, limits.patience)

@@ -164,6 +164,11 @@ class Replica:
         self._health.drain()
         self._server.drain()
 
+    def reload(self) -> None:
+        """Read the gossip's keys again; what cannot be used changes nothing, and is logged."""
+        if self.membership is not None:
+            self.membership.reload()
+
     def _announce(self, *, cordoned: bool, draining: bool) -> None:
         status = ServingStatus.NOT_SERVING if draining else ServingStatus.SERVING
         self._health.set("", status)

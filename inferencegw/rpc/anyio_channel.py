@@ -44,6 +44,7 @@ async def open_anyio_channel(
     *,
     limits: RpcLimits = RpcLimits(),  # noqa: B008 - frozen
     ssl_context: ssl.SSLContext | None = None,
+    metadata: Metadata = (),
 ) -> AsyncIterator["AnyioChannel"]:
     """Connect, and close on leaving.
 
@@ -52,6 +53,7 @@ async def open_anyio_channel(
         port: 1 to 65535.
         limits: what the server may make us hold, send or wait for.
         ssl_context: from :func:`inferencegw.rpc.tls.client_context`; plain text without.
+        metadata: custom metadata of every call.
 
     Raises:
         ConnectionLost: no HTTP/2 server could be reached there in ``handshake_timeout``.
@@ -65,7 +67,7 @@ async def open_anyio_channel(
     except (OSError, UnicodeError, *_BROKEN) as error:
         raise _unreachable(address, _reason(error)) from error
     connection = ClientConnection(limits, anyio.current_time(), authority=address, scheme=scheme)
-    channel = AnyioChannel(transport, connection)
+    channel = AnyioChannel(transport, connection, metadata)
     failure: Exception | None = None
     try:
         async with anyio.create_task_group() as tasks:
@@ -136,9 +138,10 @@ class _News:
 class AnyioChannel:
     """One HTTP/2 connection to a gRPC server. Opened by :func:`open_anyio_channel`."""
 
-    def __init__(self, transport: anyio.abc.ByteStream, connection: ClientConnection) -> None:
+    def __init__(self, transport: anyio.abc.ByteStream, connection: ClientConnection, metadata: Metadata) -> None:
         self._transport = transport
         self._connection = connection
+        self._metadata = metadata
         self._output_bell = _Bell()
         self._clock_bell = _Bell()
         self._changed = _News()
@@ -182,6 +185,7 @@ class AnyioChannel:
         """
         await self._wait_slot(deadline)
         now = anyio.current_time()
+        metadata = self._metadata + metadata
         call = self._connection.open_call(method.path, timeout=deadline - now, metadata=metadata, now=now)
         stream = ClientStream(call, method.response_type, _Bell(), self._output_bell.ring)
         call.owner = stream

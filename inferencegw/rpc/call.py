@@ -54,6 +54,7 @@ class ServerCall:
         path: ``/package.Service/Method``.
         metadata: the request's custom metadata.
         peer: who calls.
+        caller: whose call it is: the peer's host, until the server's guard knows it better.
         deadline: on ``trio.current_time()``'s scale; inf if the client gave none.
         initial_metadata: may be changed until the response's headers go out, with the first message.
         trailing_metadata: may be changed until the call has ended.
@@ -67,12 +68,14 @@ class ServerCall:
         self.path = stream.path
         self.metadata: Metadata = stream.metadata
         self.peer = peer
+        self.caller = peer.host
         self.deadline = trio.current_time() + stream.timeout
         self.initial_metadata: list[tuple[str, str | bytes]] = []
         self.trailing_metadata: list[tuple[str, str | bytes]] = []
         self.messages_sent = 0
         self.blocked_since = math.inf
         self.scope = trio.CancelScope()
+        self.verdict: RpcError | None = None
         self._link = link
         self._stream = stream
         self._request_type = request_type
@@ -148,6 +151,11 @@ class ServerCall:
             raise _second_message()
         self._link.flush_soon()
         self.request = self._decode(messages[0])
+
+    def expel(self, status: RpcError) -> None:
+        """Cancel the handler, and end the call with ``status``."""
+        self.verdict = status
+        self.scope.cancel()
 
     def finish(self, status: RpcError | None) -> None:
         """End the call on the wire."""

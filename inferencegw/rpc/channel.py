@@ -37,6 +37,7 @@ async def open_channel(
     limits: RpcLimits = RpcLimits(),  # noqa: B008 - frozen
     ssl_context: ssl.SSLContext | None = None,
     server_hostname: str | None = None,
+    metadata: Metadata = (),
 ) -> AsyncIterator["Channel"]:
     """Connect, and close on leaving.
 
@@ -46,6 +47,7 @@ async def open_channel(
         limits: what the server may make us hold, send or wait for.
         ssl_context: from :func:`inferencegw.rpc.tls.client_context`; plain text without.
         server_hostname: the name to verify in the certificate, ``host`` if None.
+        metadata: custom metadata of every call.
 
     Raises:
         ConnectionLost: no HTTP/2 server could be reached there in ``handshake_timeout``.
@@ -59,7 +61,8 @@ async def open_channel(
         raise ConnectionLost(f"cannot connect to {host}:{port}: {reason}", maybe_processed=False) from error
     authority = address_text((host, port))
     scheme = "http" if ssl_context is None else "https"
-    async with open_channel_over(stream, authority=authority, scheme=scheme, limits=limits) as channel:
+    opening = open_channel_over(stream, authority=authority, scheme=scheme, limits=limits, metadata=metadata)
+    async with opening as channel:
         yield channel
 
 
@@ -86,13 +89,15 @@ async def open_channel_over(
     authority: str = "localhost",
     scheme: str = "http",
     limits: RpcLimits = RpcLimits(),  # noqa: B008 - frozen
+    metadata: Metadata = (),
 ) -> AsyncIterator["Channel"]:
     """A channel over a byte stream that is connected already, which it closes on leaving.
 
     Raises:
         ConnectionLost: the other end does not speak HTTP/2.
     """
-    channel = Channel(stream, ClientConnection(limits, trio.current_time(), authority=authority, scheme=scheme))
+    connection = ClientConnection(limits, trio.current_time(), authority=authority, scheme=scheme)
+    channel = Channel(stream, connection, metadata)
     failure: Exception | None = None
     try:
         async with trio.open_nursery() as nursery:
@@ -113,8 +118,9 @@ async def open_channel_over(
 class Channel:
     """One HTTP/2 connection to a gRPC server. Opened by :func:`open_channel`."""
 
-    def __init__(self, stream: trio.abc.Stream, connection: ClientConnection) -> None:
+    def __init__(self, stream: trio.abc.Stream, connection: ClientConnection, metadata: Metadata = ()) -> None:
         self._connection = connection
+        self._metadata = metadata
         self._link = Link(stream, connection, _handle, _wake, self._wake_waiters)
         self._changed = trio.lowlevel.ParkingLot()
 
@@ -168,6 +174,7 @@ class Channel:
         """
         await self._wait_slot(deadline)
         now = trio.current_time()
+        metadata = self._metadata + metadata
         call = self._connection.open_call(method.path, timeout=deadline - now, metadata=metadata, now=now)
         stream = ClientStream(call, method.response_type, Doorbell(), self._link.flush_soon)
         call.owner = stream

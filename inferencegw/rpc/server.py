@@ -9,7 +9,7 @@ The shell checks ALPN itself: a TLS client that did not negotiate ``h2`` would o
 
 import ssl
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import purerpc
@@ -27,7 +27,7 @@ from inferencegw.rpc.server_connection import InboundCall, ServerConnection
 from inferencegw.rpc.sockets import watch_idle
 from inferencegw.rpc.stream import Stream
 
-__all__ = ["Server", "ServerStatistics", "serve"]
+__all__ = ["Guard", "Server", "ServerStatistics", "serve"]
 
 _log = structlog.get_logger(__name__)
 
@@ -40,6 +40,26 @@ class ServerStatistics:
     calls: int
 
 
+class Guard(Protocol):
+    """Decides who may call what, when nothing of a request has been read but its headers."""
+
+    def admit(self, call: ServerCall) -> None:
+        """Return if ``call`` may begin, and say in ``call.caller`` whose it is if that is known; else RpcError."""
+
+    def release(self, call: ServerCall) -> None:
+        """A call that was admitted has ended."""
+
+
+class _OpenDoor:
+    """The guard of a server that has none."""
+
+    def admit(self, call: ServerCall) -> None:
+        """Anybody."""
+
+    def release(self, call: ServerCall) -> None:
+        """Nothing to give back."""
+
+
 class Server:
     """gRPC services behind any number of listeners.
 
@@ -47,6 +67,7 @@ class Server:
         services: purerpc services; give health and reflection explicitly.
         limits: what one client may make us hold, send or wait for.
         ssl_context: from :func:`inferencegw.rpc.tls.server_context`; plain text without.
+        guard: decides who may call what; anybody may call anything without.
     """
 
     def __init__(
@@ -55,6 +76,7 @@ class Server:
         *,
         limits: RpcLimits = RpcLimits(),  # noqa: B008 - frozen
         ssl_context: ssl.SSLContext | None = None,
+        guard: Guard = _OpenDoor(),  # noqa: B008 - it holds nothing
     ) -> None:
         self._methods: dict[str, BoundRPCMethod] = {}
         for service in services:
@@ -63,6 +85,7 @@ class Server:
                     raise ValueError(f"two services are called {service.name}")
         self._limits = limits
         self._ssl_context = ssl_context
+        self._guard = guard
         self._sessions: dict[int, _Session] = {}
         self._sessions_begun = 0
         self._accepting = trio.CancelScope()
@@ -127,7 +150,7 @@ class Server:
             await trio.aclose_forcefully(stream)
             return
         number = self._sessions_begun = self._sessions_begun + 1
-        session = self._sessions[number] = _Session(self._methods, self._limits)
+        session = self._sessions[number] = _Session(self._methods, self._limits, self._guard)
         try:
             secured = await self._secure(stream)
             if secured is not None:
@@ -171,8 +194,9 @@ async def serve(
 class _Session:
     """One client connection and its calls."""
 
-    def __init__(self, methods: dict[str, BoundRPCMethod], limits: RpcLimits) -> None:
+    def __init__(self, methods: dict[str, BoundRPCMethod], limits: RpcLimits, guard: Guard) -> None:
         self._methods = methods
+        self._guard = guard
         self._connection = ServerConnection(limits, trio.current_time())
         self._link: Link | None = None
         self._peer = Peer("")
@@ -217,9 +241,20 @@ class _Session:
         assert self._link is not None
         assert self._calls is not None
         call = ServerCall(self._link, stream, self._peer, method.signature.request_type)
+        try:
+            self._guard.admit(call)
+        except RpcError as refusal:
+            stream.finish(refusal)
+            return
         call.scope.deadline = min(call.deadline, self._drain_deadline)
         stream.owner = call
-        self._calls.start_soon(_run_call, call, method, name=stream.path)
+        self._calls.start_soon(self._guarded, call, method, name=stream.path)
+
+    async def _guarded(self, call: ServerCall, method: BoundRPCMethod) -> None:
+        try:
+            await _run_call(call, method)
+        finally:
+            self._guard.release(call)
 
 
 async def _run_call(call: ServerCall, method: BoundRPCMethod) -> None:
@@ -234,7 +269,9 @@ async def _run_call(call: ServerCall, method: BoundRPCMethod) -> None:
             _log.exception("a handler failed", path=call.path)
             status = RpcError(StatusCode.INTERNAL, "internal error")
     if call.scope.cancelled_caught:
-        if trio.current_time() >= call.deadline:
+        if call.verdict is not None:
+            status = call.verdict
+        elif trio.current_time() >= call.deadline:
             status = RpcError(StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
         else:
             status = RpcError(StatusCode.UNAVAILABLE, "the server is draining")

@@ -26,17 +26,17 @@ Path: TypeAlias = str | os.PathLike[str]
 _TLS12_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
-def server_context(cert: Path, key: Path, ca: Path | None = None) -> ssl.SSLContext:
+def server_context(cert: Path, key: Path, ca: Path | None = None, *, required: bool = True) -> ssl.SSLContext:
     """For a server that shows the certificate (chain) in ``cert``.
 
     With ``ca`` (mTLS) only clients whose certificate one of its authorities has signed get past the handshake; no other
-    authority counts, not even those of the system.
+    authority counts, not even those of the system. If it is not ``required``, those that show none do, too.
     """
     context = _hardened(ssl.PROTOCOL_TLS_SERVER)
     _load_identity(context, cert, key)
     if ca is not None:
         _load_certificates(context, ca, "CA")
-        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
     return context
 
 

@@ -229,7 +229,7 @@ class UndrainReplicaResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class RolloutRequest(_message.Message):
-    __slots__ = ("model_version", "replica_ids", "resume", "rollback", "dry_run", "max_unavailable", "drain_timeout", "rejoin_timeout", "pause_after", "manager", "state_dir")
+    __slots__ = ("model_version", "replica_ids", "resume", "rollback", "dry_run", "max_unavailable", "drain_timeout", "rejoin_timeout", "pause_after", "manager")
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     REPLICA_IDS_FIELD_NUMBER: _ClassVar[int]
     RESUME_FIELD_NUMBER: _ClassVar[int]
@@ -240,7 +240,6 @@ class RolloutRequest(_message.Message):
     REJOIN_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     PAUSE_AFTER_FIELD_NUMBER: _ClassVar[int]
     MANAGER_FIELD_NUMBER: _ClassVar[int]
-    STATE_DIR_FIELD_NUMBER: _ClassVar[int]
     model_version: str
     replica_ids: _containers.RepeatedScalarFieldContainer[str]
     resume: bool
@@ -251,8 +250,7 @@ class RolloutRequest(_message.Message):
     rejoin_timeout: float
     pause_after: int
     manager: str
-    state_dir: str
-    def __init__(self, model_version: _Optional[str] = ..., replica_ids: _Optional[_Iterable[str]] = ..., resume: _Optional[bool] = ..., rollback: _Optional[bool] = ..., dry_run: _Optional[bool] = ..., max_unavailable: _Optional[int] = ..., drain_timeout: _Optional[float] = ..., rejoin_timeout: _Optional[float] = ..., pause_after: _Optional[int] = ..., manager: _Optional[str] = ..., state_dir: _Optional[str] = ...) -> None: ...
+    def __init__(self, model_version: _Optional[str] = ..., replica_ids: _Optional[_Iterable[str]] = ..., resume: _Optional[bool] = ..., rollback: _Optional[bool] = ..., dry_run: _Optional[bool] = ..., max_unavailable: _Optional[int] = ..., drain_timeout: _Optional[float] = ..., rejoin_timeout: _Optional[float] = ..., pause_after: _Optional[int] = ..., manager: _Optional[str] = ...) -> None: ...
 
 class RolloutResponse(_message.Message):
     __slots__ = ("phase", "replica_id", "done", "total", "message", "receipt")
@@ -303,7 +301,14 @@ class GetTallyRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetTallyResponse(_message.Message):
-    __slots__ = ("gateway_id", "epoch", "requests_total", "requests_running", "requests_dropped", "requests_handed_over", "rollout")
+    __slots__ = ("gateway_id", "epoch", "requests_total", "requests_running", "requests_dropped", "requests_handed_over", "rollout", "waiting")
+    class WaitingEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_TOTAL_FIELD_NUMBER: _ClassVar[int]
@@ -311,6 +316,7 @@ class GetTallyResponse(_message.Message):
     REQUESTS_DROPPED_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_HANDED_OVER_FIELD_NUMBER: _ClassVar[int]
     ROLLOUT_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
     gateway_id: str
     epoch: int
     requests_total: int
@@ -318,7 +324,8 @@ class GetTallyResponse(_message.Message):
     requests_dropped: int
     requests_handed_over: int
     rollout: bool
-    def __init__(self, gateway_id: _Optional[str] = ..., epoch: _Optional[int] = ..., requests_total: _Optional[int] = ..., requests_running: _Optional[int] = ..., requests_dropped: _Optional[int] = ..., requests_handed_over: _Optional[int] = ..., rollout: _Optional[bool] = ...) -> None: ...
+    waiting: _containers.ScalarMap[str, int]
+    def __init__(self, gateway_id: _Optional[str] = ..., epoch: _Optional[int] = ..., requests_total: _Optional[int] = ..., requests_running: _Optional[int] = ..., requests_dropped: _Optional[int] = ..., requests_handed_over: _Optional[int] = ..., rollout: _Optional[bool] = ..., waiting: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class WhyRequest(_message.Message):
     __slots__ = ("request_id",)

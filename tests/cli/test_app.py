@@ -18,7 +18,7 @@ from inferencegw.cli.app import execute
 from inferencegw.config import GatewayConfig
 from inferencegw.errors import ConfigError
 
-COMMANDS = ("run", "replica", "generate", "members", "status", "why", "ring", "drain", "undrain", "demo")
+COMMANDS = ("run", "replica", "generate", "members", "status", "why", "ring", "drain", "undrain", "keys", "demo")
 
 NOT_FLAGS = {"reconnect_initial", "reconnect_maximum", "draining_recheck", "limits"}
 """What can be set from Python only: how a gateway treats its connections."""
@@ -66,7 +66,8 @@ def test_every_option_of_a_gateway_is_a_flag_of_run(monkeypatch: pytest.MonkeyPa
     given = ["--hedge", "adaptive", "--splice", "same-version", "--replica", "127.0.0.1:1", "--gossip-port", "0"]
     names = ["--id", "gw", "--host", "::1", "--cluster", "c", "--advertise", "::1", "--gossip-profile", "fast"]
     files = ["--keyring-file", "k", "--tls-cert", "c", "--tls-key", "k", "--tls-ca", "a", "--join", "[::1]:1"]
-    files += ["--manager", "127.0.0.1:1"]
+    files += ["--manager", "127.0.0.1:1", "--state-dir", "s"]
+    files += ["--keys-file", "k", "--client-certs", "optional"]
     assert execute(["run"]) == execute(["run", *flags, *given, *names, *files]) == 0
     default, other = made
     assert default == GatewayConfig()
@@ -164,7 +165,12 @@ INTEGER_FLAGS = (
     ("replica", "--max-capacity"),
     ("generate", "--max-tokens"),
     ("generate", "--seed"),
+    ("keys", "--max-concurrent"),
+    ("keys", "--burst"),
 )
+
+NEEDED = {"keys": ("alice",)}
+"""What a command does not do without."""
 
 
 @pytest.mark.parametrize("text", ["2.7", "2.0", "1.9e1", "1e1", ""])
@@ -173,7 +179,7 @@ def test_an_integer_that_is_not_written_as_one_is_refused(
     command: str, flag: str, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Not rounded: the line names the flag and the value."""
-    assert execute([command, flag, text]) == 2
+    assert execute([command, *NEEDED.get(command, ()), flag, text]) == 2
     line = f'Invalid value for {flag}: unable to convert "{text}" into int. See: trio-gw {command} --help'
     assert capsys.readouterr().err == f"trio-gw: error: {line}\n"
 

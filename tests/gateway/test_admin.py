@@ -17,6 +17,7 @@ from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway import run_gateway
 from inferencegw.gateway.admin import GatewayAdminServicer
 from inferencegw.gateway.dispatcher import Dispatcher
+from inferencegw.gateway.guard import GatewayGuard
 from inferencegw.gateway.managers import open_manager
 from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.record import Records
@@ -160,7 +161,8 @@ async def an_admin(
         )
         admin = GatewayAdminServicer(options, dispatcher, pool, slots, Records(), told, updater, started=-4.0)
         ours, theirs = trio.testing.memory_stream_pair()
-        nursery.start_soon(partial(Server([admin.service]).serve_stream, theirs, peer_address=peer))
+        server = Server([admin.service], guard=GatewayGuard(options, told))
+        nursery.start_soon(partial(server.serve_stream, theirs, peer_address=peer))
         async with open_channel_over(ours) as channel:
             yield Admin(channel, admin, pool, slots, dispatcher)
         nursery.cancel_scope.cancel()

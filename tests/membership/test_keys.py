@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from inferencegw.errors import ConfigError
-from inferencegw.membership.keys import RECHECK, follow_keyring, read_keyring
+from inferencegw.membership.keys import RECHECK, KeyringFile, read_keyring
 
 ONE, TWO = (base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2))
 
@@ -53,7 +53,7 @@ async def test_a_changed_file_changes_the_keys_and_a_broken_one_does_not(
     def first_bytes() -> list[int]:
         return [key[0] for key in keyring.keys]
 
-    nursery.start_soon(follow_keyring, str(path), keyring)
+    nursery.start_soon(KeyringFile(str(path), keyring).follow)
     with structlog.testing.capture_logs() as lines:
         await trio.sleep(1.5 * RECHECK)
         assert first_bytes() == [1]

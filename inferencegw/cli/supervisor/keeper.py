@@ -51,7 +51,7 @@ class Keeper:
     upkeep: Upkeep
     addresses: Mapping[str, str] = attrs.field(factory=dict)
     child: Child | None = None
-    _life: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    _life: trio.CancelScope | None = None  # there is one for as long as there may be a process
     _ended: trio.Event = attrs.field(factory=_ended)
     _ordered: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
     _task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -76,11 +76,13 @@ class Keeper:
         ended = self._ended
         if self.upkeep.handle_stop():
             _log.info("child.stopping", id=self.name)
-            if self.child is not None:
+            if self._life is None:  # its task has begun no process yet, and then sees that it is not to
+                self.upkeep.handle_end(trio.current_time())
+            elif self.child is None:
+                self._life.cancel()
+            else:
                 self.child.process.terminate()
                 self._life.deadline = trio.current_time() + self.patience
-            elif self.upkeep.phase is Phase.STOPPING:
-                self._life.cancel()
         await ended.wait()
 
     def start(self, version: str) -> str | None:
@@ -97,7 +99,7 @@ class Keeper:
 
     def started(self, value: Child | None = None) -> None:
         """Called by its task, which takes this keeper for its task status: the child is ready."""
-        assert value is not None
+        assert value is not None and self._life is not None  # noqa: PT018
         child = self.child = value
         self.addresses = child.addresses
         self.upkeep.handle_ready(trio.current_time())
@@ -120,7 +122,7 @@ class Keeper:
                 how = str(error)
         if not self.addresses:
             raise ChildError(f"{self.name} was not ready after {START_PATIENCE:g} s")
-        self.child = None
+        self.child = self._life = None
         now = trio.current_time()
         self.upkeep.handle_end(now)
         if self.upkeep.phase is Phase.RESTING:

@@ -171,6 +171,31 @@ async def test_a_stop_while_it_starts_ends_the_process_and_the_next_start_is_as_
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("has_run", [False, True])
+async def test_a_stop_before_the_task_has_begun_what_was_ordered_leaves_it_down(
+    world: World, autojump_clock: Any, has_run: bool
+) -> None:
+    """No process is begun, now or later, and the next start is as any: nobody waits for an end that cannot come."""
+    keeper = world.keeper
+    async with trio.open_nursery() as nursery:
+        if has_run:
+            (await up(nursery, world)).ended.set()
+            await keeper.stop()
+            assert keeper.start("v2") is None
+        else:
+            nursery.start_soon(keeper.run)
+        await keeper.stop()  # its task has not had a turn
+        assert keeper.upkeep.phase is Phase.STOPPED
+        await trio.sleep(1000)
+        assert len(world.lives) == has_run
+        assert keeper.start("v3") is None
+        life = await world.next_life(int(has_run))
+        assert life.arguments == ["v3"]
+        life.ready.set()
+        await world.until(lambda: keeper.upkeep.phase is Phase.UP)
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_stop_in_a_pause_returns_at_once_and_a_start_in_one_does_not_wait(
     world: World, autojump_clock: Any
 ) -> None:
