@@ -80,14 +80,13 @@ class Held:
 
     resident_kib: int
     descriptors: int
-    threads: int
 
     @classmethod
     def by(cls, pid: int) -> "Held":
         """See proc(5)."""
         status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text("ascii").splitlines())
         descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-        return cls(int(status["VmRSS"].split()[0]), descriptors, int(status["Threads"]))
+        return cls(int(status["VmRSS"].split()[0]), descriptors)
 
 
 @attrs.define
@@ -122,7 +121,7 @@ class Soaked:
         assert set(self.inflight.values()) == {0}, self.inflight
         for name in SURVIVORS:
             warm, end = self.warm[name], self.end[name]
-            assert (end.descriptors, end.threads) == (warm.descriptors, warm.threads), name
+            assert end.descriptors == warm.descriptors, name
             assert end.resident_kib <= GROWTH * warm.resident_kib, f"{name}: {warm} has become {end}"
 
 

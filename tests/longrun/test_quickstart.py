@@ -67,6 +67,7 @@ def in_the_background(commands: str, environment: dict[str, str], folder: Path) 
             assert process.wait(PATIENCE) == 0
 
 
+@pytest.mark.brief
 def test_every_command_on_the_page_does_what_it_says(tmp_path: Path) -> None:
     """From the secrets to the rollout, with TLS and keys all the way."""
     for tool in ("openssl", "curl", "bash"):
