@@ -11,20 +11,16 @@ Why standard error: standard output belongs to the ready line and to what a comm
 import contextlib
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Final, Literal, TextIO, TypeAlias, get_args
+from typing import Any, Final, TextIO, get_args
 
 import attrs
 import structlog
 from google.protobuf.message import Message
 
+from inferencegw.config import LEVELS, LogLevel
 from inferencegw.errors import ConfigError
 
 __all__ = ["LEVELS", "LogLevel", "configure_logging", "set_level"]
-
-LogLevel: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
-"""The names ``--log-level`` takes, most talkative first."""
-
-LEVELS: Final[tuple[str, ...]] = get_args(LogLevel)
 
 TEXT_FIELDS: Final = frozenset({"prompt", "text", "resume_text", "generated_text"})
 """Names of the fields, as in the protos, that carry what a user wrote or a model answered."""
