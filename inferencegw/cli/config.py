@@ -10,7 +10,7 @@ from inferencegw.config import GatewayConfig, ReplicaConfig
 from inferencegw.settings.sources import Settings, Sources
 from inferencegw.settings.toml import to_json, to_toml
 
-config = App(name="config", help="The configuration that a server would have, and where each value would come from.")
+config = App(name="config")
 
 Check = Annotated[bool, Parameter(name="--check", negative=(), help="Print nothing; the exit status tells.")]
 Json = Annotated[
@@ -20,7 +20,7 @@ Json = Annotated[
 
 @config.default
 @takes_options(GatewayConfig)
-def run(sources: Sources[GatewayConfig], *, check: Check = False, json: Json = False) -> None:  # noqa: A002 the flag's name
+def run(sources: Sources[GatewayConfig], *, check: Check = False, json: Json = False) -> None:
     """Print the configuration that ``trio-gw run`` would have with the same flags, file and environment, as TOML.
 
     It can be fed back with --config. Behind each value is where it came from. ``trio-gw config replica`` does the same
@@ -35,7 +35,7 @@ def run(sources: Sources[GatewayConfig], *, check: Check = False, json: Json = F
 
 @config.command
 @takes_options(ReplicaConfig)
-def replica(sources: Sources[ReplicaConfig], *, check: Check = False, json: Json = False) -> None:  # noqa: A002 likewise
+def replica(sources: Sources[ReplicaConfig], *, check: Check = False, json: Json = False) -> None:
     """Print the configuration that ``trio-gw replica`` would have with the same flags, file and environment, as TOML.
 
     Example: ``trio-gw config replica --check --config replica.toml``

@@ -14,8 +14,6 @@ from typing import Any, Final, Union, get_args, get_origin
 
 import attrs
 
-from inferencegw.errors import ConfigError
-
 __all__ = ["CONFIG_VARIABLE", "PREFIX", "Option", "build", "options_of", "values_of"]
 
 PREFIX: Final = "TRIO_GW_"

@@ -34,7 +34,13 @@ LARGEST_FILE: Final = 2**20
 _OTHERS: Final = frozenset({CONFIG_VARIABLE, f"{PREFIX}KEY"})
 """Variables that are no options: the file, and the key that commands show."""
 
-_TYPES: Final[Mapping[type, tuple[type, ...]]] = {int: (int,), float: (int, float), str: (str,), bool: (bool,), tuple: (list, tuple)}  # fmt: skip
+_TYPES: Final[Mapping[type, tuple[type, ...]]] = {
+    int: (int,),
+    float: (int, float),
+    str: (str,),
+    bool: (bool,),
+    tuple: (list, tuple),
+}
 
 _NAMES: Final[Mapping[type, str]] = {
     int: "a whole number",
@@ -92,13 +98,15 @@ class Sources(Generic[C]):
         return Settings(config, origins)
 
     def _from_file(self, file: Mapping[str, Any]) -> Iterator[tuple[Option, Any, str]]:
-        options = options_of(self.config)
-        tables = {option.path[:depth] for option in options.values() for depth in range(1, len(option.path))}
+        options = {option.path: option for option in options_of(self.config).values()}
+        tables = {path[:depth] for path in options for depth in range(1, len(path))}
         for path, value in _leaves(file, (), tables):
             key = ".".join(path)
-            if key not in options:
-                raise ConfigError(f"{self.file}: {key}: {_unknown(key, options)}")
-            yield options[key], value, f"{self.file}: {key}"
+            if path in tables:
+                raise ConfigError(f"{self.file}: {key}: must be a table")
+            if path not in options:
+                raise ConfigError(f"{self.file}: {key}: {_unknown(key, options_of(self.config))}")
+            yield options[path], value, f"{self.file}: {key}"
 
     def _from_environment(self) -> Iterator[tuple[Option, Any, str]]:
         known = {option.variable: option for option in options_of(self.config).values()}
