@@ -1,8 +1,8 @@
 """The configuration in force, and who wants to know when it changes.
 
 The rule: a server has one such object, and its ``now`` is always a configuration that the class has accepted as a
-whole. A reload takes over the options that can change while calls run, and names the others that have changed; those are
-as they were until the next start.
+whole. A reload takes over the options that can change while calls run, and names the others that have changed: those
+are as they were until the next start.
 """
 
 from collections.abc import Callable

@@ -18,7 +18,21 @@ from inferencegw.cli.app import execute
 from inferencegw.config import GatewayConfig
 from inferencegw.errors import ConfigError
 
-COMMANDS = ("run", "replica", "generate", "members", "status", "why", "ring", "drain", "undrain", "keys", "demo", "config", "completion")
+COMMANDS = (
+    "run",
+    "replica",
+    "generate",
+    "members",
+    "status",
+    "why",
+    "ring",
+    "drain",
+    "undrain",
+    "keys",
+    "demo",
+    "config",
+    "completion",
+)
 
 NOT_FLAGS = {"reconnect_initial", "reconnect_maximum", "draining_recheck", "limits"}
 """What has a key in the file and a variable only: how a gateway treats its connections."""
@@ -108,11 +122,17 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         (["run", "--port", "1.9e4"], 'Invalid value for --port: unable to convert "1.9e4" into int. See: .* --help'),
         (["run", "--host", "a..b"], r"host = 'a..b' \(--host\): must be an IP address or a name that can be .*"),
         (["replica", "--host", " "], r"host = ' ' \(--host\): must be an IP address or a name that can be .*"),
-        (["run", "--replica", "localhost"], r"replicas = \('localhost',\) \(--replica\): address = 'localhost': must .*"),
+        (
+            ["run", "--replica", "localhost"],
+            r"replicas = \('localhost',\) \(--replica\): address = 'localhost': must .*",
+        ),
         (["run", "--drain-timeout", "nan"], r"drain_timeout = nan \(--drain-timeout\): must be .*"),
         (["run", "--hedge", "maybe"], r"hedge = 'maybe' \(--hedge\): must be one of never, race, adaptive"),
         (["run", "--splice", "no"], r"splice = 'no' \(--splice\): must be one of any, same-version"),
-        (["run", "--max-attempts", "0"], r"max_attempts = 0 \(--max-attempts\): must be a number from 1 to 100 .attempts."),
+        (
+            ["run", "--max-attempts", "0"],
+            r"max_attempts = 0 \(--max-attempts\): must be a number from 1 to 100 .attempts.",
+        ),
         (["status", "--gateway", "localhost"], "address = 'localhost': must be HOST:PORT with a port from .*"),
         (["why"], ".*requires an argument. See: trio-gw why --help"),
         (["drain"], ".*requires an argument. See: trio-gw drain --help"),
@@ -132,11 +152,17 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
             ["replica", "--gossip-port", "0", "--keyring-file", "no.keys"],
             "keyring_file = 'no.keys': cannot be read: No such file or directory",
         ),
-        (["replica", "--gossip-profile", "slow"], r"gossip_profile = 'slow' \(--gossip-profile\): must be one of lan, .*"),
+        (
+            ["replica", "--gossip-profile", "slow"],
+            r"gossip_profile = 'slow' \(--gossip-profile\): must be one of lan, .*",
+        ),
         (["replica", "--cluster", "x" * 65], r"cluster = 'x{65}' \(--cluster\): must be 0 to 64 bytes long in UTF-8"),
         (["replica", "--token-delay-ms", "-1"], r"token_delay = -0.001 \(--token-delay-ms\): must be .*"),
         (["replica", "--fault", "explode"], "fault 'explode': must be one of .*"),
-        (["replica", "--tls-cert", "x.pem"], r"tls_cert and tls_key: must be given together or not at all \(tls_cert: --tls-cert\)"),
+        (
+            ["replica", "--tls-cert", "x.pem"],
+            r"tls_cert and tls_key: must be given together or not at all \(tls_cert: --tls-cert\)",
+        ),
         (["replica", "--tls-cert", "no.pem", "--tls-key", "no.pem"], "TLS certificate no.pem: cannot be read: .*"),
         (["generate", "hello", "--hedge", "maybe"], 'Invalid value "maybe" for --hedge. Choose from: .*'),
         (["demo", "--token-delay-ms", "slow"], 'Invalid value for --token-delay-ms: unable to convert "slow" .*'),

@@ -125,12 +125,14 @@ class Log:
 
 
 def a_file(level: str, size: int, *more: str) -> str:
+    """A gateway's: with nobody to wait for, who is let into the queue is told so at once."""
     return "\n".join([f'log_level = "{level}"', f"queue_size = {size}", "no_replica_grace = 0.0", *more])
 
 
 async def test_sighup_changes_what_it_can_in_a_gateway_that_runs(tmp_path: Path, command: Command) -> None:
     """The queue takes calls and then it does not; what needs a restart is named, and flags go before the file still;
-    nonsense changes nothing, and is one error; the log falls silent."""
+    nonsense changes nothing, and is one error; the log falls silent.
+    """
     file, log = tmp_path / "gw.toml", Log()
     file.write_text(a_file("info", 1, "port = 1"), encoding="utf-8")
     async with trio.open_nursery() as nursery:

@@ -27,7 +27,7 @@ def options(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_every_option_is_printed_with_all_that_there_is_to_know_of_it(
     function: str, config: type[attrs.AttrsInstance], options: ModuleType
 ) -> None:
-    """In the order of the class: what it costs, default, unit, range, variable, flag, and whether a reload changes it."""
+    """In the order of the class: cost, default, unit, range, variable, flag, and whether a reload changes it."""
     printed = getattr(options, function)()
     entries = dict(entry.split("\n", 1) for entry in printed.split("\n\n``"))
     assert [key.strip("`") for key in entries] == list(options_of(config))

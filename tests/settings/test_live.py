@@ -57,4 +57,14 @@ def test_what_does_not_go_together_changes_nothing_and_tells_nobody() -> None:
 def test_addresses_files_and_who_one_is_need_a_restart() -> None:
     """A socket, a name in the gossip and a TLS context are made once."""
     fixed = {key for key, option in options_of(GatewayConfig).items() if not option.reloadable}
-    assert fixed >= {"id", "host", "port", "http_port", "join", "replicas", "tls_cert", "keys_file", "limits.max_streams"}
+    assert fixed >= {
+        "id",
+        "host",
+        "port",
+        "http_port",
+        "join",
+        "replicas",
+        "tls_cert",
+        "keys_file",
+        "limits.max_streams",
+    }

@@ -11,6 +11,7 @@ EVERY = [(config, key) for config in CLASSES for key in options_of(config)]
 
 
 def option(config: type[attrs.AttrsInstance], key: str) -> Option:
+    """The one of that key."""
     return options_of(config)[key]
 
 

@@ -1,4 +1,4 @@
-"""sources.py and toml.py: what goes before what, what is refused in which words, and that TOML brings all of it back."""
+"""sources.py and toml.py: what goes before what, what is refused in which words, and that TOML brings it all back."""
 
 import itertools
 import math
@@ -29,6 +29,7 @@ def read(
     environment: Mapping[str, str] | None = None,
     flags: Mapping[str, Any] | None = None,
 ) -> Settings[GatewayConfig]:
+    """What a gateway's sources say, with this in the file."""
     return Sources(GatewayConfig, FILE, environment or {}, flags or {}).combine(file or {})
 
 
@@ -89,7 +90,12 @@ def test_variables_of_the_other_server_and_the_key_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("file", "environment", "flags", "message"),
     [
-        ({"queue_size": -1}, {}, {}, "queue_size = -1 (gw.toml: queue_size): must be a number from 0 to 100000 (calls)"),
+        (
+            {"queue_size": -1},
+            {},
+            {},
+            "queue_size = -1 (gw.toml: queue_size): must be a number from 0 to 100000 (calls)",
+        ),
         ({"queue_size": 1.0}, {}, {}, "queue_size = 1.0 (gw.toml: queue_size): must be a whole number"),
         ({"queue_size": True}, {}, {}, "queue_size = True (gw.toml: queue_size): must be a whole number"),
         ({"queue_size": {"a": 1}}, {}, {}, "queue_size = {'a': 1} (gw.toml: queue_size): must be a whole number"),
@@ -116,7 +122,12 @@ def test_variables_of_the_other_server_and_the_key_are_left_alone() -> None:
             {},
             "tls_cert and tls_key: must be given together or not at all (tls_cert: gw.toml: tls_cert)",
         ),
-        ({}, {"TRIO_GW_CLUSTER": "c"}, {}, "cluster = 'c': is of no use without gossip_port or join (cluster: TRIO_GW_"),
+        (
+            {},
+            {"TRIO_GW_CLUSTER": "c"},
+            {},
+            "cluster = 'c': is of no use without gossip_port or join (cluster: TRIO_GW_",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_told_with_its_key_value_and_origin(
@@ -168,7 +179,6 @@ ADDRESSES = st.lists(st.from_regex(r"\A[a-z]{1,5}:[1-9][0-9]{0,3}\Z"), max_size=
 
 def values(option: Option) -> st.SearchStrategy[Any]:
     """What ``option`` takes."""
-    low, high = (option.attribute.metadata.get(name) for name in ("low", "high"))
     names = {
         "hedge": ("never", "race", "adaptive"),
         "splice": ("any", "same-version"),
@@ -188,9 +198,9 @@ def values(option: Option) -> st.SearchStrategy[Any]:
         return st.text(string.printable, min_size=1, max_size=20)
     if option.type is str:
         return TEXT
-    low, high = (0, 65_535) if low is None else (low, high)
+    low, high = (float(option.attribute.metadata.get(name, value)) for name, value in (("low", 0), ("high", 65_535)))
     if option.type is int:
-        return st.integers(math.ceil(low), math.floor(high))
+        return st.integers(math.ceil(low), min(math.floor(high), 2**63))
     return st.floats(low, high, allow_nan=False)
 
 
@@ -208,7 +218,7 @@ def configurations(draw: st.DrawFn, config: type[attrs.AttrsInstance]) -> Any:
 @given(config=st.one_of(configurations(GatewayConfig), configurations(ReplicaConfig)))
 def test_what_is_printed_can_be_fed_back(config: Any) -> None:
     """Whatever its values: the text is TOML, and the same configuration."""
-    kind = type(config)
+    kind: type[attrs.AttrsInstance] = type(config)
     printed = to_toml(Settings(config, dict.fromkeys(options_of(kind), "x: \n y")))
     assert Sources(kind).combine(tomllib.loads(printed)).config == config
 
