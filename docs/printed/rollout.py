@@ -5,7 +5,8 @@ The rule: the table that the plan itself follows is drawn.
 
 from typing import Final
 
-from inferencegw.policy.rollout import ENDS, TRANSITIONS, RolloutEvent, RolloutLimits, RolloutPhase
+from inferencegw.policy.rollout import RolloutLimits
+from inferencegw.policy.rollout_table import ENDS, TRANSITIONS, RolloutEvent, RolloutPhase
 
 from .automaton import Edge, Line, Place, figure
 from .tables import table
@@ -44,6 +45,7 @@ LINES: Final[dict[RolloutEvent, Line]] = {
     RolloutEvent.FAILED: "dashed",
     RolloutEvent.REFUSED: "dashed",
     RolloutEvent.OTHER_LOST: "dashed",
+    RolloutEvent.PAUSE_ASKED: "dashed",
     RolloutEvent.FOUND_GONE: "dotted",
     RolloutEvent.FOUND_NEW: "dotted",
 }
@@ -52,7 +54,7 @@ DOINGS: Final = {
     RolloutPhase.CHECK: "it looks whether the others are there and can do without one; then it takes the next, by name",
     RolloutPhase.CORDON: "by gossip, all gateways are asked to send it no new calls; those that come are taken",
     RolloutPhase.DRAIN: "it refuses new calls, and has ``--drain-timeout`` to finish; then each call goes on elsewhere",
-    RolloutPhase.RELEASE: "another replica was lost meanwhile, so this one gets calls again",
+    RolloutPhase.RELEASE: "another replica was lost meanwhile, or it is to pause, so this one gets calls again",
     RolloutPhase.STOP: "the manager ends its process",
     RolloutPhase.START: "the manager starts it, with the new version",
     RolloutPhase.REJOIN: "it has ``--rejoin-timeout`` to be back in the gossip, with that version, and connected",
@@ -67,9 +69,12 @@ DOINGS: Final = {
 
 def automaton() -> str:
     """The picture of the table."""
+    events: dict[tuple[RolloutPhase, RolloutPhase], list[RolloutEvent]] = {}
+    for (before, event), after in TRANSITIONS.items():
+        events.setdefault((before, after), []).append(event)
     edges = [
-        Edge(before.name, after.name, MEANINGS[event], LINES.get(event, "solid"))
-        for (before, event), after in TRANSITIONS.items()
+        Edge(before.name, after.name, " or ".join(MEANINGS[one] for one in several), LINES.get(several[0], "solid"))
+        for (before, after), several in events.items()
     ]
     return figure(PLACES, edges, "What a rollout does with one replica, and what leads from one step to another")
 

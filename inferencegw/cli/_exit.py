@@ -4,6 +4,7 @@
 0     it did what was asked
 1     it could not: a call failed, an address is taken, a child did not start, standard output is closed
 2     the command line, or a value on it, cannot be used; nothing was started
+3     it has paused before it was to, and can be gone on with
 130   Ctrl-C (128 + SIGINT)
 141   nobody reads standard output any more (128 + SIGPIPE)
 143   SIGTERM, for a command that has nothing to drain (128 + SIGTERM)
@@ -20,6 +21,7 @@ __all__ = [
     "EXIT_FAILED",
     "EXIT_INTERRUPTED",
     "EXIT_OK",
+    "EXIT_PAUSED",
     "EXIT_USAGE",
     "CommandError",
     "describe",
@@ -29,6 +31,7 @@ __all__ = [
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_PAUSED: Final = 3
 EXIT_INTERRUPTED: Final = 130
 EXIT_BROKEN_PIPE: Final = 141
 

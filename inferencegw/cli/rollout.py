@@ -8,8 +8,9 @@ the gateway pause, too, once the replica in hand is back.
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Any, Final, TypeAlias
 
 import attrs
@@ -19,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from inferencegw.cli._access import NOBODY, Access
 from inferencegw.cli._admin import Gateway, admin_method, name_of, plain, print_json, reach
-from inferencegw.cli._exit import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from inferencegw.cli._exit import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_PAUSED
 from inferencegw.cli._integer import INTEGER
 from inferencegw.cli.generate import DEFAULT_GATEWAY
 from inferencegw.errors import ConfigError
@@ -116,8 +117,9 @@ def rollout(  # noqa: PLR0913 one parameter for each flag
 
     Example: ``trio-gw rollout --version v2 --manager 127.0.0.1:40000``
 
-    Exit status: 0 if all replicas are done, or it has paused as ``--pause-after`` says; 1 if it was refused or has
-    halted, or the gateway did not answer; 2 if an option cannot be used; 130 after Ctrl-C, paused or left.
+    Exit status: 0 if all replicas are done, or as many as ``--pause-after`` says; 1 if it was refused or has halted, or
+    the gateway did not answer; 2 if an option cannot be used; 3 if it has paused before that, because its gateway is
+    told to leave, or somebody else has asked for it; 130 after Ctrl-C, paused or left.
     """
     if not version and not (resume or rollback):
         raise ConfigError("version = '': must be given, but for --resume and --rollback")
@@ -143,32 +145,37 @@ class Outcome:
     """What has been seen of it.
 
     Attributes:
+        pause_after: when so many replicas are done, a pause is what was asked for; 0 for never.
         last: its last step.
         interrupted: how often Ctrl-C was.
     """
 
+    pause_after: int = 0
     last: admin_pb2.RolloutResponse | None = None
     interrupted: int = 0
 
     @property
     def status(self) -> int:
-        """What the command ends with."""
-        if self.interrupted:
-            return EXIT_INTERRUPTED
-        halted = self.last is None or self.last.phase == admin_pb2.ROLLOUT_PHASE_STOPPED
-        return EXIT_FAILED if halted else EXIT_OK
+        """What the command ends with: how the rollout stands, if that was told; else who has left it."""
+        phase, done = (None, 0) if self.last is None else (self.last.phase, self.last.done)
+        paused = phase == admin_pb2.ROLLOUT_PHASE_PAUSED
+        if phase == admin_pb2.ROLLOUT_PHASE_FINISHED or (paused and 0 < self.pause_after <= done):
+            return EXIT_OK
+        if phase == admin_pb2.ROLLOUT_PHASE_STOPPED or not (paused or self.interrupted):
+            return EXIT_FAILED
+        return EXIT_INTERRUPTED if self.interrupted else EXIT_PAUSED
 
 
 async def _follow(
     gateway: str, access: Access, request: admin_pb2.RolloutRequest, tell: Tell, say: Callable[[str], None]
 ) -> Outcome:
     """Ask for it, and tell each step to the end."""
-    outcome = Outcome()
+    outcome = Outcome(request.pause_after)
     async with reach(gateway, access) as (channel, patience), trio.open_nursery() as nursery:
         # Signals are the main thread's; in another one nobody can send us any.
         if threading.current_thread() is threading.main_thread():
-            pause = lambda: channel.unary(PAUSE, admin_pb2.PauseRolloutRequest())  # noqa: E731 - a name for an argument
-            await nursery.start(_obey_interrupts, outcome, pause, say, nursery.cancel_scope)
+            pause = partial(channel.unary, PAUSE, admin_pb2.PauseRolloutRequest())
+            await nursery.start(_obey_interrupts, outcome, pause, say, nursery)
         async with channel.open_stream(ROLLOUT, request) as steps:
             async for step in steps:
                 patience.deadline = trio.current_time() + LONGEST_STEP
@@ -180,13 +187,13 @@ async def _follow(
 
 async def _obey_interrupts(
     outcome: Outcome,
-    pause: Callable[[], Any],
+    pause: Callable[[], Awaitable[object]],
     say: Callable[[str], None],
-    everything: trio.CancelScope,
+    everything: trio.Nursery,
     *,
     task_status: trio.TaskStatus[None],
 ) -> None:
-    """The first Ctrl-C pauses, the second one leaves."""
+    """The first Ctrl-C pauses, the second one leaves, whether the gateway has answered the first or not."""
     with trio.open_signal_receiver(signal.SIGINT) as interrupts:
         task_status.started()
         async for _ in interrupts:
@@ -194,8 +201,8 @@ async def _obey_interrupts(
             if outcome.interrupted > 1:
                 break
             say("pausing: the replica in hand is brought back first; Ctrl-C again leaves")
-            await pause()
-    everything.cancel()
+            everything.start_soon(pause)
+    everything.cancel_scope.cancel()
 
 
 def _count(name: str, value: int) -> int:

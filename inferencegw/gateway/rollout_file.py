@@ -15,7 +15,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +25,7 @@ import trio
 
 from inferencegw.errors import ConfigError
 from inferencegw.gateway.tally import Count
-from inferencegw.policy.rollout import RolloutPhase
+from inferencegw.policy.rollout_table import RolloutPhase
 
 __all__ = ["DRAIN_TIMEOUT", "REJOIN_TIMEOUT", "RolloutFile", "RolloutState"]
 
@@ -40,6 +40,10 @@ DRAIN_TIMEOUT: Final = 30.0
 REJOIN_TIMEOUT: Final = 10.0
 """Seconds for a replica to come back, likewise. High: a version that cannot start is noticed late. Low: models that
 take long to load seem lost."""
+
+
+def _tuple(value: Iterable[str]) -> tuple[str, ...]:
+    return tuple(value)  # JSON has lists only
 
 
 @attrs.frozen(kw_only=True)
@@ -64,7 +68,7 @@ class RolloutState:
     version: str
     targets: dict[str, str] = attrs.field(factory=dict)
     before: dict[str, str] = attrs.field(factory=dict)
-    only: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    only: tuple[str, ...] = attrs.field(default=(), converter=_tuple)
     drain_timeout: float = DRAIN_TIMEOUT
     rejoin_timeout: float = REJOIN_TIMEOUT
     manager: str = ""

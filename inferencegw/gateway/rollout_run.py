@@ -11,7 +11,9 @@ import attrs
 import trio
 
 from inferencegw.gateway.rollout_order import RolloutOrder
-from inferencegw.policy.rollout import RolloutPhase, RolloutPlan, RolloutView
+from inferencegw.policy.rollout import RolloutPlan
+from inferencegw.policy.rollout_table import RolloutPhase
+from inferencegw.policy.rollout_view import RolloutView
 from inferencegw.v1 import admin_pb2
 
 __all__ = ["Run"]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from inferencegw.policy.rollout import Presence, ReplicaSight, RolloutView
+from inferencegw.policy.rollout_view import Presence, ReplicaSight, RolloutView
 from inferencegw.v1 import admin_pb2, gossip_pb2
 
 __all__ = ["view_of"]

@@ -18,7 +18,8 @@ from inferencegw.gateway.orders import DRAIN, UNDRAIN, give_order
 from inferencegw.gateway.pool import GET_INFO, ReplicaPool
 from inferencegw.gateway.slots import Replica, Slots
 from inferencegw.policy.canary import Canary, problem_of
-from inferencegw.policy.rollout import RolloutPhase, RolloutPlan
+from inferencegw.policy.rollout import RolloutPlan
+from inferencegw.policy.rollout_table import RolloutPhase
 from inferencegw.rpc import Method
 from inferencegw.v1 import replica_pb2
 

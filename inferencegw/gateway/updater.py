@@ -34,7 +34,8 @@ from inferencegw.gateway.status import Overview
 from inferencegw.gateway.steps import Steps
 from inferencegw.gateway.tally import Count, Tally, receipt
 from inferencegw.membership import MembershipService
-from inferencegw.policy.rollout import RolloutLimits, RolloutPhase, RolloutPlan
+from inferencegw.policy.rollout import RolloutLimits, RolloutPlan
+from inferencegw.policy.rollout_table import RolloutPhase
 from inferencegw.v1 import admin_pb2
 
 __all__ = ["LAST_ACT", "ManagerOpener", "RollingUpdater"]

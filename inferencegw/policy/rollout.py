@@ -9,205 +9,23 @@ What has been done is not remembered but seen: a replica that serves the wanted 
 done; one that is cordoned, drained or gone was in somebody's hand. So whoever resumes needs no more than the gossip,
 and sees for himself (the canary) what he did not do himself.
 
-``TRANSITIONS`` is the whole automaton. The code follows it, and the documentation is drawn from it.
+The automaton is in :mod:`~inferencegw.policy.rollout_table`, what is seen in :mod:`~inferencegw.policy.rollout_view`.
 """
 
-import enum
 import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 import attrs
 
-__all__ = [
-    "ACTIONS",
-    "ENDS",
-    "TRANSITIONS",
-    "Presence",
-    "ReplicaSight",
-    "RolloutEvent",
-    "RolloutLimits",
-    "RolloutPhase",
-    "RolloutPlan",
-    "RolloutView",
-]
+from inferencegw.policy.rollout_table import ACTIONS, ENDS, TRANSITIONS, RolloutEvent, RolloutPhase
+from inferencegw.policy.rollout_view import Presence, ReplicaSight, RolloutView
 
-
-class RolloutPhase(enum.Enum):
-    """What a rollout does."""
-
-    CHECK = "check"
-    """It looks whether a replica may be taken, and which."""
-    CORDON = "cordon"
-    """Gateways are asked, by gossip, to send it no new calls."""
-    DRAIN = "drain"
-    """Its calls finish, or are handed over."""
-    RELEASE = "release"
-    """It gets calls again: another one was lost, or it is to stop here."""
-    STOP = "stop"
-    """Its process ends."""
-    START = "start"
-    """It is started with the wanted version."""
-    REJOIN = "rejoin"
-    """The gossip has to show that it is back."""
-    CANARY = "canary"
-    """One generation has to succeed."""
-    SHUN = "shun"
-    """It has failed its canary: gateways are asked to send it no calls."""
-    WARM_UP = "warm_up"
-    """Its share of the calls grows."""
-    PAUSED = "paused"
-    """It has stopped because it was asked to; nothing is in hand."""
-    HALTED = "halted"
-    """It has stopped because it must not go on."""
-    FINISHED = "finished"
-    """Every replica serves the wanted version."""
-
-
-class RolloutEvent(enum.Enum):
-    """What moves a rollout on."""
-
-    CLEAR = "clear"
-    """A replica is to be updated, and may be."""
-    FOUND_GONE = "found_gone"
-    """A replica was stopped, or died, in the hands of the rollout that is resumed."""
-    FOUND_NEW = "found_new"
-    """A replica serves the wanted version, and nobody here has seen that it works."""
-    ALL_DONE = "all_done"
-    """None is left."""
-    PAUSE_ASKED = "pause_asked"
-    """It is to stop here."""
-    REFUSED = "refused"
-    """The others cannot do without it, or are not there; or it has no slot to be tried in."""
-    PASSED = "passed"
-    """What was to be done is done."""
-    FAILED = "failed"
-    """It cannot be done, or was not done in time."""
-    OTHER_LOST = "other_lost"
-    """Another replica is gone, or not to be relied on."""
-
-
-_S, _E = RolloutPhase, RolloutEvent
-TRANSITIONS: Final[dict[tuple[RolloutPhase, RolloutEvent], RolloutPhase]] = {
-    (_S.CHECK, _E.CLEAR): _S.CORDON,
-    (_S.CHECK, _E.FOUND_GONE): _S.STOP,
-    (_S.CHECK, _E.FOUND_NEW): _S.CANARY,
-    (_S.CHECK, _E.ALL_DONE): _S.FINISHED,
-    (_S.CHECK, _E.PAUSE_ASKED): _S.PAUSED,
-    (_S.CHECK, _E.REFUSED): _S.HALTED,
-    (_S.CORDON, _E.PASSED): _S.DRAIN,
-    (_S.CORDON, _E.PAUSE_ASKED): _S.RELEASE,
-    (_S.DRAIN, _E.PASSED): _S.STOP,
-    (_S.DRAIN, _E.PAUSE_ASKED): _S.RELEASE,
-    (_S.DRAIN, _E.OTHER_LOST): _S.RELEASE,
-    (_S.RELEASE, _E.PASSED): _S.CHECK,
-    (_S.RELEASE, _E.FAILED): _S.HALTED,
-    (_S.STOP, _E.PASSED): _S.START,
-    (_S.STOP, _E.FAILED): _S.HALTED,
-    (_S.START, _E.PASSED): _S.REJOIN,
-    (_S.START, _E.FAILED): _S.HALTED,
-    (_S.REJOIN, _E.PASSED): _S.CANARY,
-    (_S.REJOIN, _E.FAILED): _S.HALTED,
-    (_S.CANARY, _E.PASSED): _S.WARM_UP,
-    (_S.CANARY, _E.FAILED): _S.SHUN,
-    (_S.CANARY, _E.REFUSED): _S.HALTED,
-    (_S.SHUN, _E.PASSED): _S.HALTED,
-    (_S.WARM_UP, _E.PASSED): _S.CHECK,
-    (_S.WARM_UP, _E.FAILED): _S.HALTED,
-}
-"""(phase, event) -> the next phase; no other event happens in a phase."""
-
-ACTIONS: Final = frozenset({_S.CORDON, _S.DRAIN, _S.RELEASE, _S.STOP, _S.START, _S.CANARY, _S.SHUN})
-"""The phases in which something is to be done; in the others, but the last ones, something is waited for."""
-
-ENDS: Final = frozenset({_S.PAUSED, _S.HALTED, _S.FINISHED})
-"""The phases that nothing leads out of: a rollout that is resumed is another one."""
-
+__all__ = ["RolloutLimits", "RolloutPlan"]
 
 ASK_AGAIN: Final = 1.0
 """Seconds until a replica that is still shut is asked again to take calls. High: a lost order is mended late. Low: more
 orders than the gossip can show the effect of."""
-
-
-class Presence(enum.Enum):
-    """What the gossip says of a replica's life."""
-
-    ALIVE = "alive"
-    SUSPECT = "suspect"
-    DEAD = "dead"
-    LEFT = "left"
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether its process is, as far as is known."""
-        return self in {Presence.DEAD, Presence.LEFT}
-
-
-@attrs.frozen(kw_only=True)
-class ReplicaSight:
-    """One replica at one moment: its youngest process, if there are several of its name.
-
-    Attributes:
-        replica_id: its name.
-        epoch: when its process was started.
-        presence: whether it lives.
-        version: what it serves.
-        model: a version of what.
-        shut: whether it wants no new calls: cordoned, or draining.
-        connected: whether it can be sent any.
-        capacity: its slots.
-        load: generations that run there, as far as is known.
-    """
-
-    replica_id: str
-    epoch: int
-    presence: Presence = Presence.ALIVE
-    version: str = ""
-    model: str = ""
-    shut: bool = False
-    connected: bool = True
-    capacity: int = 4
-    load: int = 0
-
-    @property
-    def serves(self) -> bool:
-        """Whether it carries its part."""
-        return self.presence is Presence.ALIVE and not self.shut
-
-    @property
-    def trouble(self) -> str:
-        """Why it does not, for people."""
-        state = f"shut ({self.presence.value})" if self.shut and not self.presence.is_gone else self.presence.value
-        return f"{self.replica_id} is {state}"
-
-
-@attrs.frozen
-class RolloutView:
-    """All replicas at one moment, and how many calls wait for a slot at all gateways, by model; "" is any model."""
-
-    replicas: Mapping[str, ReplicaSight]
-    waiting: Mapping[str, int] = attrs.field(factory=dict)
-
-    @classmethod
-    def of(cls, sights: Iterable[ReplicaSight], waiting: Mapping[str, int] | None = None) -> "RolloutView":
-        """Of several processes of one name the youngest counts."""
-        youngest: dict[str, ReplicaSight] = {}
-        for sight in sights:
-            known = youngest.get(sight.replica_id)
-            if known is None or sight.epoch > known.epoch:
-                youngest[sight.replica_id] = sight
-        return cls(dict(sorted(youngest.items())), waiting or {})
-
-    def shortfall(self, without: ReplicaSight) -> tuple[int, str]:
-        """The slots that would be missing ``without`` that replica, 0 or less if none, and the sum in words."""
-        group = [one for one in self.replicas.values() if one.model == without.model and one.serves]
-        others = [one for one in group if one.connected and one.replica_id != without.replica_id]
-        waiting = sum(self.waiting.get(model, 0) for model in {without.model, ""})
-        load = sum(one.load for one in group) + waiting
-        slots = sum(one.capacity for one in others)
-        names = ", ".join(one.replica_id for one in others) or "nobody"
-        words = f"{load} generations run or wait, and without {without.replica_id} there are {slots} slots ({names})"
-        return load - slots, words
 
 
 @attrs.frozen(kw_only=True)

@@ -17,6 +17,7 @@ import trio
 
 from inferencegw.cli.app import execute
 from inferencegw.cli.members import LIST_MEMBERS, Row, row_of
+from inferencegw.cli.supervisor.plan import Plan
 from inferencegw.client import AsyncClient
 from inferencegw.config import split_address
 from inferencegw.errors import ManagerError
@@ -185,6 +186,23 @@ async def test_a_supervisor_that_is_killed_leaves_no_process_behind() -> None:
         for child in children:
             await trio.lowlevel.wait_readable(child)
             os.close(child)
+
+
+def test_its_gateways_remember_rollouts_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that any of them resumes what another one has begun; nobody else can write there, and it goes with them."""
+    places: list[str] = []
+
+    def supervise(plan: Plan, **_options: object) -> None:
+        for number in (0, 1):
+            flag = next(word for word in plan.gateway(number, {}, []) if word.startswith("--state-dir="))
+            places.append(flag.partition("=")[2])
+        assert Path(places[0]).stat().st_mode & 0o777 == 0o700
+
+    monkeypatch.setattr("inferencegw.cli.cluster.Supervisor", supervise)
+    monkeypatch.setattr("trio.run", lambda _: 0)
+    assert execute(["cluster", "up"]) == 0
+    assert places[0] == places[1]
+    assert not Path(places[0]).exists()
 
 
 async def test_a_replica_is_stopped_and_started_with_another_version_by_order(command: Command) -> None:

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
-from inferencegw.cli.rollout import WORDS, Outcome, facts_of, lines_of
+from inferencegw.cli.rollout import WORDS, Outcome, _obey_interrupts, facts_of, lines_of
+from inferencegw.gateway import Gateway
 from inferencegw.telemetry.log import configure_logging
 from inferencegw.testing import TestCluster, open_cluster
 from inferencegw.testing.manager import manage
@@ -36,6 +38,19 @@ async def a_cluster(**changes: Any) -> AsyncIterator[tuple[TestCluster, str]]:
 def versions(cluster: TestCluster) -> list[str]:
     """What replicas serve."""
     return [one.meta.model_version for one in sorted(cluster.view("g1").view.replicas, key=lambda one: one.member_id)]
+
+
+async def until_it_has_ended(cluster: TestCluster) -> None:
+    """No rollout runs at g1; a cluster that is closed takes away what one that runs waits for."""
+
+    async def hear(_step: admin_pb2.RolloutResponse) -> None:
+        await trio.lowlevel.checkpoint()
+
+    gateway = cluster.nodes["g1"].process
+    assert isinstance(gateway, Gateway)
+    assert gateway._updater is not None
+    if gateway._updater.running is not None:
+        await gateway._updater.running.follow(hear)
 
 
 async def test_a_rollout_is_told_line_by_line_and_ends_with_its_receipt(command: Command) -> None:
@@ -95,7 +110,7 @@ async def test_one_that_halts_says_why_and_what_can_be_done_and_can_be_rolled_ba
 @pytest.mark.parametrize(
     ("arguments", "status", "problem"),
     [
-        ((), 2, "version = '': must be given, but for --resume and --rollback with --state-dir"),
+        ((), 2, "version = '': must be given, but for --resume and --rollback"),
         (
             ("--version", "v2", "--max-unavailable", "-1"),
             2,
@@ -107,7 +122,7 @@ async def test_one_that_halts_says_why_and_what_can_be_done_and_can_be_rolled_ba
             1,
             "INVALID_ARGUMENT: manager is 'command:a ; b'; it must be",
         ),
-        (("--resume",), 1, "INVALID_ARGUMENT: model_version is empty; "),
+        (("--resume",), 1, "FAILED_PRECONDITION: nothing is remembered here (trio-gw run --state-dir): say which "),
     ],
 )
 async def test_what_cannot_be_is_one_line(
@@ -141,8 +156,7 @@ async def test_ctrl_c_pauses_when_the_replica_in_hand_is_back_and_a_second_one_l
             said += more.decode()
         assert await process.wait() == 130
         await process.stdout.aclose()
-        await cluster.view("g1").wait_until(lambda _: versions(cluster) == ["v2", "v1"])
-        await cluster.converged()
+        await until_it_has_ended(cluster)
         assert versions(cluster) == ["v2", "v1"]
     lines = said.splitlines()
     assert "pausing: the replica in hand is brought back first; Ctrl-C again leaves" in lines
@@ -172,6 +186,68 @@ def test_what_a_receipt_does_not_know_is_said() -> None:
     ]
 
 
-def test_a_rollout_whose_end_was_not_seen_has_failed() -> None:
-    """The gateway has gone, or said nothing."""
+PAUSED = admin_pb2.ROLLOUT_PHASE_PAUSED
+FINISHED = admin_pb2.ROLLOUT_PHASE_FINISHED
+STOPPED = admin_pb2.ROLLOUT_PHASE_STOPPED
+DRAINS = admin_pb2.ROLLOUT_PHASE_DRAIN
+
+
+@pytest.mark.parametrize(
+    ("phase", "done", "interrupted", "status"),
+    [
+        (FINISHED, 3, 0, 0),
+        (FINISHED, 3, 1, 0),  # too late for a pause
+        (PAUSED, 2, 0, 0),
+        (PAUSED, 2, 1, 0),  # where it was to pause in any case
+        (PAUSED, 1, 0, 3),
+        (PAUSED, 1, 1, 130),
+        (STOPPED, 1, 0, 1),
+        (STOPPED, 1, 1, 1),
+        (DRAINS, 1, 0, 1),
+        (DRAINS, 1, 2, 130),
+    ],
+)
+def test_the_status_says_how_the_rollout_stands(
+    phase: admin_pb2.RolloutPhase, done: int, interrupted: int, status: int
+) -> None:
+    """It was to pause after two: a pause before that is not what was asked for, whoever has caused it."""
+    step = admin_pb2.RolloutResponse(phase=phase, done=done, total=3)
+    assert Outcome(2, step, interrupted).status == status
+
+
+def test_a_pause_of_a_rollout_that_was_to_go_on_to_its_end_is_not_success() -> None:
+    """Without ``--pause-after`` none was asked for; and a rollout whose end was not seen has failed."""
+    assert Outcome(0, admin_pb2.RolloutResponse(phase=PAUSED, total=3)).status == 3
     assert Outcome().status == 1
+
+
+async def test_a_second_ctrl_c_leaves_though_the_gateway_has_not_answered_the_first() -> None:
+    """A gateway that hangs is what it is for."""
+    outcome, said = Outcome(), list[str]()
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_obey_interrupts, outcome, trio.sleep_forever, said.append, nursery)
+            for number in (1, 2):
+                signal.raise_signal(signal.SIGINT)
+                await trio.testing.wait_all_tasks_blocked()
+                assert (outcome.interrupted, len(said)) == (number, 1)
+    assert (nursery.cancel_scope.cancelled_caught, outcome.status) == (True, 130)
+
+
+async def test_a_gateway_that_is_told_to_leave_pauses_and_that_is_not_success(command: Command) -> None:
+    """Status 3, when the replica in hand is back."""
+    async with a_cluster() as (cluster, gateway):
+        results = []
+
+        async def roll_out() -> None:
+            results.append(await command("rollout", "--version", "v2", "--gateway", gateway))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(roll_out)
+            await cluster.view("g1").wait_until(lambda view: not view.members["r1"].is_live)
+            cluster.leave("g1")
+        members = cluster.view("r2").view.members
+        assert [members[name].meta.model_version for name in ("r1", "r2")] == ["v2", "v1"]
+    [result] = results
+    assert (result.status, result.err) == (3, "")
+    assert "1/2  paused: this gateway is shutting down" in result.out.splitlines()

@@ -11,8 +11,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from inferencegw.cli.rollout import rollout as command
+from inferencegw.gateway import updater
 from inferencegw.policy import canary
-from inferencegw.policy.rollout import TRANSITIONS, RolloutEvent, RolloutPhase
+from inferencegw.policy.rollout_table import TRANSITIONS, RolloutEvent, RolloutPhase
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -41,9 +42,10 @@ def test_every_row_of_the_table_is_an_arrow_and_nothing_else(rollout: ModuleType
         for group in groups
         if group.attrib["class"] == "edge"
     }
-    assert arrows == {
-        (before.name, after.name): rollout.MEANINGS[event] for (before, event), after in TRANSITIONS.items()
-    }
+    meanings: dict[tuple[str, str], list[str]] = {}
+    for (before, event), after in TRANSITIONS.items():
+        meanings.setdefault((before.name, after.name), []).append(rollout.MEANINGS[event])
+    assert arrows == {ends: " or ".join(words) for ends, words in meanings.items()}
     assert set(rollout.MEANINGS) == set(RolloutEvent)
     assert set(rollout.DOINGS) == set(RolloutPhase)
     states = {group.findtext(f"{SVG}text") for group in groups if group.attrib["class"] == "state"}
@@ -63,16 +65,25 @@ def test_no_text_of_the_picture_is_on_another_or_outside(rollout: ModuleType) ->
         assert begins + long <= left + width
         assert top <= y - 10.0
         assert y + 3.0 <= top + height
-    assert len(boxes) == len(TRANSITIONS) + len(RolloutPhase)
+    assert len(boxes) == len({(before, after) for (before, _), after in TRANSITIONS.items()}) + len(RolloutPhase)
     for a, b in itertools.combinations(boxes, 2):
         assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1], (a, b)
 
 
 def test_every_flag_is_explained_and_every_flag_of_the_chapter_is_one() -> None:
-    """Those of the command, and the gateway's own that matter."""
-    flags = {f"--{name.replace('_', '-')}" for name in inspect.signature(command).parameters} - {"--as-json"}
+    """Those of the command, and the gateway's own that matter; how one shows who one is, is another chapter's."""
+    flags = {f"--{name.replace('_', '-')}" for name in inspect.signature(command).parameters} - {
+        "--as-json",
+        "--access",
+    }
     told = set(re.findall(r"--[a-z]+(?:-[a-z]+)*", CHAPTER))
-    assert flags | {"--json"} == told - {"--slow-start", "--replicas", "--gateways", "--model-version"}
+    assert flags | {"--json"} == told - {"--slow-start", "--state-dir", "--replicas", "--gateways", "--model-version"}
+
+
+def test_how_long_a_gateway_that_leaves_stays_for_a_replica_is_the_code_s() -> None:
+    """Likewise: operators have to give it that long."""
+    assert updater.LAST_ACT == 10.0
+    assert "Then it has 10 seconds more" in CHAPTER
 
 
 def test_the_numbers_of_a_canary_are_the_code_s() -> None:

@@ -21,6 +21,7 @@ from inferencegw.gateway.guard import GatewayGuard
 from inferencegw.gateway.managers import open_manager
 from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.record import Records
+from inferencegw.gateway.rollout_file import RolloutFile
 from inferencegw.gateway.sighting import Sighting, Standing, Target
 from inferencegw.gateway.slots import Slots
 from inferencegw.gateway.tally import Tally
@@ -154,10 +155,11 @@ async def an_admin(
             dispatcher=dispatcher,
             tally=Tally(),
             membership=told,
-            calls=nursery,
+            rollouts=nursery,
             tls=None,
             wall_clock=lambda: 0.0,
             open_manager=open_manager,
+            file=RolloutFile(""),
         )
         admin = GatewayAdminServicer(options, dispatcher, pool, slots, Records(), told, updater, started=-4.0)
         ours, theirs = trio.testing.memory_stream_pair()

@@ -1,33 +1,33 @@
-"""gateway/rollout_order.py: what may be asked for, and a file that is whole or not there."""
+"""gateway/rollout_order.py: what may be asked for, and what that means after another rollout."""
 
 import math
-import os
-from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
-from inferencegw.errors import ConfigError, RpcError, StatusCode
-from inferencegw.gateway.rollout_order import RolloutOrder, RolloutState, load_state, save_state
+from inferencegw.errors import RpcError, StatusCode
+from inferencegw.gateway.rollout_file import RolloutState
+from inferencegw.gateway.rollout_order import RolloutOrder
 from inferencegw.gateway.tally import Count
 from inferencegw.v1.admin_pb2 import RolloutRequest
 
+BEGUN: dict[str, Any] = {"before": {"r1": "v1"}, "counts": {"g1": Count(1)}, "now_ms": 7}
+
 
 def test_what_is_not_said_is_as_the_proto_has_it() -> None:
-    """Thirty seconds to drain, ten to come back."""
-    assert RolloutOrder.of(RolloutRequest(model_version="v2")) == RolloutOrder(
-        version="v2", drain_timeout=30.0, rejoin_timeout=10.0
-    )
+    """Thirty seconds to drain, ten to come back; 0 is a word."""
+    state = RolloutOrder.of(RolloutRequest(model_version="v2")).over(None, **BEGUN)
+    assert (state.version, state.drain_timeout, state.rejoin_timeout, state.only) == ("v2", 30.0, 10.0, ())
+    assert (state.before, state.counts, state.began_at_ms) == (BEGUN["before"], BEGUN["counts"], 7)
     zero = RolloutOrder.of(RolloutRequest(model_version="v2", drain_timeout=0.0, max_unavailable=1))
-    assert zero.drain_timeout == 0.0
+    assert zero.over(None, **BEGUN).drain_timeout == 0.0
 
 
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({}, "model_version is empty; only resume and rollback may leave it out, where state_dir knows it"),
-        ({"state_dir": "d"}, "model_version is empty; "),
-        ({"resume": True}, "model_version is empty; "),
+        ({}, "model_version is empty; only resume and rollback may leave it out"),
         ({"model_version": "v" * 65}, "model_version is too long; it must be 1 to 64 bytes long"),
         (
             {"model_version": "v2", "max_unavailable": 2},
@@ -47,80 +47,65 @@ def test_what_cannot_be_is_refused_by_name(fields: dict[str, Any], problem: str)
     assert caught.value.message.startswith(problem)
 
 
-STATE = RolloutState(
+STOPPED = RolloutState(
     version="v2",
-    targets={"r1": "v3"},
-    before={"r1": "v1"},
-    phase="drain",
+    before={"r1": "v1", "r2": "v1", "r3": "v0"},
+    only=("r1", "r3"),
+    drain_timeout=5.0,
+    rejoin_timeout=60.0,
+    manager="127.0.0.1:9",
+    phase="stop",
     in_hand="r1",
     reason="because",
-    done=["r0"],
-    began_at_ms=5,
+    began_at_ms=3,
     counts={"g1": Count(1, 2, 3, 4, 5)},
 )
 
 
-def test_what_was_saved_is_loaded_and_replaces_what_was_there(tmp_path: Path) -> None:
-    """The directory is made; nothing is left beside the file."""
-    directory = tmp_path / "new" / "one"
-    assert load_state(str(directory)) is None
-    save_state(str(directory), RolloutState(version="v1"))
-    save_state(str(directory), STATE)
-    assert load_state(str(directory)) == STATE
-    assert [path.name for path in directory.iterdir()] == ["rollout.json"]
+def test_a_resumed_rollout_is_what_it_was() -> None:
+    """Whom it is about, how patient it is, who stops and starts them, and where its receipt began."""
+    assert RolloutOrder(resume=True).over(STOPPED, **BEGUN) == STOPPED
 
 
-def test_a_file_that_cannot_be_written_leaves_the_one_that_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is replaced as a whole, or not at all: a full disk breaks no resume."""
-    save_state(str(tmp_path), STATE)
-
-    def full(_descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(ConfigError, match="cannot be written: No space left on device"):
-        save_state(str(tmp_path), RolloutState(version="v9"))
-    assert load_state(str(tmp_path)) == STATE
-    assert [path.name for path in tmp_path.iterdir()] == ["rollout.json"]
+def test_what_is_said_again_counts() -> None:
+    """The rest is as it was."""
+    order = RolloutOrder(resume=True, only=("r3",), drain_timeout=0.0, rejoin_timeout=1.0, manager="127.0.0.1:8")
+    said: dict[str, Any] = {"only": ("r3",), "drain_timeout": 0.0, "rejoin_timeout": 1.0, "manager": "127.0.0.1:8"}
+    assert order.over(STOPPED, **BEGUN) == attrs.evolve(STOPPED, **said)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"version": "v2"}', '{"counts": {}, "x": 1}', '{"counts": 1}'])
-def test_a_file_that_is_not_ours_is_an_error_that_says_what_to_do(text: str, tmp_path: Path) -> None:
-    """It names the file."""
-    (tmp_path / "rollout.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"rollout\.json is not what a rollout has written: remove it"):
-        load_state(str(tmp_path))
+def test_a_resumed_rollout_may_go_to_another_version() -> None:
+    """What there was before the first one is not forgotten; what single ones were to serve is."""
+    saved = attrs.evolve(STOPPED, targets={"r3": "v0"})
+    assert RolloutOrder(resume=True).over(saved, **BEGUN).targets == {"r3": "v0"}
+    assert RolloutOrder(resume=True, version="v3").over(saved, **BEGUN) == attrs.evolve(saved, version="v3", targets={})
 
 
-def test_a_directory_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    """Not as if there were nothing in it."""
-    (tmp_path / "rollout.json").mkdir()
-    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
-        load_state(str(tmp_path))
+def test_a_rollback_is_about_the_same_replicas_and_counts_from_now() -> None:
+    """Each gets its own version back, or all that were named the one that is said."""
+    back = RolloutOrder(rollback=True).over(STOPPED, **BEGUN)
+    assert (back.version, back.targets, back.before) == ("v1", STOPPED.before, STOPPED.before)
+    assert (back.only, back.in_hand, back.began_at_ms) == (("r1", "r3"), "r1", 7)
+    to = RolloutOrder(rollback=True, version="v9").over(STOPPED, **BEGUN)
+    assert (to.version, to.targets) == ("v9", {})
 
 
-def test_what_others_could_write_to_is_no_place_for_a_state(tmp_path: Path) -> None:
-    """Who names the directory need not be who owns it."""
-    shared = tmp_path / "shared"
-    shared.mkdir()
-    shared.chmod(0o777)
-    with pytest.raises(ConfigError, match="only the gateway's user may write to"):
-        save_state(str(shared), STATE)
-    assert list(shared.iterdir()) == []
+def test_none_is_begun_over_one_that_is_not_finished() -> None:
+    """What a rollback needs would be lost; FAILED_PRECONDITION says what can be done."""
+    with pytest.raises(RpcError) as caught:
+        RolloutOrder(version="v3").over(STOPPED, **BEGUN)
+    assert caught.value.code is StatusCode.FAILED_PRECONDITION
+    assert caught.value.message == (
+        "a rollout to v2 is not finished: it was at stop (because); --resume goes on with it, --rollback undoes it"
+    )
+    finished = attrs.evolve(STOPPED, phase="finished")
+    assert RolloutOrder(version="v3").over(finished, **BEGUN).before == {"r1": "v1"}
 
 
-def test_nothing_is_followed_and_nothing_is_waited_for(tmp_path: Path) -> None:
-    """A link is replaced and its target left alone; a link or a pipe is not read."""
-    precious = tmp_path / "precious"
-    precious.write_text("mine")
-    (tmp_path / "rollout.json").symlink_to(precious)
-    with pytest.raises(ConfigError, match="cannot be read"):
-        load_state(str(tmp_path))
-    save_state(str(tmp_path), STATE)
-    assert (precious.read_text(), load_state(str(tmp_path))) == ("mine", STATE)
-    (tmp_path / "rollout.json").unlink()
-    os.mkfifo(tmp_path / "rollout.json")
-    with pytest.raises(ConfigError, match="is not what a rollout has written"):
-        load_state(str(tmp_path))
+@pytest.mark.parametrize("order", [RolloutOrder(resume=True), RolloutOrder(rollback=True)])
+def test_where_nothing_is_remembered_the_version_has_to_be_said(order: RolloutOrder) -> None:
+    """It says so, and where it would be remembered."""
+    with pytest.raises(RpcError) as caught:
+        order.over(None, **BEGUN)
+    assert caught.value.code is StatusCode.FAILED_PRECONDITION
+    assert caught.value.message == "nothing is remembered here (trio-gw run --state-dir): say which version"

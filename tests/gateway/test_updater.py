@@ -1,58 +1,36 @@
-"""gateway/updater.py: who may roll out and when, how it is followed, paused and cut short, and what goes wrong."""
+"""gateway/updater.py: who may roll out and when, how it is followed, paused and cut short."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any
+from unittest import mock
 
 import trio
 
-from inferencegw.errors import ManagerError, StatusCode
+from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway import Gateway
-from inferencegw.gateway.manager import ReplicaManager
-from inferencegw.gateway.rollout_order import RolloutState, save_state
-from inferencegw.rpc import Method, open_channel
+from inferencegw.gateway.orders import give_order
+from inferencegw.gateway.slots import Replica
+from inferencegw.rpc import Method
 from inferencegw.testing import TestCluster
-from inferencegw.testing.manager import ClusterManager, Rollout, manage
+from inferencegw.testing.manager import Rollout, manage
 from inferencegw.v1 import admin_pb2
-from tests.stories.harness import story
-
-_ADMIN: Final = admin_pb2.DESCRIPTOR.services_by_name["GatewayAdmin"]
-PAUSE, TALLY = (Method.of(_ADMIN, name) for name in ("PauseRollout", "GetTally"))
-
-QUICK: Final[dict[str, Any]] = {"gateway": {"slow_start": 0.5}, "replica": {"drain_timeout": 0.3, "token_delay": 0.01}}
-ORDER: Final[dict[str, Any]] = {"model_version": "v2", "drain_timeout": 0.3}
+from tests.gateway.rollouts import ORDER, PAUSE, QUICK, ask, until, until_idle, versions
+from tests.stories.harness import comes_true, gateway_of, held, story
 
 
-async def ask(cluster: TestCluster, gateway: str, method: Method) -> Any:
-    """What ``gateway`` answers to somebody on its own machine."""
-    answers = []
-
-    async def call() -> None:
-        async with open_channel("127.0.0.1", cluster.nodes[gateway].addresses["grpc"][1]) as channel:
-            answers.append(await channel.unary(method, method.request_type()))
-
-    await cluster.network.host(gateway).run(call)
-    return answers[0]
+def told(rollout: Rollout) -> set[str]:
+    """All that was said of it."""
+    return {step.message for step in rollout.steps}
 
 
-async def until(rollout: Rollout, phase: str) -> None:
-    """Wait until that was told of r1."""
-    while (phase, "r1") not in rollout.phases:  # noqa: ASYNC110 - it is told by the wire, which sets no event
-        await trio.sleep(0.02)
-
-
-async def until_idle(cluster: TestCluster, gateway: str = "g1") -> None:
-    """Wait until no rollout runs there."""
-    while (await ask(cluster, gateway, TALLY)).rollout:  # noqa: ASYNC110 - likewise
-        await trio.sleep(0.1)
-
-
-def versions(cluster: TestCluster, gateway: str = "g1") -> dict[str, str]:
-    """What replicas serve."""
-    return {one.member_id: one.meta.model_version for one in cluster.view(gateway).view.replicas}
+@asynccontextmanager
+async def running(task: Callable[[], Awaitable[Any]]) -> AsyncIterator[None]:
+    """Run it beside the block, and wait for its end."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(task)
+        yield
 
 
 @story("virtual", replicas=2, gateways=2, **QUICK)
@@ -125,6 +103,49 @@ async def test_who_leaves_pauses_it_and_the_replica_in_hand_is_brought_back_all_
     assert versions(cluster) == {"r1": "v2", "r2": "v1"}
 
 
+@story("loopback", replicas=2, replica=QUICK["replica"], gateway={"draining_recheck": 0.02})
+async def test_a_replica_that_has_not_been_stopped_is_let_go_by_a_pause(cluster: TestCluster) -> None:
+    """It has calls again at once, and its version: a drain of a minute is not waited for."""
+    manage(cluster, "g1")
+    rollout = Rollout()
+    async with cluster.open_client() as client, AsyncExitStack() as streams:
+        for prompt in ("a", "b"):
+            stream = await streams.enter_async_context(client.stream(prompt, max_tokens=6000))
+            await stream.read(1)
+        order = partial(rollout.run, cluster, model_version="v2", drain_timeout=60.0)
+        await streams.enter_async_context(running(order))
+        await until(rollout, "DRAIN")
+        await ask(cluster, "g1", PAUSE)
+        await until_idle(cluster)
+    assert rollout.phases[-3:] == [("RELEASE", "r1"), ("CHECK", ""), ("PAUSED", "")]
+    assert rollout.last.message == "it was asked to"
+    await cluster.converged()
+    assert versions(cluster) == {"r1": "v1", "r2": "v1"}
+
+
+@story("virtual", replicas=2, **QUICK)
+async def test_an_order_to_take_calls_again_that_is_lost_is_given_again(cluster: TestCluster) -> None:
+    """The first one does not arrive: the rollout holds the replica until it has calls again."""
+    manage(cluster, "g1")
+    rollout, orders = Rollout(), list[str]()
+
+    async def lose_the_first(replica: Replica, method: Method, request: Any) -> Any:
+        orders.append(method.path.rpartition("/")[2])
+        if orders.count("Undrain") == 1 and orders[-1] == "Undrain":
+            await trio.lowlevel.checkpoint()
+            raise RpcError(StatusCode.UNAVAILABLE, "the connection is lost")
+        return await give_order(replica, method, request)
+
+    with mock.patch("inferencegw.gateway.steps.give_order", lose_the_first):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(rollout.run, cluster, **ORDER))
+            await until(rollout, "CORDON")
+            await ask(cluster, "g1", PAUSE)
+    assert (rollout.last.phase, orders.count("Undrain")) == (admin_pb2.ROLLOUT_PHASE_PAUSED, 2)
+    assert "waits: it does not take calls again (UNAVAILABLE: the connection is lost)" in told(rollout)
+    await cluster.converged()
+
+
 @story("virtual", replicas=2, gateways=2, **QUICK)
 async def test_a_gateway_that_is_told_to_leave_brings_the_replica_back_first(cluster: TestCluster) -> None:
     """Within its drain timeout: then it pauses, and says so before it goes."""
@@ -139,6 +160,39 @@ async def test_a_gateway_that_is_told_to_leave_brings_the_replica_back_first(clu
         "this gateway is shutting down",
     )
     assert versions(cluster, "g2") == {"r1": "v2", "r2": "v1"}
+
+
+@story("virtual", replicas=2, gateways=2, replica=QUICK["replica"], gateway={**QUICK["gateway"], "drain_timeout": 0.1})
+async def test_a_gateway_that_has_no_time_left_starts_what_it_has_stopped(cluster: TestCluster) -> None:
+    """Its drain is shorter than the replica's, which would be nobody's: it stays a little longer for that."""
+    manage(cluster, "g1")
+    rollout = Rollout()
+    async with cluster.open_client(gateway="g2") as client, AsyncExitStack() as streams:
+        for prompt in ("a", "b"):
+            stream = await streams.enter_async_context(client.stream(prompt, max_tokens=500))
+            await stream.read(1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(rollout.run, cluster, model_version="v2", drain_timeout=0.0))
+            await until(rollout, "STOP")
+            await cluster.stop("g1")
+    assert rollout.error is not None
+    assert rollout.error.message == "this gateway is shutting down: resume it at another one"
+    await cluster.converged()
+    assert versions(cluster, "g2") == {"r1": "v2", "r2": "v1"}
+
+
+@story("loopback", replicas=2, gateways=2, replica=QUICK["replica"], gateway={**QUICK["gateway"], "drain_timeout": 0.1})
+async def test_a_gateway_that_has_no_time_left_lets_go_what_it_was_about_to_stop(cluster: TestCluster) -> None:
+    """Though it does not come to say so."""
+    manage(cluster, "g1")
+    rollout = Rollout()
+    with mock.patch("inferencegw.gateway.updater.LOOK", 5.0):  # so that the pause is not seen in time
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(rollout.run, cluster, **ORDER))
+            await until(rollout, "CORDON")
+            await cluster.stop("g1")
+    await cluster.converged()
+    assert versions(cluster, "g2") == {"r1": "v1", "r2": "v1"}
 
 
 @story("virtual", replicas=1, gateways=2, replica={"drain_timeout": 0.3, "max_capacity": 1}, gateway=QUICK["gateway"])
@@ -167,107 +221,22 @@ async def test_a_replica_that_is_not_known_is_refused_by_name(cluster: TestClust
     )
 
 
-@story("virtual", replicas=2, **QUICK)
-async def test_the_replica_in_hand_is_started_though_the_gossip_has_forgotten_it(cluster: TestCluster) -> None:
-    """The file knows who it is; so it is where the gateway, too, was started again."""
+@story("virtual", replicas=2, gateways=2, gateway=QUICK["gateway"], replica={"max_capacity": 2, "fault": "freeze@1"})
+async def test_calls_that_wait_at_other_gateways_are_not_forgotten(cluster: TestCluster) -> None:
+    """Four run and two wait, all of them at g2; without r1 there are two slots."""
     manage(cluster, "g1")
-    await cluster.stop("r1")
-    await cluster.stop("g1")
-    await cluster.restart("g1")
-    await cluster.converged()
-    manage(cluster, "g1")
-    assert "r1" not in versions(cluster)
-    with TemporaryDirectory() as directory:
-        save_state(directory, RolloutState(version="v2", before={"r1": "v1", "r2": "v1"}, in_hand="r1", phase="stop"))
-        rollout = await Rollout().run(cluster, resume=True, state_dir=directory, drain_timeout=0.3)
-    assert rollout.phases[0] == ("STOP", "r1")
-    assert rollout.last.phase == admin_pb2.ROLLOUT_PHASE_FINISHED
-    assert versions(cluster) == {"r1": "v2", "r2": "v2"}
-
-
-class Failing:
-    """A manager that cannot."""
-
-    async def stop(self, replica_id: str) -> None:
-        await trio.lowlevel.checkpoint()
-        raise ManagerError(f"{replica_id}: no such process")
-
-    async def start(self, replica_id: str, version: str) -> None:
-        raise AssertionError("it was not stopped")
-
-
-@story("virtual", replicas=2, **QUICK)
-async def test_what_a_manager_says_is_why_it_halts(cluster: TestCluster) -> None:
-    """And nothing else is done."""
-
-    @asynccontextmanager
-    async def open_failing(_spec: str) -> AsyncIterator[ReplicaManager]:
-        await trio.lowlevel.checkpoint()
-        yield Failing()
-
-    process = cluster.nodes["g1"].process
+    process = cluster.nodes["g2"].process
     assert isinstance(process, Gateway)
-    process.open_manager = open_failing
-    rollout = await Rollout().run(cluster, **ORDER)
-    assert (rollout.last.phase, rollout.last.replica_id) == (admin_pb2.ROLLOUT_PHASE_STOPPED, "r1")
-    assert rollout.last.message == "r1: no such process"
-    assert versions(cluster) == {"r1": "v1", "r2": "v1"}
-
-
-@story("virtual", replicas=1, **QUICK)
-async def test_a_peer_may_name_a_supervisor_and_nothing_that_runs_commands(cluster: TestCluster) -> None:
-    """What is more is for the gateway's own command line."""
-    for spec in ("command:rm {replica} ; touch {replica}", "kubernetes:a/b", "anything"):
-        rollout = await Rollout().run(cluster, **ORDER, manager=spec)
-        assert rollout.error is not None
-        assert rollout.error.code is StatusCode.INVALID_ARGUMENT
-        assert rollout.error.message.startswith(f"manager is {spec!r}; it must be HOST:PORT of a supervisor, or ")
-        assert rollout.steps == []
-
-
-@story("virtual", replicas=1, **QUICK)
-async def test_a_file_that_cannot_be_used_stops_it_before_it_begins(cluster: TestCluster) -> None:
-    """Nor is there anything to resume where nothing is known: the answer says what to do."""
-    manage(cluster, "g1")
-    with TemporaryDirectory() as directory:
-        unknown = await Rollout().run(cluster, resume=True, state_dir=directory)
-        (Path(directory) / "rollout.json").write_text("nonsense")
-        broken = await Rollout().run(cluster, **ORDER, state_dir=directory)
-    assert unknown.error is not None
-    assert unknown.error.code is StatusCode.FAILED_PRECONDITION
-    assert unknown.error.message == f"nothing is known in state_dir = {directory!r}: say which version"
-    assert broken.error is not None
-    assert broken.error.code is StatusCode.FAILED_PRECONDITION
-    assert "is not what a rollout has written: remove it" in broken.error.message
-    assert versions(cluster) == {"r1": "v1"}
-
-
-class Idle(ClusterManager):
-    """A manager that starts nothing."""
-
-    async def start(self, replica_id: str, version: str) -> None:
-        await trio.lowlevel.checkpoint()
-
-
-@story("virtual", replicas=2, **QUICK)
-async def test_a_version_that_does_not_come_back_halts_it_in_time_and_can_be_rolled_back(cluster: TestCluster) -> None:
-    """After as long as was asked for; the replica is found gone, and started as it was."""
-
-    @asynccontextmanager
-    async def open_idle(_spec: str) -> AsyncIterator[ReplicaManager]:
-        await trio.lowlevel.checkpoint()
-        yield Idle(cluster, {})
-
-    process = cluster.nodes["g1"].process
-    assert isinstance(process, Gateway)
-    process.open_manager = open_idle
-    began = trio.current_time()
-    halted = await Rollout().run(cluster, **ORDER, rejoin_timeout=5.0)
-    assert (halted.last.phase, halted.last.replica_id) == (admin_pb2.ROLLOUT_PHASE_STOPPED, "r1")
-    assert halted.last.message == "it is not back in the gossip after 5 s"
-    assert 5.0 < trio.current_time() - began < 10.0
-    manage(cluster, "g1")
-    back = await Rollout().run(cluster, rollback=True, model_version="v1")
-    assert back.phases[0] == ("STOP", "r1")
-    assert back.last.phase == admin_pb2.ROLLOUT_PHASE_FINISHED
-    assert versions(cluster) == {"r1": "v1", "r2": "v1"}
+    async with (
+        cluster.open_client(gateway="g2") as client,
+        held(client, ["a", "b", "c", "d"]),
+        trio.open_nursery() as more,
+    ):
+        for prompt in ("e", "f"):
+            more.start_soon(partial(client.generate, prompt, max_tokens=2))
+        await comes_true(lambda: process.gate.waiting == 2)
+        await comes_true(lambda: sum(one.load for one in gateway_of(cluster).pool.replicas) == 4)
+        rollout = await Rollout().run(cluster, **ORDER)
+        more.cancel_scope.cancel()
+    words = "6 generations run or wait, and without r1 there are 2 slots (r2): 4 too few"
+    assert (rollout.last.phase, rollout.last.message) == (admin_pb2.ROLLOUT_PHASE_STOPPED, words)

@@ -5,14 +5,9 @@ from typing import Any
 
 import attrs
 
-from inferencegw.policy.rollout import (
-    Presence,
-    ReplicaSight,
-    RolloutLimits,
-    RolloutPhase,
-    RolloutPlan,
-    RolloutView,
-)
+from inferencegw.policy.rollout import RolloutLimits, RolloutPlan
+from inferencegw.policy.rollout_table import RolloutPhase
+from inferencegw.policy.rollout_view import Presence, ReplicaSight, RolloutView
 
 ALIVE, SUSPECT, DEAD, LEFT = Presence
 S = RolloutPhase

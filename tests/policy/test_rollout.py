@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from inferencegw.policy.rollout import ACTIONS, ENDS, TRANSITIONS, Presence, ReplicaSight, RolloutEvent, RolloutView
+from inferencegw.policy.rollout_table import ACTIONS, ENDS, TRANSITIONS, RolloutEvent
+from inferencegw.policy.rollout_view import Presence, ReplicaSight, RolloutView
 from tests.policy.rollouts import ALIVE, DEAD, LEFT, LIMITS, SUSPECT, S, World, full, replicas
 
 

@@ -4,7 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from inferencegw.policy.rollout import ACTIONS, Presence, ReplicaSight, RolloutPlan, RolloutView
+from inferencegw.policy.rollout import RolloutPlan
+from inferencegw.policy.rollout_table import ACTIONS
+from inferencegw.policy.rollout_view import Presence, ReplicaSight, RolloutView
 from tests.policy.rollouts import LEFT, S, World, replicas
 
 PRESENCES = st.sampled_from(Presence)

@@ -15,12 +15,13 @@ from inferencegw.errors import StatusCode
 from inferencegw.gateway import Gateway
 from inferencegw.gateway.orders import DRAIN, UNDRAIN
 from inferencegw.gateway.tally import Count
+from inferencegw.swim.member import MemberState
 from inferencegw.testing import Answer, TestCluster
-from inferencegw.testing.manager import Rollout, manage
+from inferencegw.testing.manager import Rollout, manage, remember
 from inferencegw.v1 import admin_pb2
 from inferencegw.v1.replica_pb2 import DrainRequest, UndrainRequest
 
-from .harness import story
+from .harness import is_virtual, story
 
 QUICK: Final[dict[str, Any]] = {
     "gateway": {"slow_start": 0.5},
@@ -119,7 +120,9 @@ async def test_a_rolling_update_under_load_drops_nothing_and_its_receipt_is_what
     assert rollout.last.phase == FINISHED
     assert (receipt.requests_total, receipt.requests_dropped) == (len(load.answers), 0)
     assert receipt.requests_handed_over == load.handed_over > 0
-    assert (list(receipt.gateways), list(receipt.unasked), receipt.requests_running) == (["g1"], [], 0)
+    assert (list(receipt.gateways), list(receipt.unasked)) == (["g1"], [])
+    if is_virtual(cluster):  # elsewhere the last calls may take longer than the warm-up
+        assert receipt.requests_running == 0
 
 
 @story(replicas=2, **QUICK)
@@ -233,9 +236,10 @@ async def test_a_rollout_whose_gateway_is_killed_is_resumed_on_another_one_by_wh
             nursery.start_soon(partial(first.run, cluster, **ORDER))
             await until(first, "STOP", "r2")
             cluster.crash("g1")
+        await cluster.all_see(MemberState.LEFT, "r2")  # its manager goes on with what g1 had asked for
         await second.run(cluster, "g2", resume=True, **ORDER)
     nothing_failed(load)
-    assert next(step for step in second.phases if step[1] == "r2")[0] in {"CORDON", "STOP"}
+    assert second.phases[0] == ("STOP", "r2")
     assert [name for phase, name in second.phases if phase == "REPLICA_DONE"] == ["r2", "r1", "r3"]
     assert ("STOP", "r1") not in second.phases  # it had it already: its canary is enough
     view = cluster.view("g2").view
@@ -252,17 +256,18 @@ async def test_a_resumed_rollout_with_its_file_knows_the_version_and_counts_from
         manage(cluster, name)
     first, second, back = Rollout(), Rollout(), Rollout()
     with TemporaryDirectory() as state_dir:
+        remember(cluster, state_dir, "g1", "g2")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(first.run, cluster, **ORDER, state_dir=state_dir))
+            nursery.start_soon(partial(first.run, cluster, **ORDER))
             await until(first, "CORDON", "r1")
             async with under_load(cluster, "g2") as load:
                 await until(first, "STOP", "r1")
                 cluster.crash("g1")
             assert json.loads((Path(state_dir) / "rollout.json").read_text())["in_hand"] == "r1"
-            await second.run(cluster, "g2", resume=True, state_dir=state_dir, drain_timeout=0.3)
+            await second.run(cluster, "g2", resume=True)
         view = cluster.view("g2").view
         assert [view.members[name].meta.model_version for name in ("r1", "r2", "r3")] == ["v2", "v2", "v2"]
-        await back.run(cluster, "g2", rollback=True, state_dir=state_dir, drain_timeout=0.3)
+        await back.run(cluster, "g2", rollback=True)
     nothing_failed(load)
     receipt = second.last.receipt
     assert (receipt.requests_total, receipt.requests_dropped) == (len(load.answers), 0)

@@ -66,6 +66,10 @@ class _Failed(Exception):
     """What failed, for a ManagerError that says for whom."""
 
 
+class _NotFound(_Failed):
+    """There is no such object."""
+
+
 @attrs.frozen
 class Target:
     """Where a version is set.
@@ -198,6 +202,13 @@ class KubernetesManager:
 
     async def _stop(self, name: str) -> None:
         path = self._pod_path(name)
+        try:
+            await self._end(name, path)
+        except _NotFound as error:  # whoever has taken the pod away, its containers are no more
+            await self._require_place(name, error)
+
+    async def _end(self, name: str, path: str) -> None:
+        """Delete the pod, but hold its name, and wait until its containers have ended."""
         pod = await self._ask("GET", path)
         if not self._owns(pod):
             raise _Failed(f"pod {name} is not one of StatefulSet {self._target.statefulset}")
@@ -225,6 +236,13 @@ class KubernetesManager:
         template = {"spec": {"containers": [self._target.container_with(version)]}}
         statefulset = await self._patch(self._statefulset_path, {"spec": {"template": template}})
         await self._until_seen(statefulset["metadata"]["generation"])
+        try:
+            await self._release(path, version)
+        except _NotFound as error:  # there is nothing to release: it is made from the template that has been seen
+            await self._require_place(name, error)
+
+    async def _release(self, path: str, version: str) -> None:
+        """Let go of the pod's name, if it is held."""
         pod = await self._ask("GET", path)
         if _is_held(pod):
             uid = pod["metadata"]["uid"]
@@ -241,6 +259,13 @@ class KubernetesManager:
                     return
                 await trio.sleep(POLL_INTERVAL)
         raise _Failed(f"the StatefulSet's controller has not seen the new template after {SEEN_PATIENCE:g} s")
+
+    async def _require_place(self, name: str, error: _NotFound) -> None:
+        """Raise ``error`` unless the StatefulSet is to have a pod of that name, which is not there only now."""
+        spec = (await self._ask("GET", self._statefulset_path))["spec"]
+        first = spec.get("ordinals", {}).get("start", 0)
+        if name not in {f"{self._target.statefulset}-{first + number}" for number in range(spec.get("replicas", 1))}:
+            raise error
 
     def _owns(self, pod: Object) -> bool:
         """Ids come from the gossip: a name must not be enough to have any pod deleted."""
@@ -267,7 +292,8 @@ class KubernetesManager:
         if not isinstance(answer, dict):
             raise _Failed(f"Kubernetes: {method} {path}: the answer is no object")
         if response.is_error:
-            raise _Failed(f"Kubernetes: {response.status_code}: {answer.get('message', 'no reason given')}")
+            kind = _NotFound if response.status_code == httpx2.codes.NOT_FOUND else _Failed
+            raise kind(f"Kubernetes: {response.status_code}: {answer.get('message', 'no reason given')}")
         return answer
 
 

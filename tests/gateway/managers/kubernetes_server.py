@@ -31,6 +31,8 @@ class Kubernetes:
         looks_until_ended: at a deleted pod, until its containers have.
         looks_until_seen: at the StatefulSet, until its controller has seen a new template.
         requests: those that were followed, by method and path.
+        gone_before: the number of a request about a pod, from now on, before which that pod goes, and is not yet made
+            again.
         failure: answers instead, with status and body, where it is not None.
     """
 
@@ -38,6 +40,7 @@ class Kubernetes:
     looks_until_ended: int = 3
     looks_until_seen: int = 3
     requests: list[str] = attrs.field(factory=list)
+    gone_before: int = 0
     failure: tuple[int, bytes] | None = None
     pods: dict[str, Object] = attrs.field(factory=dict)
     statefulset: Object = attrs.field(factory=dict)
@@ -50,7 +53,7 @@ class Kubernetes:
         template = {"spec": {"containers": [container, {"name": "sidecar", "image": "registry/side:1"}]}}
         self.statefulset = {
             "metadata": {"name": "llm", "generation": 1},
-            "spec": {"updateStrategy": {"type": "OnDelete"}, "template": template},
+            "spec": {"replicas": 2, "updateStrategy": {"type": "OnDelete"}, "template": template},
             "status": {"observedGeneration": 1},
         }
         self.seen_template = copy.deepcopy(template)
@@ -95,6 +98,9 @@ class Kubernetes:
                 self._look("", self.looks_until_seen, self._controller_sees)
             return 200, json.dumps(self.statefulset).encode()
         name = path.removeprefix(POD_PATH)
+        self.gone_before -= 1
+        if self.gone_before == 0:
+            del self.pods[name]
         if name not in self.pods:
             return _status(404, f'pods "{name}" not found')
         return self._answer_about_pod(method, name, change)

@@ -144,6 +144,46 @@ async def test_a_rollout_that_died_between_stop_and_start_is_gone_on_with(
     assert cluster.container_of("llm-0")["image"] == "registry/llm:v2"
 
 
+@pytest.mark.parametrize("request_number", [1, 2, 3, 4, 5])
+async def test_a_pod_that_is_gone_has_been_stopped(
+    mount: Path, monkeypatch: pytest.MonkeyPatch, request_number: int
+) -> None:
+    """Before it was looked at, held or deleted, or while its containers ended: whoever was to end it has his wish."""
+    cluster = Kubernetes(looks_until_ended=1_000_000, gone_before=request_number)
+    async with managed(monkeypatch, cluster) as manager:
+        await manager.stop("llm-1")
+        assert list(cluster.pods) == ["llm-0"]
+
+
+@pytest.mark.parametrize("request_number", [1, 2])
+async def test_a_pod_that_is_gone_is_started_by_the_template(
+    mount: Path, monkeypatch: pytest.MonkeyPatch, request_number: int
+) -> None:
+    """It comes from what the controller has seen by then: nobody is left to take a finalizer from."""
+    cluster = Kubernetes()
+    async with managed(monkeypatch, cluster) as manager:
+        await manager.stop("llm-1")
+        cluster.gone_before = request_number
+        await manager.start("llm-1", "v2")
+        assert list(cluster.pods) == ["llm-0"]
+        cluster.make_pod("llm-1")
+        assert cluster.container_of("llm-1")["image"] == "registry/llm:v2"
+
+
+async def test_a_pod_that_no_statefulset_makes_is_not_started(mount: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be waited for in vain: its number is none of those that there are to be."""
+    cluster = Kubernetes()
+    cluster.statefulset["spec"].update(replicas=1, ordinals={"start": 1})
+    del cluster.pods["llm-0"]
+    async with managed(monkeypatch, cluster) as manager:
+        with pytest.raises(
+            ManagerError, match=r'^cannot start replica llm-0: Kubernetes: 404: pods "llm-0" not found$'
+        ):
+            await manager.start("llm-0", "v2")
+        await manager.stop("llm-1")
+        await manager.start("llm-1", "v2")
+
+
 @pytest.mark.parametrize(
     ("replica_id", "reason"),
     [
