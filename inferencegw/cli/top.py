@@ -6,7 +6,7 @@ looks before, whose curves are kept for as long as they are wide. It asks nothin
 
 import itertools
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import attrs
@@ -19,7 +19,7 @@ from rich.text import Text
 from inferencegw.cli._access import NOBODY, Access
 from inferencegw.cli._admin import PATIENCE, Gateway, picture, plain, reach, table
 from inferencegw.cli.generate import DEFAULT_GATEWAY
-from inferencegw.cli.status import BREAKER_COLOURS, VERDICT_COLOURS, WATCH, facts_of
+from inferencegw.cli.status import BREAKER_COLOURS, VERDICT_COLOURS, WATCH, facts_of, notes_of
 from inferencegw.v1 import admin_pb2
 
 WIDTH: Final = 40
@@ -149,15 +149,9 @@ def _replicas(look: admin_pb2.GatewayStatus) -> RenderableType:
             bar(one["inflight"], one["load"], one["max_capacity"]),
             f"{one['inflight']}/{one['max_capacity']}",
             plain(" ".join(filter(None, (one["model"], one["model_version"])))),
-            ", ".join(_notes(one)),
+            ", ".join(notes_of(one)),
         )
     return rows if look.replicas else Text("no replicas")
-
-
-def _notes(one: dict[str, Any]) -> Iterator[str]:
-    if not one["connected"]:
-        yield "no connection"
-    yield from (note for note in ("cordoned", "draining") if one[note])
 
 
 def _rate(before: admin_pb2.GatewayStatus, after: admin_pb2.GatewayStatus) -> float:
