@@ -35,6 +35,8 @@ _TRACEPARENT: Final = re.compile(
 )
 _TRACESTATE: Final = re.compile(r"[\x20-\x7e]{1,512}")
 
+_NAMES: Final = ("traceparent", "tracestate")
+
 Facts: TypeAlias = Mapping[str, str | int | float | bool]
 """What is said of a span: attributes by name."""
 
@@ -65,7 +67,7 @@ def begin_call(metadata: Metadata) -> CallTrace:
     headers = _headers(metadata)
     tracer = _tracer()
     if tracer is None:
-        return _Handed(tuple(headers.items()))
+        return _Handed(tuple(headers.items())) if headers else UNTRACED
     parent = propagate.extract(headers)
     span = tracer.start_span(CALL, parent, trace.SpanKind.SERVER, {"rpc.system": "grpc"})
     return _Recorded(tracer, span)
@@ -73,10 +75,8 @@ def begin_call(metadata: Metadata) -> CallTrace:
 
 def _headers(metadata: Metadata) -> dict[str, str]:
     """The two of W3C, if they are sound: a client may write anything, and a replica need not read it."""
-    found = {
-        name: value for name, value in metadata if name in {"traceparent", "tracestate"} and isinstance(value, str)
-    }
-    if not _TRACEPARENT.fullmatch(found.get("traceparent", "")):
+    found = {name: value for name, value in metadata if name in _NAMES and isinstance(value, str)}
+    if not found or not _TRACEPARENT.fullmatch(found.get("traceparent", "")):
         return {}
     if not _TRACESTATE.fullmatch(found.get("tracestate", "")):
         found.pop("tracestate", None)
@@ -104,7 +104,7 @@ class _Handed:
         pass
 
 
-UNTRACED: Final[AttemptTrace] = _Handed(())
+UNTRACED: Final = _Handed(())
 """Of whom nobody knows anything."""
 
 
