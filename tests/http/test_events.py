@@ -11,10 +11,13 @@ import pytest
 import trio
 
 from inferencegw.gateway import Gateway, run_gateway
+from inferencegw.gateway.rollout_order import RolloutOrder
+from inferencegw.gateway.rollout_run import Run
 from inferencegw.http import events
 from inferencegw.http.app import serve_http
 from inferencegw.http.events import MAX_LOOKERS
 from inferencegw.policy.keys import KEY_BYTES, hash_of, key_text
+from inferencegw.v1.admin_pb2 import RolloutPhase, RolloutRequest, RolloutResponse
 from tests.gateway.house import scripted
 from tests.gateway.support import config, sends, token, wait_for_ever
 from tests.http.support import PATIENCE, Front, a_front
@@ -104,6 +107,29 @@ async def test_a_replica_that_goes_is_seen_to_go_and_the_ring_with_it() -> None:
         assert {owner for _, owner in (await looker.next("rings"))["m"]} == {"r2"}
         state = await looker.next("state")
         assert [row["id"] for row in state["replicas"] if row["connected"]] == ["r2"]
+
+
+async def test_members_and_a_rollout_are_seen_as_they_are() -> None:
+    """The gateway itself is a member; a rollout is told by its latest step, and stays when it is over."""
+    async with a_front(id="g1", gossip_port=0, gossip_profile="fast") as front, looking(front) as looker:
+        state = await looker.next("state")
+        assert state["rollout"] is None
+        [member] = state["members"]
+        facts = {name: value for name, value in member.items() if name != "for"}
+        assert facts == {"id": "g1", "role": "gateway", "state": "alive", "rtt": None, "here": True}
+        updater = front.gateway._updater
+        assert updater is not None
+        run = updater.running = updater.latest = Run(RolloutOrder.of(RolloutRequest(model_version="v2")))
+        phase = RolloutPhase.ROLLOUT_PHASE_DRAIN
+        run.told.append(RolloutResponse(phase=phase, replica_id="r1", done=1, total=3, message="2 left"))
+        step = {"phase": "drain", "replica": "r1", "done": 1, "total": 3, "message": "2 left"}
+        state = await looker.until(lambda state: state["rollout"] is not None)
+        assert state["rollout"] == {**step, "running": True}
+        assert front.gateway.readings()["rollout_step"] == {"drain": 1}
+        updater.running = None
+        state = await looker.until(lambda state: not state["rollout"]["running"])
+        assert state["rollout"] == {**step, "running": False}
+        assert front.gateway.readings()["rollout_step"] == {}
 
 
 async def test_only_so_many_may_look(monkeypatch: pytest.MonkeyPatch) -> None:
