@@ -33,6 +33,7 @@ import structlog
 import trio
 
 from inferencegw.config import GatewayConfig
+from inferencegw.errors import ConfigError
 from inferencegw.gateway.admin import GatewayAdminServicer
 from inferencegw.gateway.dispatcher import Dispatcher
 from inferencegw.gateway.flight import Flights
@@ -41,18 +42,20 @@ from inferencegw.gateway.guard import GatewayGuard
 from inferencegw.gateway.manager import ReplicaManager
 from inferencegw.gateway.managers import open_manager
 from inferencegw.gateway.pool import ReplicaPool
+from inferencegw.gateway.portrait import Portrait
 from inferencegw.gateway.readings import Readings
 from inferencegw.gateway.record import Records
 from inferencegw.gateway.rollout_file import RolloutFile
 from inferencegw.gateway.servicer import GatewayServicer
 from inferencegw.gateway.slots import Slots
+from inferencegw.gateway.status import Overview
 from inferencegw.gateway.tally import Tally
 from inferencegw.gateway.updater import ManagerOpener, RollingUpdater
 from inferencegw.membership import MembershipService
 from inferencegw.rpc import Server
 from inferencegw.rpc.health import HealthServicer, ServingStatus
 from inferencegw.rpc.reflection import reflection_services
-from inferencegw.rpc.tls import client_context, server_context
+from inferencegw.rpc.tls import client_context, renew, server_context
 from inferencegw.settings.live import Changes, Live, reload_files
 from inferencegw.swim.member import MemberRole, Meta
 from inferencegw.telemetry.exposition import Value
@@ -121,7 +124,7 @@ class Gateway:
         self.membership: MembershipService | None = None
         self.records: Final = Records()
         self.tally: Final = Tally(self.meter)
-        self.open_manager: ManagerOpener = open_manager
+        self.open_manager: ManagerOpener = partial(open_manager, tls=self._to_replicas)
         self.rollout_file: Final = RolloutFile(config.state_dir)
         self.rollout_file.prepare()
         if config.gossips:
@@ -130,7 +133,7 @@ class Gateway:
                 config, meta, rng=rng, load=lambda: self.slots.in_flight, wall_clock=wall_clock
             )
         self.guard: Final = GatewayGuard(config, self.membership)
-        self.live.subscribe(self._read_keys_again)
+        self.live.subscribe(self._read_files_again)
         self.live.subscribe(lambda _before, now: self.pool.reconfigure(now))
 
     async def run(self, *, task_status: trio.TaskStatus[dict[str, tuple[str, int]]] = trio.TASK_STATUS_IGNORED) -> None:
@@ -181,14 +184,23 @@ class Gateway:
         self._drain()
 
     def reload(self, wanted: GatewayConfig | None = None) -> Changes:
-        """Put what can change of ``wanted`` into force, and read the keys again, callers' and the gossip's.
+        """Put what can change of ``wanted`` into force; read keys (callers', the gossip's) and certificates again.
 
-        A file of keys that cannot be used changes nothing, and is logged.
+        A file that cannot be used changes nothing, and is logged. Connections stay; calls end whose key was taken back.
 
         Raises:
             ConfigError: ``wanted`` does not go together with what cannot change; nothing was changed or read.
         """
         return self.live.reload(self.config if wanted is None else wanted)
+
+    def _renew_certificates(self) -> None:
+        cert, key = self.config.tls_cert, self.config.tls_key
+        if cert is None or key is None:
+            return
+        try:
+            renew([one for one in (self._to_clients, self._to_replicas) if one is not None], cert, key)
+        except ConfigError as error:
+            log.error("certificate not changed", reason=str(error))  # noqa: TRY400 - whose fault it is needs no traceback
 
     @property
     def config(self) -> GatewayConfig:
@@ -214,6 +226,13 @@ class Gateway:
         parts = (self._dispatcher, self.pool, self.slots, self.membership, self._updater)
         return Readings(self.config, *parts, draining).all()
 
+    def portrait(self) -> Portrait | None:
+        """It at this moment, for who looks at it; None before :meth:`run` has begun."""
+        if self._dispatcher is None or self._updater is None:
+            return None
+        overview = Overview(self.config, self.pool, self.slots, self.membership)
+        return Portrait(overview, self._dispatcher, self._updater, self.unready)
+
     @property
     def calls_running(self) -> int:
         """Calls that were accepted and have not ended; a rollout, which makes some of its own, counts as one."""
@@ -225,7 +244,8 @@ class Gateway:
         """Where calls wait for their slots. RuntimeError before :meth:`run`."""
         return _not_started() if self._dispatcher is None else self._dispatcher.gate
 
-    def _read_keys_again(self, _before: GatewayConfig, _now: GatewayConfig) -> None:
+    def _read_files_again(self, _before: GatewayConfig, _now: GatewayConfig) -> None:
+        self._renew_certificates()
         self.guard.reload()
         if self.membership is not None:
             self.membership.reload()

@@ -137,6 +137,11 @@ class Dispatcher:
         self._slots.recheck()
 
     @property
+    def calls(self) -> list[Call]:
+        """Those that were accepted and have not ended, in the order in which they came."""
+        return list(self._runs)
+
+    @property
     def running(self) -> int:
         """Calls that were accepted and have not ended."""
         return len(self._runs)

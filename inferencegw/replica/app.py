@@ -29,6 +29,7 @@ import structlog
 import trio
 
 from inferencegw.config import ReplicaConfig
+from inferencegw.errors import ConfigError
 from inferencegw.membership import MembershipService
 from inferencegw.replica.control import ReplicaControl
 from inferencegw.replica.engine import SimulatedEngine
@@ -39,7 +40,7 @@ from inferencegw.replica.slots import Slots
 from inferencegw.rpc import Server
 from inferencegw.rpc.health import HealthServicer, ServingStatus
 from inferencegw.rpc.reflection import reflection_services
-from inferencegw.rpc.tls import server_context
+from inferencegw.rpc.tls import renew, server_context
 from inferencegw.settings.live import Live, reload_files
 from inferencegw.swim.member import MemberRole, Meta
 from inferencegw.v1 import replica_pb2
@@ -108,7 +109,7 @@ class Replica:
                 load=lambda: engine.slots.active,
                 wall_clock=wall_clock,
             )
-        self.live.subscribe(self._read_keys_again)
+        self.live.subscribe(self._read_files_again)
         self._health = HealthServicer()
         self._control = ReplicaControl(engine, self._announce)
         self._announce(cordoned=False, draining=False)
@@ -119,9 +120,8 @@ class Replica:
             FaultInjectionServicer(self._control).service,
             self._health.service,
         ]
-        self._server = Server(
-            [*services, *reflection_services(services)], limits=config.limits, ssl_context=_ssl_context(config)
-        )
+        self._tls = _ssl_context(config)
+        self._server = Server([*services, *reflection_services(services)], limits=config.limits, ssl_context=self._tls)
 
     @property
     def id(self) -> str:
@@ -168,7 +168,13 @@ class Replica:
         self._health.drain()
         self._server.drain()
 
-    def _read_keys_again(self, _before: ReplicaConfig, _now: ReplicaConfig) -> None:
+    def _read_files_again(self, _before: ReplicaConfig, now: ReplicaConfig) -> None:
+        cert, key = now.tls_cert, now.tls_key
+        if self._tls is not None and cert is not None and key is not None:
+            try:
+                renew([self._tls], cert, key)
+            except ConfigError as error:
+                _log.error("certificate not changed", reason=str(error))
         if self.membership is not None:
             self.membership.reload()
 

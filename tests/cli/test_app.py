@@ -78,9 +78,10 @@ def test_every_option_of_a_gateway_is_a_flag_of_run(monkeypatch: pytest.MonkeyPa
         if field.name not in NOT_FLAGS and isinstance(field.default, (int, float)):
             flags += [f"--{field.name.replace('_', '-')}", str(field.default + 1)]
     given = ["--hedge", "adaptive", "--splice", "same-version", "--replica", "127.0.0.1:1", "--gossip-port", "0"]
+    given += ["--http-port", "0"]
     names = ["--id", "gw", "--host", "::1", "--cluster", "c", "--advertise", "::1", "--gossip-profile", "fast"]
     files = ["--keyring-file", "k", "--tls-cert", "c", "--tls-key", "k", "--tls-ca", "a", "--join", "[::1]:1"]
-    files += ["--manager", "127.0.0.1:1", "--state-dir", "s", "--log-level", "error", "--http-port", "0"]
+    files += ["--manager", "127.0.0.1:1", "--state-dir", "s", "--log-level", "error"]
     files += ["--keys-file", "k", "--client-certs", "optional"]
     assert execute(["run"]) == execute(["run", *flags, *given, *names, *files]) == 0
     default, other = made
@@ -182,6 +183,7 @@ INTEGER_FLAGS = (
     ("run", "--port"),
     ("run", "--http-port"),
     ("run", "--gossip-port"),
+    ("run", "--http-port"),
     ("run", "--queue-size"),
     ("run", "--max-attempts"),
     ("run", "--max-attempts-total"),
