@@ -183,7 +183,6 @@ INTEGER_FLAGS = (
     ("run", "--port"),
     ("run", "--http-port"),
     ("run", "--gossip-port"),
-    ("run", "--http-port"),
     ("run", "--queue-size"),
     ("run", "--max-attempts"),
     ("run", "--max-attempts-total"),
