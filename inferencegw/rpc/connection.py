@@ -22,7 +22,7 @@ import abc
 import enum
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ClassVar, Final, Generic, TypeVar
 
 from h2.config import H2Configuration
@@ -46,7 +46,14 @@ from inferencegw.rpc.fields import (
 from inferencegw.rpc.flood import Flood, FloodGuard
 from inferencegw.rpc.flow import InboundWindow
 from inferencegw.rpc.frames import ErrorCode, Flag, FrameType
-from inferencegw.rpc.framing import MAX_BLOCK_BYTES, ConnectionViolation, FrameSplitter, check_dependency, unpad
+from inferencegw.rpc.framing import (
+    MAX_BLOCK_BYTES,
+    ConnectionViolation,
+    Frame,
+    FrameSplitter,
+    check_dependency,
+    unpad,
+)
 from inferencegw.rpc.keepalive import Keepalive, Verdict
 from inferencegw.rpc.metadata import Fields
 from inferencegw.rpc.outbox import Outbox
@@ -78,6 +85,7 @@ class Connection(abc.ABC, Generic[StreamT]):
         streams: open streams by id.
         ended: why nothing more will be read, or None while the connection lives.
         drained: it ended in order: what is left of the output belongs to calls that were served.
+        waiting: frames have come that were not looked at, because others are to have their turn.
     """
 
     _client_side: ClassVar[bool]
@@ -87,6 +95,7 @@ class Connection(abc.ABC, Generic[StreamT]):
         self.streams: dict[int, StreamT] = {}
         self.ended: ConnectionLost | None = None
         self.drained = False
+        self.waiting = False
         self._now = now
         self._h2 = H2Connection(H2Configuration(client_side=self._client_side, header_encoding=None))
         self._decoder = BlockDecoder(MAX_BLOCK_BYTES)
@@ -100,6 +109,7 @@ class Connection(abc.ABC, Generic[StreamT]):
         self._held_bytes = 0
         self._partial_bytes = 0
         self._splitter = FrameSplitter(b"" if self._client_side else frames.CLIENT_PREFACE)
+        self._arrived: Iterator[Frame] = iter(())
         self._events: list[Event] = []
         self._out = Outbox(self._h2)
         self._handlers: dict[int, Callable[[int, int, bytes], None]] = {
@@ -152,17 +162,30 @@ class Connection(abc.ABC, Generic[StreamT]):
 
     # ------------------------------------------------------------------ input
 
-    def receive_untrusted(self, data: bytes, now: float) -> list[Event]:
-        """Take bytes from the peer. Never raises on account of them."""
-        self._now = now
+    def receive_untrusted(self, data: bytes, now: float, turn: float = math.inf) -> list[Event]:
+        """Take bytes from the peer. Never raises on account of them.
+
+        After ``turn`` frames that are no DATA the rest is ``waiting``: :meth:`go_on` with it before there is more.
+        """
         self._keepalive.heard(now)
+        self._arrived = self._splitter.feed_untrusted(data)
+        return self.go_on(now, turn)
+
+    def go_on(self, now: float, turn: float) -> list[Event]:
+        """Take what is ``waiting``, or ``turn`` frames of it."""
+        self._now = now
+        self.waiting = False
         if self.ended is None:
             try:
-                for kind, flags, stream_id, payload in self._splitter.feed_untrusted(data):
+                for kind, flags, stream_id, payload in self._arrived:
                     if kind == FrameType.DATA:
                         self._on_data(flags, stream_id, payload)
-                    else:
-                        self._on_frame(kind, flags, stream_id, payload)
+                        continue
+                    self._on_frame(kind, flags, stream_id, payload)
+                    turn -= 1
+                    if turn <= 0:
+                        self.waiting = True
+                        break
             except ConnectionViolation as error:
                 self._fail(error.code, str(error))
             self._settle()

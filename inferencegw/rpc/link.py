@@ -26,6 +26,11 @@ _FLUSH_PASSES: Final = 16
 _READ_BYTES: Final = 64 * 1024
 _DISCARD_BYTES: Final = 1024 * 1024
 
+_TURN: Final = 8
+"""Frames other than DATA that one connection may have looked at until all others have had their turn: a read may bring
+thousands of requests that are reset at once, which is a tenth of a second in which nobody else is heard. High: others
+wait longer for a peer that floods. Low: more turns for one that is busy; tokens, which are DATA, take none."""
+
 
 class Link:
     """Runs one connection over one stream.
@@ -110,7 +115,10 @@ class Link:
                 data = b""
             now = trio.current_time()
             if data:
-                self._dispatch(self.connection.receive_untrusted(bytes(data), now))
+                self._dispatch(self.connection.receive_untrusted(bytes(data), now, _TURN))
+                while self.connection.waiting:
+                    await trio.lowlevel.checkpoint()
+                    self._dispatch(self.connection.go_on(trio.current_time(), _TURN))
                 self.reset_clock()
             else:
                 self._dispatch(self.connection.handle_eof(now))

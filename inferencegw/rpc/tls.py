@@ -1,4 +1,4 @@
-"""TLS for servers and clients: two functions that make an ``ssl.SSLContext`` of the files an operator names.
+"""TLS for servers and clients: an ``ssl.SSLContext`` of the files an operator names, and a new certificate in it.
 
 The rule: what RFC 9113 section 9.2 asks of HTTP/2 over TLS is all that can be negotiated: TLS 1.2 with an ephemeral key
 exchange and an AEAD cipher, or TLS 1.3; no compression, no renegotiation; ALPN "h2" and nothing else. A handshake with
@@ -6,18 +6,19 @@ a peer that knows no ALPN succeeds all the same: a context cannot demand it, so 
 ``selected_alpn_protocol()`` after the handshake.
 
 Every problem with a file is a :class:`~inferencegw.errors.ConfigError` at start-up that names the file. OpenSSL says
-"PEM lib" for most of them, so each file is tried by itself first. The files are read once; a new certificate takes a
-restart, which a drain makes harmless.
+"PEM lib" for most of them, so each file is tried by itself first. A certificate that is about to expire is replaced
+while the process runs (:func:`renew`); another authority takes a restart, which a drain makes harmless: a context can
+be made to believe one more, and never one less.
 """
 
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NoReturn, TypeAlias
 
 from inferencegw.errors import ConfigError
 
-__all__ = ["client_context", "server_context"]
+__all__ = ["client_context", "renew", "server_context"]
 
 Path: TypeAlias = str | os.PathLike[str]
 
@@ -57,6 +58,16 @@ def client_context(ca: Path | None = None, cert: Path | None = None, key: Path |
     elif key is not None:
         raise ConfigError(f"TLS key {key}: is of no use without its certificate")
     return context
+
+
+def renew(contexts: Iterable[ssl.SSLContext], cert: Path, key: Path) -> None:
+    """Have ``contexts`` show what is in the files now, in handshakes to come; else ConfigError, and no change.
+
+    Connections that are there go on with what they were begun with.
+    """
+    _load_identity(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), cert, key)  # only to see whether they can be used
+    for context in contexts:
+        _load_identity(context, cert, key)
 
 
 def _hardened(protocol: int) -> ssl.SSLContext:

@@ -4,13 +4,14 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import trio
@@ -26,6 +27,7 @@ from inferencegw.rpc import open_channel
 from inferencegw.testing.children import parse_ready_line
 from inferencegw.v1 import admin_pb2
 from tests.cli.conftest import Command
+from tests.gateway.papers import Papers
 
 PATIENCE: Final = 60.0
 """Seconds until a test is given up."""
@@ -116,6 +118,29 @@ async def supervised(**options: object) -> AsyncIterator[Supervised]:
             await cluster.until(lambda: len(cluster.pids) == len(cluster.served) - 2)  # but gossip and manager
             yield cluster
             process.terminate()
+
+
+def test_certificates_and_keys_go_to_all_children_and_to_the_port_for_orders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callers' keys are the gateways' business alone; what is not given is on nobody's command line."""
+    made: list[dict[str, Any]] = []
+
+    def supervise(plan: Plan, **options: Any) -> None:
+        made.append({"plan": plan, **options})
+
+    monkeypatch.setattr("inferencegw.cli.cluster.Supervisor", supervise)
+    monkeypatch.setattr("trio.run", lambda _: 0)
+    papers = Papers.issue(tmp_path)
+    shared = {"keyring_file": "ring", **papers.server(ca=True)}
+    own = {"keys_file": "keys.toml", "client_certs": "optional"}
+    assert execute(command_line()) == execute(command_line(**shared, **own)) == 0
+    bare, secured = made
+    assert (bare["tls"], secured["tls"].verify_mode) == (None, ssl.CERT_REQUIRED)
+    common, gateways = ({f"--{name.replace('_', '-')}={value}" for name, value in one.items()} for one in (shared, own))
+    assert common < set(secured["plan"].common)
+    assert gateways < set(secured["plan"].gateway_flags)
+    assert not any("None" in flag or "tls" in flag for flag in bare["plan"].common + bare["plan"].gateway_flags)
 
 
 def is_gone(pid: int) -> bool:

@@ -1,6 +1,7 @@
 """Certificates and keys as an operator has them: files, of an authority that is believed and of one that is not."""
 
 import datetime as dt
+import shutil
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ class Papers:
     @classmethod
     def issue(cls, folder: Path) -> "Papers":
         """Make all of them."""
+        folder.mkdir(exist_ok=True)
         papers, ours, theirs = cls(folder), trustme.CA(), trustme.CA()
         ours.cert_pem.write_to_path(papers.path("ca"))
         theirs.cert_pem.write_to_path(papers.path("strange-ca"))
@@ -59,6 +61,15 @@ class Papers:
             return grpc.ssl_channel_credentials(authority)
         key, cert = Path(self.path(f"{name}-key")).read_bytes(), Path(self.path(name)).read_bytes()
         return grpc.ssl_channel_credentials(authority, key, cert)
+
+    def spoil(self) -> None:
+        """Have the good certificate be none any more."""
+        Path(self.path("good")).write_text("half a certif")
+
+    def replace(self, other: "Papers") -> None:
+        """Have the good certificate be that of ``other``."""
+        for name in ("good", "good-key"):
+            shutil.copy(other.path(name), self.path(name))
 
     def _write(self, name: str, issued: trustme.LeafCert) -> None:
         issued.private_key_pem.write_to_path(self.path(f"{name}-key"))

@@ -230,6 +230,22 @@ async def test_a_key_changes_without_a_call_refused_and_the_old_one_opens_nothin
         assert door.gateway.guard.statistics().running == {}
 
 
+async def test_a_certificate_is_renewed_at_the_reload_and_a_broken_one_changes_nothing(tmp_path: Path) -> None:
+    """Who is connected stays so; who comes later sees the new one, here of another authority."""
+    old, new = (Papers.issue(tmp_path / name) for name in ("old", "new"))
+    async with a_door(**old.server()) as door:
+        with door.channel(old.credentials()) as channel:
+            assert await trio.to_thread.run_sync(_end_of, begin(channel, INFER, "")) == OK
+            old.spoil()
+            door.gateway.reload()
+            assert await door.knock(INFER, credentials=old.credentials()) == OK
+            old.replace(new)
+            door.gateway.reload()
+            assert await door.knock(INFER, credentials=old.credentials()) == SHUT
+            assert await door.knock(INFER, credentials=new.credentials()) == OK
+            assert await trio.to_thread.run_sync(_end_of, begin(channel, INFER, "")) == OK
+
+
 async def test_a_named_call_is_its_keys_whatever_connection_it_comes_back_on_and_nobody_elses(tmp_path: Path) -> None:
     """One owner's second stream takes the first one over; another key under the same name has a call of its own."""
     path = keys_file(tmp_path / "keys.toml", ("alice", CLIENT, ""), ("bob", OTHER, ""))

@@ -28,12 +28,15 @@ import trio
 
 from inferencegw.config import split_address
 from inferencegw.errors import RpcError
+from inferencegw.gateway import record
+from inferencegw.policy import prefixes, ring
 from inferencegw.rpc import open_channel
 from inferencegw.testing.answers import Answer
 from inferencegw.testing.callers import Caller, Witness
 from inferencegw.testing.children import parse_ready_line
 from inferencegw.testing.processes import GET_STATUS
-from inferencegw.v1 import admin_pb2
+from inferencegw.v1 import admin_pb2, gateway_pb2
+from tests.gateway.support import INFER
 
 __all__ = ["Soaked", "soak"]
 
@@ -55,11 +58,17 @@ BEAT: Final = 2.0
 BETWEEN: Final = 0.05
 """Seconds between two questions to a gateway."""
 
-PATIENCE: Final = 60.0
-"""Seconds until all is well again, or the soak is given up."""
+PATIENCE: Final = 120.0
+"""Seconds until something is done, or all is well again; or the soak is given up."""
 
 WARM_UP: Final = 0.25
-"""Of the time, for caches and histories to fill; after it, what is held is looked at for the first time."""
+"""Of the time, after which what is held is looked at for the first time."""
+
+REMEMBERED: Final = max(record.KEPT, prefixes.KEPT, ring.CACHED)
+"""Calls, with a prompt each, that a gateway remembers: a history that fills is no leak, so it is filled beforehand."""
+
+FILLERS: Final = 32
+"""Calls at once, meanwhile."""
 
 GROWTH: Final = 1.1
 """How much more memory there may be at the end."""
@@ -71,14 +80,13 @@ class Held:
 
     resident_kib: int
     descriptors: int
-    threads: int
 
     @classmethod
     def by(cls, pid: int) -> "Held":
         """See proc(5)."""
         status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text("ascii").splitlines())
         descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-        return cls(int(status["VmRSS"].split()[0]), descriptors, int(status["Threads"]))
+        return cls(int(status["VmRSS"].split()[0]), descriptors)
 
 
 @attrs.define
@@ -113,7 +121,7 @@ class Soaked:
         assert set(self.inflight.values()) == {0}, self.inflight
         for name in SURVIVORS:
             warm, end = self.warm[name], self.end[name]
-            assert (end.descriptors, end.threads) == (warm.descriptors, warm.threads), name
+            assert end.descriptors == warm.descriptors, name
             assert end.resident_kib <= GROWTH * warm.resident_kib, f"{name}: {warm} has become {end}"
 
 
@@ -189,8 +197,10 @@ class Cluster:
     async def roll_out(self, rng: random.Random) -> None:
         """The next version for every replica; the receipt says that nothing was dropped."""
         command = [sys.executable, "-m", "inferencegw", "rollout", "--version", next(self._versions), "--json"]
-        where = ["--gateway", self.at["g1"], "--manager", self.at["manager"], "--drain-timeout", "2"]
-        finished = await trio.run_process([*command, *where], capture_stdout=True, check=False)
+        where = ["--gateway", self.at["g1"], "--manager", self.at["manager"]]
+        # A busy machine takes long to start a process: that is no failure of the new version.
+        patience = ["--drain-timeout", "2", "--rejoin-timeout", str(PATIENCE)]
+        finished = await trio.run_process([*command, *where, *patience], capture_stdout=True, check=False)
         last = json.loads(finished.stdout.splitlines()[-1])
         assert (finished.returncode, last["phase"], last["receipt"]["dropped"]) == (0, "finished", 0), last
 
@@ -248,9 +258,13 @@ async def a_cluster() -> AsyncIterator[Cluster]:
             line = (await process.stdout.receive_some()).decode()
             at = parse_ready_line(line)
             assert at, line
-            yield Cluster(process.pid, at)
-            process.terminate()
-            assert await process.wait() == 0
+            try:
+                yield Cluster(process.pid, at)
+            finally:
+                process.terminate()
+                with trio.CancelScope(shield=True):  # or it would be killed, and nobody take its children down
+                    status = await process.wait()
+            assert status == 0
 
 
 async def soak(seconds: float, seed: int) -> Soaked:
@@ -259,12 +273,30 @@ async def soak(seconds: float, seed: int) -> Soaked:
     result = Soaked()
     async with a_cluster() as cluster:
         await cluster.until(is_well)
+        await _fill(cluster, rng)
         await _strain(cluster, WARM_UP * seconds, rng, result)
         result.warm = {name: Held.by(cluster.pid_of(name)) for name in SURVIVORS}
         await _strain(cluster, (1 - WARM_UP) * seconds, rng, result)
         result.end = {name: Held.by(cluster.pid_of(name)) for name in SURVIVORS}
         result.inflight = {name: _calls(await cluster.status(name)) for name in ("g1", "g2")}
     return result
+
+
+async def _fill(cluster: Cluster, rng: random.Random) -> None:
+    """Have the gateway that stays remember as many calls as it ever will, of the kinds that are to come."""
+    numbers = iter(range(REMEMBERED))
+    async with open_channel(*split_address(cluster.at["g1"])) as channel, trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            for number in numbers:
+                hedge, name = rng.choice([(gateway_pb2.HEDGE_RACE, ""), (gateway_pb2.HEDGE_NEVER, f"{number:032x}")])
+                prompt = f"{number} is to be remembered"
+                request = gateway_pb2.InferRequest(prompt=prompt, max_tokens=3, hedge=hedge, request_id=name)
+                async with channel.open_stream(INFER, request) as stream:
+                    assert [token.index async for token in stream] == [0, 1, 2]
+
+        for _ in range(FILLERS):
+            nursery.start_soon(ask)
 
 
 async def _strain(cluster: Cluster, seconds: float, rng: random.Random, result: Soaked) -> None:

@@ -158,26 +158,28 @@ async def test_members_on_ipv6_find_each_other(autojump_clock: MockClock) -> Non
 # What others send.
 
 
+class Recording:
+    """A socket that keeps a copy of what it sends."""
+
+    def __init__(self, sock: DatagramSocket, recorded: list[bytes]) -> None:
+        self._sock = sock
+        self._recorded = recorded
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    async def sendto(self, data: bytes, to: Address) -> int:
+        self._recorded.append(data)
+        return await self._sock.sendto(data, to)
+
+
 async def test_garbage_is_dropped_counted_by_kind_and_delays_nothing(autojump_clock: MockClock) -> None:
     """Random bytes, truncated, damaged, foreign and replayed datagrams between all the others: detection is as ever."""
     rng = random.Random(0)
     recorded: list[bytes] = []
 
-    class Recording:
-        """Keeps a copy of what is sent."""
-
-        def __init__(self, sock: DatagramSocket) -> None:
-            self._sock = sock
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._sock, name)
-
-        async def sendto(self, data: bytes, to: Address) -> int:
-            recorded.append(data)
-            return await self._sock.sendto(data, to)
-
     async def open_recording(place: Place) -> DatagramSocket:
-        return Recording(await open_socket(place))
+        return Recording(await open_socket(place), recorded)
 
     async with crowd(cluster="blue") as nodes, peer() as vandal, trio.open_nursery() as vandalism:
         one = await nodes.start("n1")
@@ -251,6 +253,39 @@ async def test_one_without_the_key_is_not_heard_and_hears_nothing(tmp_path: Path
         await trio.sleep(2)
         assert sealed.states() == {"n1": ALIVE}
         assert sealed.service.statistics()["dropped_unsealed"] > 0
+
+
+async def test_what_was_recorded_is_not_heard_again_and_after_the_key_has_gone_not_even_opened(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """A sealed packet sent twice is a replay; under a key that was taken away, at the reload, it is nobody's."""
+    old, new = os.urandom(32), os.urandom(32)
+    recorded: list[bytes] = []
+
+    async def open_recording(place: Place) -> DatagramSocket:
+        return Recording(await open_socket(place), recorded)
+
+    async with crowd() as nodes, peer() as vandal:
+        one = await nodes.start("n1", keyring_file=keyring_file(tmp_path / "n1", old))
+        two = await nodes.start("n2", one, keyring_file=keyring_file(tmp_path / "n2", old), open_socket=open_recording)
+        await all_see([one, two], everybody_heard(2))
+        counts = one.service.statistics()
+        assert (counts.get("dropped_replayed", 0), counts.get("dropped_key", 0)) == (0, 0)
+        await trio.sleep(2)
+        await two.crash()
+        kept = recorded[:10]
+        assert len(kept) == 10
+        for data in kept:
+            await vandal.sendto(data, one.address)
+        await one.sees(n1=ALIVE, n2=DEAD)
+        assert one.service.statistics()["dropped_replayed"] == 10
+        keyring_file(tmp_path / "n1", new)
+        one.service.reload()
+        for data in kept:
+            await vandal.sendto(data, one.address)
+        await trio.sleep(RECHECK / 2)
+        counts = one.service.statistics()
+        assert (counts["dropped_replayed"], counts["dropped_key"]) == (10, 10)
 
 
 # Clocks.

@@ -15,11 +15,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from inferencegw.errors import ConnectionLost
 from inferencegw.replica import Replica
 from inferencegw.replica.app import CRASH_STATUS, GOODBYE_SECONDS
 from inferencegw.rpc import open_channel
 from inferencegw.rpc.tls import client_context
+from inferencegw.settings.live import reload_files
 from inferencegw.v1.replica_pb2 import DrainRequest, UndrainRequest
+from tests.gateway.papers import Papers
 from tests.replica.support import DRAIN, UNDRAIN, a_config, a_request, info, oracle, read
 from tests.rpc.support import Answer, child, finish, give_up, grpcio_channel, start_generate, start_get_info
 
@@ -266,3 +269,23 @@ async def test_over_mutual_tls_it_serves_and_takes_orders(pem: Callable[[str, tr
         assert (await read(channel, a_request(8))).tokens == oracle(8)
         await channel.unary(DRAIN, DrainRequest())
         assert (await info(channel)).draining
+
+
+async def test_a_certificate_is_renewed_at_the_reload_and_a_broken_one_changes_nothing(tmp_path: Path) -> None:
+    """Those who come later see the new one."""
+    old, new = (Papers.issue(tmp_path / name) for name in ("old", "new"))
+
+    async def believes(papers: Papers, port: int) -> bool:
+        try:
+            async with open_channel("127.0.0.1", port, ssl_context=client_context(papers.path("ca"))):
+                return True
+        except ConnectionLost:
+            return False
+
+    async with running(**old.server()) as (replica, port):
+        old.spoil()
+        reload_files(replica.live)
+        assert (await believes(old, port), await believes(new, port)) == (True, False)
+        old.replace(new)
+        reload_files(replica.live)
+        assert (await believes(old, port), await believes(new, port)) == (False, True)

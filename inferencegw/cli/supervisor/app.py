@@ -18,6 +18,7 @@ finish, for which they need their replicas; then all replicas, which have nothin
 
 import random
 import signal
+import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Final
@@ -61,6 +62,7 @@ class Supervisor:
         manager_port: where it takes orders; 0 for a free one.
         listener: makes what is called with the lines of a child's log, by the child's name.
         rng: spreads restarts.
+        tls: what orders are taken over; in clear without.
     """
 
     def __init__(
@@ -72,12 +74,14 @@ class Supervisor:
         manager_port: int,
         listener: Callable[[str], Listener],
         rng: random.Random,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         def keeper(name: str, arguments: Callable[[], list[str]], version: str = "") -> Keeper:
             return Keeper(name, arguments, listener(name), patience, Upkeep(rng, version))
 
         self._plan = plan
         self._manager_port = manager_port
+        self._tls = tls
         self._leaving = trio.Event()
         self._gateways = {
             name: keeper(name, partial(self._gateway, number)) for number, name in enumerate(plan.gateway_names)
@@ -94,7 +98,7 @@ class Supervisor:
         health, orders = HealthServicer(), ReplicaManagerServicer(self._replicas)
         health.set(SERVICE, ServingStatus.NOT_SERVING)
         services = [orders.service, health.service]
-        server = Server([*services, *reflection_services(services)])
+        server = Server([*services, *reflection_services(services)], ssl_context=self._tls)
         first, *others = self._gateways.values()
         async with trio.open_nursery() as keepers:
             async with trio.open_nursery() as connections:
@@ -138,8 +142,11 @@ class Supervisor:
         """Where each child takes calls, by its name, and where others may join."""
         keepers = {**self._gateways, **self._replicas}
         seed = next(iter(self._gateways.values())).addresses["gossip"]
-        places = {name: split_address(keeper.addresses["grpc"]) for name, keeper in keepers.items()}
-        return {**places, "gossip": split_address(seed)}
+        places = {name: keeper.addresses["grpc"] for name, keeper in keepers.items()}
+        http = {
+            f"{name}-http": keeper.addresses["http"] for name, keeper in keepers.items() if "http" in keeper.addresses
+        }
+        return {name: split_address(place) for name, place in {**places, **http, "gossip": seed}.items()}
 
     def _gateway(self, number: int) -> list[str]:
         name = self._plan.gateway_names[number]

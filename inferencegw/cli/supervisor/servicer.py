@@ -1,7 +1,7 @@
 """``ReplicaManager`` on the wire: stop and start replicas that a supervisor keeps up.
 
-The rule: loopback peers only, as with every other order (:mod:`inferencegw.rpc.trust`), and replicas only: gateways are
-not for a rollout to stop. What was begun goes on where the caller leaves.
+The rule: this machine only, and with a certificate where the cluster has an authority (:mod:`inferencegw.rpc.trust`);
+and replicas only: gateways are not for a rollout to stop. What was begun goes on where the caller leaves.
 """
 
 from collections.abc import Mapping

@@ -5,6 +5,7 @@ The rule: a name says everything that a manager needs to know beside ids and ver
 should is a :class:`~inferencegw.errors.ManagerError` before the first replica is stopped.
 """
 
+import ssl
 from contextlib import AbstractAsyncContextManager
 
 from inferencegw.errors import ConfigError
@@ -18,10 +19,10 @@ FORMS = "HOST:PORT of a supervisor, 'command:STOP ; START', or kubernetes:NAMESP
 """What a spec may be, for people."""
 
 
-def open_manager(spec: str) -> AbstractAsyncContextManager[ReplicaManager]:
+def open_manager(spec: str, *, tls: ssl.SSLContext | None = None) -> AbstractAsyncContextManager[ReplicaManager]:
     """The manager that ``spec`` names, for the block.
 
-    - ``HOST:PORT``: a supervisor, as ``trio-gw cluster up`` is one.
+    - ``HOST:PORT``: a supervisor, as ``trio-gw cluster up`` is one; it is spoken to with ``tls`` where that is given.
     - ``command:STOP ; START``: two commands of the operator's.
     - ``kubernetes:NAMESPACE/STATEFULSET?container=NAME&image=...``, or ``&env=NAME``: pods.
 
@@ -46,6 +47,6 @@ def open_manager(spec: str) -> AbstractAsyncContextManager[ReplicaManager]:
             return open_kubernetes(Target.parse(rest))
         case _:
             try:
-                return SupervisorManager.parse(spec).open()
+                return SupervisorManager.parse(spec, tls).open()
             except ConfigError as error:
                 raise ConfigError(f"manager = {spec!r}: must be {FORMS}") from error

@@ -4,6 +4,7 @@ The rule: a connection for each order. Between two of them a rollout waits for d
 that was lost meanwhile would fail an order that a new one carries.
 """
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -27,15 +28,16 @@ CHECK: Final = Method.of(service_descriptor("grpc.health.v1.Health"), "Check")
 
 @attrs.frozen
 class SupervisorManager:
-    """Asks the supervisor at this address."""
+    """Asks the supervisor at this address, in clear without ``tls``."""
 
     host: str
     port: int
+    tls: ssl.SSLContext | None = None
 
     @classmethod
-    def parse(cls, text: str) -> "SupervisorManager":
+    def parse(cls, text: str, tls: ssl.SSLContext | None = None) -> "SupervisorManager":
         """From ``HOST:PORT``; ConfigError where it is none."""
-        return cls(*split_address(text))
+        return cls(*split_address(text), tls)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator["SupervisorManager"]:
@@ -68,5 +70,5 @@ class SupervisorManager:
             raise ManagerError(f"cannot {what} replica {replica_id}: manager {self}: {error.message}") from error
 
     async def _ask(self, method: Method, request: Any) -> Any:
-        async with open_channel(self.host, self.port) as channel:
+        async with open_channel(self.host, self.port, ssl_context=self.tls) as channel:
             return await channel.unary(method, request)

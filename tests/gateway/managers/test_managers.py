@@ -4,6 +4,7 @@ import builtins
 import sys
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from inferencegw.errors import ConfigError, ManagerError
 from inferencegw.gateway.managers import FORMS, open_manager
 from inferencegw.rpc import serve
 from inferencegw.rpc.health import HealthServicer, ServingStatus
+from inferencegw.rpc.tls import client_context, server_context
+from tests.gateway.papers import Papers
 
 
 @pytest.mark.parametrize("spec", ["", "x", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "::1:80", "docker:x"])
@@ -69,6 +72,27 @@ async def test_a_manager_that_takes_no_orders_yet_says_so_before_anything_is_sto
         with pytest.raises(ManagerError, match=f"^{host}:{port} does not take orders: its cluster is not up yet"):
             async with open_manager(f"{host}:{port}"):
                 pass
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_supervisor_with_an_authority_takes_orders_from_who_has_its_certificate(tmp_path: Path) -> None:
+    """Over mutual TLS; in clear, or with a stranger's certificate, nothing is asked of it."""
+    papers = Papers.issue(tmp_path)
+    health = HealthServicer()
+    health.set("inferencegw.v1.ReplicaManager", ServingStatus.SERVING)
+    shown = server_context(*papers.server(ca=True).values())
+    async with trio.open_nursery() as nursery:
+        host, port = await nursery.start(partial(serve, [health.service], ssl_context=shown))
+        ours, theirs = (
+            client_context(papers.path("ca"), papers.path(name), papers.path(f"{name}-key"))
+            for name in ("good", "stranger")
+        )
+        async with open_manager(f"{host}:{port}", tls=ours):
+            pass
+        for tls in (None, theirs):
+            with pytest.raises(ManagerError, match=f"^{host}:{port} does not answer as a replica manager: "):
+                async with open_manager(f"{host}:{port}", tls=tls):
+                    pass
         nursery.cancel_scope.cancel()
 
 
