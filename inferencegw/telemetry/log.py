@@ -20,14 +20,10 @@ import attrs
 import structlog
 from google.protobuf.message import Message
 
+from inferencegw.config import LEVELS, LogLevel
 from inferencegw.errors import ConfigError
 
 __all__ = ["FORMATS", "LEVELS", "LogFormat", "LogLevel", "configure_logging", "name_call", "set_level"]
-
-LogLevel: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
-"""The names ``--log-level`` takes, most talkative first."""
-
-LEVELS: Final[tuple[str, ...]] = get_args(LogLevel)
 
 LogFormat: TypeAlias = Literal["logfmt", "json"]
 """The names ``--log-format`` takes: for people and for machines."""
