@@ -35,7 +35,7 @@ from inferencegw.testing.answers import Answer
 from inferencegw.testing.callers import Caller, Witness
 from inferencegw.testing.children import parse_ready_line
 from inferencegw.testing.processes import GET_STATUS
-from inferencegw.v1 import admin_pb2, gateway_pb2
+from inferencegw.v1 import admin_pb2, gateway_pb2, gossip_pb2
 from tests.gateway.support import INFER
 
 __all__ = ["Soaked", "soak"]
@@ -49,8 +49,10 @@ SURVIVORS: Final = ("supervisor", "g1")
 FLAGS: Final = (
     *("--replicas", str(len(REPLICAS)), "--gateways", "2", "--port", "0", "--token-delay-ms", "25"),
     *("--max-capacity", str(2 * CLIENTS), "--slow-start", "1", "--drain-timeout", "2", "--log-level", "error"),
+    *("--gossip-profile", "gateway"),
 )
-"""Two replicas have room for everybody, so a call that is refused is a fault."""
+"""Two replicas have room for everybody, so a call that is refused is a fault; and the gossip has the patience that it
+has in production, which a busy machine needs."""
 
 BEAT: Final = 2.0
 """Seconds, on average, from when all is well until something happens."""
@@ -231,10 +233,13 @@ VERBS: Final[Mapping[str, Callable[[Cluster, random.Random], Awaitable[None]]]] 
 }
 
 
+WELL: Final = (gossip_pb2.MEMBER_STATE_ALIVE, admin_pb2.BREAKER_STATE_CLOSED)
+
+
 def is_well(status: admin_pb2.GatewayStatus) -> bool:
-    """Whether it has every replica, each one open to calls."""
-    usable = [one for one in status.replicas if one.connected and one.breaker == admin_pb2.BREAKER_STATE_CLOSED]
-    return sorted(one.replica_id for one in usable) == sorted(REPLICAS)
+    """Whether it has every replica, each one alive and open to calls."""
+    usable = [one.replica_id for one in status.replicas if one.connected and (one.state, one.breaker) == WELL]
+    return sorted(usable) == sorted(REPLICAS)
 
 
 def is_quiet(status: admin_pb2.GatewayStatus) -> bool:
