@@ -305,16 +305,17 @@ async def _fill(cluster: Cluster, rng: random.Random) -> None:
 
 
 async def _strain(cluster: Cluster, seconds: float, rng: random.Random, result: Soaked) -> None:
-    """Load and trouble for so many seconds, and then until nothing of them is under way any more."""
+    """Load and trouble for so many seconds, until of each kind there was as much; and then until nothing is under way."""
     until = trio.current_time() + seconds
+    over = trio.Event()
     gateways = {name: cluster.at[name] for name in ("g1", "g2")}
     async with trio.open_nursery() as nursery:
         for number in range(CLIENTS):
             caller = Caller(_Here(f"c{number}"), gateways, Witness())
             await nursery.start(caller.run)
-            nursery.start_soon(_ask_until, until, caller, random.Random(rng.random()), result)
-        verbs: list[str] = []
-        while trio.current_time() < until:
+            nursery.start_soon(_ask_until, over, caller, random.Random(rng.random()), result)
+        verbs = rng.sample(sorted(VERBS), len(VERBS))
+        while trio.current_time() < until or verbs:
             await trio.sleep(rng.uniform(0.5, 1.5) * BEAT)
             verbs = verbs or rng.sample(sorted(VERBS), len(VERBS))
             verb = verbs.pop()
@@ -322,13 +323,14 @@ async def _strain(cluster: Cluster, seconds: float, rng: random.Random, result: 
                 await VERBS[verb](cluster, rng)
             result.done[verb] += 1
             await cluster.until(is_well)
+        over.set()
     await cluster.until(is_quiet)
 
 
-async def _ask_until(until: float, caller: Caller, rng: random.Random, result: Soaked) -> None:
+async def _ask_until(over: trio.Event, caller: Caller, rng: random.Random, result: Soaked) -> None:
     """One client: one call after the other, of any kind."""
     for number in itertools.count():
-        if trio.current_time() > until:
+        if over.is_set():
             break
         kind = rng.choice(sorted(KINDS))
         answer = await caller.generate(f"{caller.name} asks for the {number}th time", **KINDS[kind])
