@@ -120,6 +120,13 @@ def brief(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Kill, roll out and reload a cluster under mixed load for half an hour, or for less: ``-- --minutes 5``."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.longrun.soak", *session.posargs)
+
+
+@nox.session
 def campaign(session: nox.Session) -> None:
     """Play 64 seeds of simulated membership, or others: ``-- --start 64 --seeds 1000``; it says where to resume."""
     session.install("-e", ".[test]")

@@ -123,7 +123,7 @@ class GatewayAdminServicer(admin_grpc.GatewayAdminServicer):
         await trio.lowlevel.checkpoint()
         count = self.updater.own_count()
         return admin_pb2.GetTallyResponse(
-            gateway_id=self._gateway_id,
+            gateway_id=self.overview.gateway_id,
             epoch=count.epoch,
             requests_total=count.total,
             requests_running=count.running,
@@ -183,7 +183,7 @@ class GatewayAdminServicer(admin_grpc.GatewayAdminServicer):
     def _status(self) -> admin_pb2.GatewayStatus:
         dispatcher = self.dispatcher.statistics()
         return admin_pb2.GatewayStatus(
-            gateway_id=self._gateway_id,
+            gateway_id=self.overview.gateway_id,
             version=__version__,
             uptime=trio.current_time() - self.started,
             draining=dispatcher.draining,
@@ -191,12 +191,6 @@ class GatewayAdminServicer(admin_grpc.GatewayAdminServicer):
             queue_depth=dispatcher.waiting,
             replicas=self.overview.replicas(),
         )
-
-    @property
-    def _gateway_id(self) -> str:
-        if self.membership is not None:
-            return self.membership.member_id
-        return self.config.id or address_text((self.config.host, self.config.port))
 
     def _has_drained(self) -> bool:
         return not self.slots.in_flight and self.dispatcher.statistics().draining

@@ -103,16 +103,22 @@ class Dispatcher:
             check=self._check,
         )
         self._hedging = Hedging(self.gate, config.hedge)
-        limits = StallLimits(
-            first_token=config.first_token_timeout,
-            inter_token=config.inter_token_timeout,
-            client=config.client_stall_timeout,
-        )
-        self.stalls = StallWatch(limits)
+        self.stalls = StallWatch(_stall_limits(config))
         self.prefixes = RecentPrefixes()
         self._runs: dict[Call, _Run] = {}
         self._draining = False
         self._accepted = 0
+
+    def reconfigure(self, config: GatewayConfig) -> None:
+        """Be as patient as ``config`` from now on."""
+        self._config = config
+        self.gate.reconfigure(
+            queue_size=config.queue_size,
+            queue_timeout=config.queue_timeout,
+            no_replica_grace=config.no_replica_grace,
+        )
+        self._hedging.reconfigure(config.hedge)
+        self.stalls.limits = _stall_limits(config)
 
     @property
     def ready(self) -> bool:
@@ -129,6 +135,11 @@ class Dispatcher:
         self._draining = True
         self.gate.reconsider()
         self._slots.recheck()
+
+    @property
+    def calls(self) -> list[Call]:
+        """Those that were accepted and have not ended, in the order in which they came."""
+        return list(self._runs)
 
     @property
     def running(self) -> int:
@@ -283,6 +294,14 @@ def _key(call: Call, model: str) -> int:
 def draining() -> RpcError:
     """What a call is told that this gateway cannot begin, or finish, any more."""
     return refusal(StatusCode.UNAVAILABLE, "draining", "this gateway is shutting down: ask another one")
+
+
+def _stall_limits(config: GatewayConfig) -> StallLimits:
+    return StallLimits(
+        first_token=config.first_token_timeout,
+        inter_token=config.inter_token_timeout,
+        client=config.client_stall_timeout,
+    )
 
 
 def _slow_client(seconds: float) -> RpcError:

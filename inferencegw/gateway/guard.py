@@ -28,13 +28,13 @@ import structlog
 import trio
 
 from inferencegw.config import GatewayConfig, is_loopback
-from inferencegw.errors import ConfigError, RpcError, StatusCode
+from inferencegw.errors import ConfigError, Metadata, RpcError, StatusCode
 from inferencegw.gateway.request import refusal
 from inferencegw.membership import MembershipService
 from inferencegw.membership.datagrams import Nagging
 from inferencegw.policy.access import Access, AccessStatistics, Denial, Denied
 from inferencegw.policy.keys import ApiKey, KeyTable
-from inferencegw.rpc import ServerCall
+from inferencegw.rpc import Peer, ServerCall
 from inferencegw.rpc.credentials import shown_key
 from inferencegw.rpc.trust import is_trusted
 from inferencegw.swim.member import MemberRole
@@ -147,6 +147,15 @@ class GatewayGuard:
     def release(self, call: ServerCall) -> None:
         """A call has ended that was admitted."""
         self._access.release(call, trio.current_time())
+
+    def may_look(self, peer: Peer, metadata: Metadata) -> bool:
+        """Whether who asks otherwise than by gRPC may have what LOOK is needed for; that is charged to no key."""
+        if self._path is None:
+            return is_trusted(peer, by_certificate=self._by_certificate)
+        shown = shown_key(metadata)
+        if shown is None:
+            return peer.certificate is not None and not self._access.table.has_admin
+        return self._access.table.find_untrusted(shown) is not None
 
     # -- for the gateway ---------------------------------------------------------------------------------------------
 

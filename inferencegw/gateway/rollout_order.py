@@ -81,10 +81,10 @@ class RolloutOrder:
         begun: dict[str, Any] = {"began_at_ms": now_ms, "counts": dict(counts)}
         if saved is None or not self.goes_on:
             if saved is not None and not saved.is_finished:
-                why = f" ({saved.reason})" if saved.reason else ""
+                why = f": {saved.reason}" if saved.reason else ""
                 raise _precondition(
-                    f"a rollout to {saved.version} is not finished: it was at {saved.phase}{why}; --resume goes on "
-                    "with it, --rollback undoes it"
+                    f"a rollout to {saved.version} is not finished ({saved.phase}{why}): --resume goes on with it, "
+                    "--rollback undoes it"
                 )
             state = RolloutState(version=self.version, before=dict(before), **begun)
         elif self.resume:

@@ -21,6 +21,7 @@ from inferencegw.gateway.tally import Tally
 from inferencegw.policy.attempts import AttemptPlan
 from inferencegw.policy.candidate import Process
 from inferencegw.rpc import ServerCall
+from inferencegw.telemetry.log import name_call
 from inferencegw.v1 import gateway_grpc
 from inferencegw.v1.gateway_pb2 import InferRequest
 
@@ -58,6 +59,10 @@ class GatewayServicer(gateway_grpc.InferenceGatewayServicer):
         self._rng = rng
         self._wall_clock = wall_clock
 
+    def reconfigure(self, config: GatewayConfig) -> None:
+        """Let calls that begin from now on fail as often as ``config`` says."""
+        self._limits = config.attempts
+
     async def Infer(self, rpc: ServerCall) -> None:
         """Deliver one generation."""
         request: InferRequest = rpc.request
@@ -65,6 +70,7 @@ class GatewayServicer(gateway_grpc.InferenceGatewayServicer):
             await self._deliver_named(rpc)
             return
         call = self._begin(rpc, request)
+        name_call(call.request_id)
         # Goes out with the first token: headers before it would commit the call and forbid retries (gRPC A6).
         rpc.initial_metadata.append(("gw-request-id", call.request_id))
         try:
@@ -80,6 +86,7 @@ class GatewayServicer(gateway_grpc.InferenceGatewayServicer):
 
     async def _deliver_named(self, rpc: ServerCall) -> None:
         request: InferRequest = rpc.request
+        name_call(request.request_id)
         try:
             flight = self._flights.claim(rpc, lambda flight: self._begin(flight, request))
         except RpcError as error:

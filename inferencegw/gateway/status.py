@@ -10,7 +10,7 @@ from typing import Final
 import attrs
 import trio
 
-from inferencegw.config import GatewayConfig
+from inferencegw.config import GatewayConfig, address_text
 from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.sighting import Sighting, Standing
 from inferencegw.gateway.slots import Replica, Slots
@@ -54,6 +54,13 @@ class Overview:
     pool: ReplicaPool
     slots: Slots
     membership: MembershipService | None
+
+    @property
+    def gateway_id(self) -> str:
+        """What the gateway is called."""
+        if self.membership is not None:
+            return self.membership.member_id
+        return self.config.id or address_text((self.config.host, self.config.port))
 
     def replicas(self) -> list[admin_pb2.ReplicaStatus]:
         """Those connected, those the gossip knows, and the configured addresses where nobody answers; by id."""

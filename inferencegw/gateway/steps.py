@@ -113,24 +113,26 @@ class Steps:
                 raise AssertionError("there is nothing to do")
         return ""
 
-    async def bring_back(self) -> None:
+    async def bring_back(self) -> None:  # noqa: ASYNC910 - where nothing is out there is nothing to wait for
         """There is no more time: let the replica in hand have calls again, if it should; or have it started."""
         plan, name = self._plan, self._plan.in_hand
-        if plan.phase in {RolloutPhase.CORDON, RolloutPhase.DRAIN, RolloutPhase.RELEASE} and plan.served:
-            while failure := await self._release(name):
-                log.warning("replica is not released", replica_id=name, reason=failure)
-                await trio.sleep(ASK_AGAIN)
-        if plan.phase is RolloutPhase.STOP:
-            await self._start_anyway(await self._manage(self._drain_timeout, self._manager.stop, name))
-        elif plan.phase is RolloutPhase.START:
-            await self._start_anyway("")
-        elif plan.phase is RolloutPhase.SHUN:
-            await self._shun(name)
-
-    async def _start_anyway(self, failure: str) -> None:
-        name = self._plan.in_hand
-        failure = failure or await self._manage(0.0, self._manager.start, name, self._plan.wanted(name))
-        log.info("replica in hand is started, for there is no more time", replica_id=name, failure=failure)
+        log.info("rollout is cut short", phase=plan.phase.value, replica_id=name)
+        match plan.phase:
+            case RolloutPhase.CORDON | RolloutPhase.DRAIN | RolloutPhase.RELEASE if plan.served:
+                while failure := await self._release(name):
+                    log.warning("replica is not released", replica_id=name, reason=failure)
+                    await trio.sleep(ASK_AGAIN)
+            case RolloutPhase.SHUN:
+                await self._shun(name)
+            case RolloutPhase.STOP | RolloutPhase.START:
+                failure = ""
+                if plan.phase is RolloutPhase.STOP:
+                    failure = await self._manage(self._drain_timeout, self._manager.stop, name)
+                failure = failure or await self._manage(0.0, self._manager.start, name, plan.wanted(name))
+                if failure:
+                    log.warning("replica is not started", replica_id=name, reason=failure)
+            case _:
+                pass  # it runs, or is kept from calls for a reason
 
     async def _release(self, name: str) -> str:
         replica = self._pool.find(name)

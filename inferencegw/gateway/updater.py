@@ -70,6 +70,7 @@ class RollingUpdater:
         open_manager: makes a manager of what was asked for.
         file: remembers what was done last.
         running: the one that runs.
+        latest: the one that was begun last.
     """
 
     config: GatewayConfig
@@ -84,6 +85,7 @@ class RollingUpdater:
     open_manager: ManagerOpener
     file: RolloutFile
     running: Run | None = attrs.field(default=None, init=False)
+    latest: Run | None = attrs.field(default=None, init=False)
 
     def own_count(self) -> Count:
         """What this gateway has counted."""
@@ -96,7 +98,7 @@ class RollingUpdater:
             raise RpcError(StatusCode.FAILED_PRECONDITION, problem)
         if self.running is not None:
             raise RpcError(StatusCode.FAILED_PRECONDITION, "a rollout runs here already: follow it, or pause it first")
-        run = self.running = Run(order)
+        run = self.running = self.latest = Run(order)
         self.rollouts.start_soon(self._run, run)
         return run
 

@@ -23,6 +23,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from inferencegw.gateway import Gateway
+from inferencegw.http.access import for_lookers
+from inferencegw.http.dashboard import dashboard
+from inferencegw.http.events import Feed
 from inferencegw.http.server import serve
 from inferencegw.telemetry.exposition import CONTENT_TYPE, expose, registry_of
 from inferencegw.telemetry.meter import Histogram
@@ -63,7 +66,20 @@ def application(gateway: Gateway) -> Starlette:
         reason = gateway.unready
         return PlainTextResponse(f"not ready: {reason}\n", 503) if reason else PlainTextResponse("ready\n")
 
-    return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)])
+    feed = Feed(gateway)
+
+    async def page(_request: Request) -> Response:
+        await trio.lowlevel.checkpoint()
+        return dashboard()
+
+    async def events(_request: Request) -> Response:
+        await trio.lowlevel.checkpoint()
+        return feed.open()
+
+    open_to_all = {"/metrics": metrics, "/healthz": healthz, "/readyz": readyz}
+    for_some = {"/": page, "/events": events}
+    routes = open_to_all | {path: for_lookers(gateway, endpoint) for path, endpoint in for_some.items()}
+    return Starlette(routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()])
 
 
 async def healthz(_request: Request) -> Response:

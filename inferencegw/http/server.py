@@ -7,6 +7,9 @@ whatever peers do, cancelling :func:`serve` ends it at once.
 Why not ``hypercorn.trio.serve``: it shields what it sends, so one client that does not read would hold a drain; it
 opens sockets of its own, other ones than gRPC's would be for the same host; and it has no bound on connections. Its
 ``TCPServer``, which speaks HTTP on one stream, is what it is made of, and what we use.
+
+HTTP/1.1 only: hypercorn's HTTP/2 is h2 3.2 and hpack 3.0 as they are, from whose advisories ``inferencegw.rpc`` is free
+(docs: advisories), and a peer could have it in three ways: by ALPN, by an upgrade, or by just speaking it.
 """
 
 import ssl
@@ -15,6 +18,8 @@ from typing import Any, Final, cast
 import structlog
 import trio
 from hypercorn.config import Config
+from hypercorn.events import Closed
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
@@ -94,7 +99,7 @@ class _Server:
         self._open[stream] = None
         try:
             secured = self._secured(_Taken(stream))
-            await TCPServer(self._app, self._config, WorkerContext(None), ConnectionState({}), secured)
+            await _Http1(self._app, self._config, WorkerContext(None), ConnectionState({}), secured)
         except Exception:
             log.exception("an HTTP connection failed")  # a fault of ours or of hypercorn's, which ends only this one
         finally:
@@ -105,6 +110,24 @@ class _Server:
         if self._ssl_context is None:
             return stream
         return trio.SSLStream(stream, self._ssl_context, server_side=True, https_compatible=True)
+
+
+class _Http1(TCPServer):
+    """Serves one stream, and never in HTTP/2."""
+
+    async def _read_data(self) -> None:
+        protocol = self.protocol.protocol
+        if isinstance(protocol, H11Protocol):
+            protocol._check_protocol = _stay_as_it_is  # type: ignore[method-assign, assignment]  # noqa: SLF001
+            await super()._read_data()
+        else:  # by ALPN; its tasks have been started
+            await self.protocol.handle(Closed())
+            await self.idle_task.stop()
+
+
+async def _stay_as_it_is(_request: object) -> None:
+    """Where hypercorn would look whether the request asks for another protocol."""
+    await trio.lowlevel.checkpoint()
 
 
 class _Taken(trio.abc.HalfCloseableStream):

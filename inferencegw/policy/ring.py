@@ -141,6 +141,11 @@ class HashRing:
                     if len(seen) == len(among):
                         return
 
+    @property
+    def places(self) -> list[tuple[int, str]]:
+        """Every point in order, and whose it is: whoever comes first, clockwise from a key, has it."""
+        return list(self._places)
+
     def shares(self) -> dict[str, float]:
         """The part of all keys that belongs to each replica, by id. It looks at every point: not for each call."""
         arcs = dict.fromkeys(sorted(self._points), 0)

@@ -268,10 +268,10 @@ class RolloutPlan:
             self.to_do, self._ask_again = True, math.inf
 
     def _watch_drain(self, view: RolloutView, now: float) -> None:
-        """Drained, it is stopped; but not while it may be needed."""
-        others = [one for one in view.replicas.values() if one.replica_id != self.in_hand]
+        """Drained, it is stopped; but not while it may be needed: what carried nothing is not."""
+        others = [one for one in view.replicas.values() if self.served and one.replica_id != self.in_hand]
         lost = next((one.trouble for one in others if one.presence is Presence.DEAD), "")
-        self.waits_for = "" if self.to_do else _missing(view, self.in_hand)
+        self.waits_for = _missing(view, self.in_hand) if self.served and not self.to_do else ""
         if lost or (self.waits_for and now >= self._until):
             self._move(RolloutEvent.OTHER_LOST, now, lost or self.waits_for)
         elif not self.to_do and not self.waits_for:

@@ -1,9 +1,12 @@
-"""The log: structlog, one event per line, ``key=value`` (logfmt), on standard error.
+"""The log: structlog, one event per line, ``key=value`` (logfmt) or JSON, on standard error.
 
 The rule: a line of the log never contains what a user wrote or a model answered, and a peer cannot forge one. Both are
 kept here, by processors that every event passes, rather than by the good manners of each caller: fields that are known
 to carry prompt or completion text are replaced by their size, protobuf messages by their type (their ``repr`` is their
 whole content), and control characters are written as escapes.
+
+What belongs to a call says so: whoever begins one names it (:func:`name_call`), and every event of that task and of
+those that it starts has the name, whoever logs it.
 
 Why standard error: standard output belongs to the ready line and to what a command was asked to print.
 """
@@ -17,14 +20,17 @@ import attrs
 import structlog
 from google.protobuf.message import Message
 
+from inferencegw.config import LEVELS, LogLevel
 from inferencegw.errors import ConfigError
 
-__all__ = ["LEVELS", "LogLevel", "configure_logging", "set_level"]
+__all__ = ["FORMATS", "LEVELS", "LogFormat", "LogLevel", "configure_logging", "name_call", "set_level"]
 
-LogLevel: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
-"""The names ``--log-level`` takes, most talkative first."""
+LogFormat: TypeAlias = Literal["logfmt", "json"]
+"""The names ``--log-format`` takes: for people and for machines."""
 
-LEVELS: Final[tuple[str, ...]] = get_args(LogLevel)
+FORMATS: Final[tuple[str, ...]] = get_args(LogFormat)
+
+_FIRST: Final = ["time", "level", "logger", "event"]
 
 TEXT_FIELDS: Final = frozenset({"prompt", "text", "resume_text", "generated_text"})
 """Names of the fields, as in the protos, that carry what a user wrote or a model answered."""
@@ -33,14 +39,16 @@ TEXT_FIELDS: Final = frozenset({"prompt", "text", "resume_text", "generated_text
 _ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code != ord("\n")}
 
 
-def configure_logging(level: str, *, stream: TextIO | None = None) -> None:
+def configure_logging(level: str, *, form: str = "logfmt", stream: TextIO | None = None) -> None:
     """Send every event at ``level`` or above to ``stream`` (standard error as it is now), one line each.
 
     Raises:
-        ConfigError: there is no such level; the log is as it was.
+        ConfigError: there is no such level or format; the log is as it was.
     """
     if level not in LEVELS:
         raise ConfigError(f"log_level = {level!r}: must be one of {', '.join(LEVELS)}")
+    if form not in FORMATS:
+        raise ConfigError(f"log_format = {form!r}: must be one of {', '.join(FORMATS)}")
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -49,9 +57,7 @@ def configure_logging(level: str, *, stream: TextIO | None = None) -> None:
             structlog.stdlib.add_logger_name,
             structlog.processors.format_exc_info,
             withhold_text,
-            structlog.processors.LogfmtRenderer(
-                key_order=["time", "level", "logger", "event"], drop_missing=True, bool_as_flag=False
-            ),
+            _json_line if form == "json" else _logfmt_line,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=_LoggerFactory(stream or sys.stderr),
@@ -66,6 +72,22 @@ def set_level(level: LogLevel) -> LogLevel | None:
     current = structlog.get_config()["wrapper_class"]
     structlog.configure(**{**structlog.get_config(), "wrapper_class": loggers[level]})
     return next((name for name, logger in loggers.items() if logger is current), None)
+
+
+def name_call(request_id: str) -> None:
+    """Let every event that is logged from here on, by this task and those that it starts, have that ``request_id``."""
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+
+
+_logfmt_line: Final = structlog.processors.LogfmtRenderer(key_order=_FIRST, drop_missing=True, bool_as_flag=False)
+
+_json: Final = structlog.processors.JSONRenderer(default=str)
+
+
+def _json_line(logger: object, method: str, event_dict: MutableMapping[str, Any]) -> str | bytes:
+    """In the same order; what JSON has no form for is told as its text."""
+    ordered = {key: event_dict.pop(key) for key in _FIRST if key in event_dict}
+    return _json(logger, method, ordered | dict(event_dict))
 
 
 def withhold_text(_logger: object, _method: str, event_dict: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

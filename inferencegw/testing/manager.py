@@ -6,6 +6,7 @@ process of its own: it goes on with what was asked of it when whoever has asked 
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 import attrs
@@ -22,6 +23,9 @@ __all__ = ["ClusterManager", "Rollout", "manage", "remember"]
 
 _ADMIN: Final = admin_pb2.DESCRIPTOR.services_by_name["GatewayAdmin"]
 ROLLOUT: Final = Method.of(_ADMIN, "Rollout")
+
+BETWEEN: Final = 0.02
+"""Seconds between two looks at what was told. High: a story acts late. Low: the looking is the load."""
 
 
 class ClusterManager:
@@ -94,19 +98,31 @@ class Rollout:
 
     async def run(self, cluster: TestCluster, gateway: str = "g1", **fields: Any) -> "Rollout":
         """Ask ``gateway`` for one, from its own machine, and listen to the end; ``fields`` are a RolloutRequest's."""
-
-        async def ask() -> None:  # noqa: ASYNC910 - the call waits
-            port = cluster.nodes[gateway].addresses["grpc"][1]
-            request = admin_pb2.RolloutRequest(**fields)
-            try:
-                async with open_channel("127.0.0.1", port) as channel, channel.open_stream(ROLLOUT, request) as steps:
-                    async for step in steps:
-                        self.steps.append(step)
-            except RpcError as error:
-                self.error = error
-
-        await cluster.network.host(gateway).run(ask)
+        port = cluster.nodes[gateway].addresses["grpc"][1]
+        await cluster.network.host(gateway).run(partial(self.ask, "127.0.0.1", port, **fields))
         return self
+
+    async def ask(self, host: str, port: int, /, **fields: Any) -> None:  # noqa: ASYNC910 - the call waits
+        """The same of a gateway on this machine."""
+        request = admin_pb2.RolloutRequest(**fields)
+        try:
+            async with open_channel(host, port) as channel, channel.open_stream(ROLLOUT, request) as steps:
+                async for step in steps:
+                    self.steps.append(step)
+        except RpcError as error:
+            self.error = error
+
+    async def until(self, phase: str, replica_id: str) -> None:
+        """Wait until that was told; an error means that it never is."""
+        while (phase, replica_id) not in self.phases:
+            assert self.error is None, self.error
+            await trio.sleep(BETWEEN)
+
+    async def until_told(self, words: str) -> None:
+        """Wait until a step has said so, likewise."""
+        while not any(words in step.message for step in self.steps):
+            assert self.error is None, self.error
+            await trio.sleep(BETWEEN)
 
     @property
     def last(self) -> admin_pb2.RolloutResponse:

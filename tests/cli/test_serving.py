@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from inferencegw.cli.app import execute
-from inferencegw.config import address_text
+from inferencegw.config import address_text, split_address
 from inferencegw.testing.children import Child, parse_ready_line, run_child
 
 SERVERS = ("run", "replica")
@@ -81,6 +81,33 @@ def test_a_gossip_address_that_is_taken_is_told_by_its_own_flag(
         f"trio-gw: error: cannot listen on 127.0.0.1:{port}: Address already in use:"
         " choose another --host or --gossip-port (0: a free one)\n"
     )
+
+
+def test_an_http_address_that_is_taken_is_told_by_its_own_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything else of the gateway is there."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert execute(["run", "--port", "0", "--http-port", str(port), "--log-level", "critical"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        f"trio-gw: error: cannot listen on 127.0.0.1:{port}: Address already in use:"
+        " choose another --host or --http-port (0: a free one)\n"
+    )
+
+
+async def test_a_gateway_that_serves_http_says_where_and_ends_with_it_open() -> None:
+    """Last in the ready line. Whoever keeps a connection there does not hold the process."""
+    async with trio.open_nursery() as nursery:
+        arguments = ["run", "--port", "0", "--http-port", "0", "--log-level", "error"]
+        child: Child = await nursery.start(run_child, "g1", arguments)
+        assert list(child.addresses) == ["grpc", "http"]
+        host, port = split_address(child.addresses["http"])
+        async with await trio.open_tcp_stream(host, port) as stream:
+            await stream.send_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
+            child.process.terminate()
+            assert await child.process.wait() == 0
 
 
 @pytest.mark.parametrize("command", SERVERS)

@@ -30,6 +30,7 @@ DEPLOY: Final = Path(__file__).resolve().parents[2] / "docs" / "deploy"
 
 GRPC: Final = 8080
 GOSSIP: Final = 18080
+HTTP: Final = 29000
 
 REPLICA: Final = replica_pb2.DESCRIPTOR.services_by_name["LLMReplica"].full_name
 
@@ -79,6 +80,7 @@ def test_a_command_line_is_one_that_the_command_takes_and_says_the_usual_ports(w
     """The parser's own word for it; the ports are the same everywhere, so that one file's fits the other's."""
     arguments = parsed(LINES[where])
     assert (arguments["port"], arguments["gossip_port"]) == (GRPC, GOSSIP)
+    assert arguments.get("http_port") == (HTTP if LINES[where][0] == "run" else None)
     assert {address.rpartition(":")[2] for address in arguments["join"]} == {str(GOSSIP)}
     assert arguments["keyring_file"]  # nothing is shown that gossips in clear
 
@@ -88,7 +90,7 @@ def test_the_image_runs_the_command_as_somebody_who_is_not_root() -> None:
     last = IMAGE.structure[max(i for i, line in enumerate(IMAGE.structure) if line["instruction"] == "FROM") :]
     said = {line["instruction"]: line["value"] for line in last}
     assert re.fullmatch(r"([1-9]\d*):([1-9]\d*)", said["USER"])
-    assert said["EXPOSE"].split() == [f"{GRPC}/tcp", f"{GOSSIP}/udp"]
+    assert said["EXPOSE"].split() == [f"{GRPC}/tcp", f"{GOSSIP}/udp", f"{HTTP}/tcp"]
     assert said["STOPSIGNAL"] == "SIGTERM"
     [program] = json.loads(said["ENTRYPOINT"])
     assert program == shlex.split(UNIT["Service"]["ExecStart"])[0]
@@ -122,7 +124,8 @@ def test_probes_ask_for_what_the_server_tells(name: str) -> None:
     assert readiness["service"] == {"gateway": HEALTH_NAMES[1], "replica": REPLICA}[name]
     assert liveness["service"] == LIVENESS
     ports = {port["name"]: (port["containerPort"], port.get("protocol", "TCP")) for port in one["ports"]}
-    assert ports == {"grpc": (GRPC, "TCP"), "gossip": (GOSSIP, "UDP")}
+    served = {"grpc": (GRPC, "TCP"), "gossip": (GOSSIP, "UDP")}
+    assert ports == (served | {"http": (HTTP, "TCP")} if name == "gateway" else served)
     assert readiness["port"] == liveness["port"] == GRPC
 
 
@@ -195,5 +198,6 @@ def test_the_unit_waits_for_the_ready_word_and_watches_the_event_loop() -> None:
     """``Type=notify``: see :mod:`inferencegw.cli._notify`; a usage error (status 2) is not tried again."""
     service = UNIT["Service"]
     assert (service["Type"], service["NotifyAccess"], service["WatchdogSec"]) == ("notify", "main", "10")
+    assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"
     assert (service["KillMode"], service["RestartPreventExitStatus"]) == ("mixed", "2")
     assert service["User"] not in {"", "root"}

@@ -1,5 +1,8 @@
 """gateway/readings.py and whatever counts: after each story its metrics say what has happened, and nothing else."""
 
+import io
+import re
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from inferencegw.gateway import Gateway
 from inferencegw.policy.verdict import Verdict
 from inferencegw.rpc import ServerCall
 from inferencegw.telemetry.catalogue import BY_NAME
+from inferencegw.telemetry.log import configure_logging
 from inferencegw.telemetry.meter import Histogram
 from inferencegw.v1.gateway_pb2 import HEDGE_RACE
 from tests.gateway.house import House, house, paced, scripted
@@ -220,3 +224,27 @@ async def test_the_time_of_a_drain_runs_from_its_beginning(autojump_clock: MockC
         await asked.finish()
         assert read(it, "drain_seconds") == pytest.approx(3.0, abs=0.01)
         assert it.gateway.unready == "it drains"
+
+
+async def test_each_line_that_a_call_causes_has_its_name_and_none_has_what_was_written(
+    autojump_clock: MockClock,
+) -> None:
+    """Of both a call that its client has named and one that we have; what a replica's connection does has none."""
+    secret, log = "words that nobody else may read", io.StringIO()
+    configure_logging("debug", stream=log)
+    [replica] = scripted(1, script=refuses(StatusCode.INTERNAL))
+    async with house(autojump_clock, replica, breaker_window=2) as it:
+        named = await it.told(prompt=secret, request_id="q1")
+        ours = await it.told(prompt=secret)
+        names = {"q1", ours.trailers["gw-request-id"]}
+        assert named.trailers["gw-request-id"] == "q1"
+    lines = log.getvalue().splitlines()
+    by_event = Counter(
+        (re.findall(r"event=(\"[^\"]+\"|\S+)", line)[0].strip('"'), "request_id" in line) for line in lines
+    )
+    assert by_event["attempt failed", True] == 6
+    assert by_event["attempt failed", False] == by_event["breaker", False] == 0
+    assert by_event["breaker", True] == 1
+    assert by_event["replica connected", False] == 1
+    assert {one for line in lines for one in re.findall(r"request_id=(\S+)", line)} == names
+    assert secret not in log.getvalue()

@@ -96,7 +96,7 @@ def test_none_is_begun_over_one_that_is_not_finished() -> None:
         RolloutOrder(version="v3").over(STOPPED, **BEGUN)
     assert caught.value.code is StatusCode.FAILED_PRECONDITION
     assert caught.value.message == (
-        "a rollout to v2 is not finished: it was at stop (because); --resume goes on with it, --rollback undoes it"
+        "a rollout to v2 is not finished (stop: because): --resume goes on with it, --rollback undoes it"
     )
     finished = attrs.evolve(STOPPED, phase="finished")
     assert RolloutOrder(version="v3").over(finished, **BEGUN).before == {"r1": "v1"}

@@ -99,8 +99,8 @@ async def test_what_was_asked_for_is_remembered_and_none_is_begun_over_it(cluste
     assert first.last.phase == admin_pb2.ROLLOUT_PHASE_PAUSED
     assert over.error is not None
     assert over.error.message == (
-        "a rollout to v2 is not finished: it was at paused (1 are done, which was to be the pause); --resume goes on "
-        "with it, --rollback undoes it"
+        "a rollout to v2 is not finished (paused: 1 are done, which was to be the pause): --resume goes on with it, "
+        "--rollback undoes it"
     )
     assert second.last.phase == admin_pb2.ROLLOUT_PHASE_FINISHED
     assert versions(cluster) == {"r1": "v2", "r2": "v1", "r3": "v2"}

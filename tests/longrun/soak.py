@@ -28,12 +28,15 @@ import trio
 
 from inferencegw.config import split_address
 from inferencegw.errors import RpcError
+from inferencegw.gateway import record
+from inferencegw.policy import prefixes, ring
 from inferencegw.rpc import open_channel
 from inferencegw.testing.answers import Answer
 from inferencegw.testing.callers import Caller, Witness
 from inferencegw.testing.children import parse_ready_line
 from inferencegw.testing.processes import GET_STATUS
-from inferencegw.v1 import admin_pb2
+from inferencegw.v1 import admin_pb2, gateway_pb2, gossip_pb2
+from tests.gateway.support import INFER
 
 __all__ = ["Soaked", "soak"]
 
@@ -46,8 +49,10 @@ SURVIVORS: Final = ("supervisor", "g1")
 FLAGS: Final = (
     *("--replicas", str(len(REPLICAS)), "--gateways", "2", "--port", "0", "--token-delay-ms", "25"),
     *("--max-capacity", str(2 * CLIENTS), "--slow-start", "1", "--drain-timeout", "2", "--log-level", "error"),
+    *("--gossip-profile", "gateway"),
 )
-"""Two replicas have room for everybody, so a call that is refused is a fault."""
+"""Two replicas have room for everybody, so a call that is refused is a fault; and the gossip has the patience that it
+has in production, which a busy machine needs."""
 
 BEAT: Final = 2.0
 """Seconds, on average, from when all is well until something happens."""
@@ -55,11 +60,17 @@ BEAT: Final = 2.0
 BETWEEN: Final = 0.05
 """Seconds between two questions to a gateway."""
 
-PATIENCE: Final = 60.0
-"""Seconds until all is well again, or the soak is given up."""
+PATIENCE: Final = 120.0
+"""Seconds until something is done, or all is well again; or the soak is given up."""
 
 WARM_UP: Final = 0.25
-"""Of the time, for caches and histories to fill; after it, what is held is looked at for the first time."""
+"""Of the time, after which what is held is looked at for the first time."""
+
+REMEMBERED: Final = max(record.KEPT, prefixes.KEPT, ring.CACHED)
+"""Calls, with a prompt each, that a gateway remembers: a history that fills is no leak, so it is filled beforehand."""
+
+FILLERS: Final = 32
+"""Calls at once, meanwhile."""
 
 GROWTH: Final = 1.1
 """How much more memory there may be at the end."""
@@ -71,14 +82,13 @@ class Held:
 
     resident_kib: int
     descriptors: int
-    threads: int
 
     @classmethod
     def by(cls, pid: int) -> "Held":
         """See proc(5)."""
         status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text("ascii").splitlines())
         descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-        return cls(int(status["VmRSS"].split()[0]), descriptors, int(status["Threads"]))
+        return cls(int(status["VmRSS"].split()[0]), descriptors)
 
 
 @attrs.define
@@ -113,7 +123,7 @@ class Soaked:
         assert set(self.inflight.values()) == {0}, self.inflight
         for name in SURVIVORS:
             warm, end = self.warm[name], self.end[name]
-            assert (end.descriptors, end.threads) == (warm.descriptors, warm.threads), name
+            assert end.descriptors == warm.descriptors, name
             assert end.resident_kib <= GROWTH * warm.resident_kib, f"{name}: {warm} has become {end}"
 
 
@@ -189,8 +199,10 @@ class Cluster:
     async def roll_out(self, rng: random.Random) -> None:
         """The next version for every replica; the receipt says that nothing was dropped."""
         command = [sys.executable, "-m", "inferencegw", "rollout", "--version", next(self._versions), "--json"]
-        where = ["--gateway", self.at["g1"], "--manager", self.at["manager"], "--drain-timeout", "2"]
-        finished = await trio.run_process([*command, *where], capture_stdout=True, check=False)
+        where = ["--gateway", self.at["g1"], "--manager", self.at["manager"]]
+        # A busy machine takes long to start a process: that is no failure of the new version.
+        patience = ["--drain-timeout", "2", "--rejoin-timeout", str(PATIENCE)]
+        finished = await trio.run_process([*command, *where, *patience], capture_stdout=True, check=False)
         last = json.loads(finished.stdout.splitlines()[-1])
         assert (finished.returncode, last["phase"], last["receipt"]["dropped"]) == (0, "finished", 0), last
 
@@ -221,10 +233,13 @@ VERBS: Final[Mapping[str, Callable[[Cluster, random.Random], Awaitable[None]]]] 
 }
 
 
+WELL: Final = (gossip_pb2.MEMBER_STATE_ALIVE, admin_pb2.BREAKER_STATE_CLOSED)
+
+
 def is_well(status: admin_pb2.GatewayStatus) -> bool:
-    """Whether it has every replica, each one open to calls."""
-    usable = [one for one in status.replicas if one.connected and one.breaker == admin_pb2.BREAKER_STATE_CLOSED]
-    return sorted(one.replica_id for one in usable) == sorted(REPLICAS)
+    """Whether it has every replica, each one alive and open to calls."""
+    usable = [one.replica_id for one in status.replicas if one.connected and (one.state, one.breaker) == WELL]
+    return sorted(usable) == sorted(REPLICAS)
 
 
 def is_quiet(status: admin_pb2.GatewayStatus) -> bool:
@@ -248,9 +263,13 @@ async def a_cluster() -> AsyncIterator[Cluster]:
             line = (await process.stdout.receive_some()).decode()
             at = parse_ready_line(line)
             assert at, line
-            yield Cluster(process.pid, at)
-            process.terminate()
-            assert await process.wait() == 0
+            try:
+                yield Cluster(process.pid, at)
+            finally:
+                process.terminate()
+                with trio.CancelScope(shield=True):  # or it would be killed, and nobody take its children down
+                    status = await process.wait()
+            assert status == 0
 
 
 async def soak(seconds: float, seed: int) -> Soaked:
@@ -259,6 +278,7 @@ async def soak(seconds: float, seed: int) -> Soaked:
     result = Soaked()
     async with a_cluster() as cluster:
         await cluster.until(is_well)
+        await _fill(cluster, rng)
         await _strain(cluster, WARM_UP * seconds, rng, result)
         result.warm = {name: Held.by(cluster.pid_of(name)) for name in SURVIVORS}
         await _strain(cluster, (1 - WARM_UP) * seconds, rng, result)
@@ -267,17 +287,35 @@ async def soak(seconds: float, seed: int) -> Soaked:
     return result
 
 
+async def _fill(cluster: Cluster, rng: random.Random) -> None:
+    """Have the gateway that stays remember as many calls as it ever will, of the kinds that are to come."""
+    numbers = iter(range(REMEMBERED))
+    async with open_channel(*split_address(cluster.at["g1"])) as channel, trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            for number in numbers:
+                hedge, name = rng.choice([(gateway_pb2.HEDGE_RACE, ""), (gateway_pb2.HEDGE_NEVER, f"{number:032x}")])
+                prompt = f"{number} is to be remembered"
+                request = gateway_pb2.InferRequest(prompt=prompt, max_tokens=3, hedge=hedge, request_id=name)
+                async with channel.open_stream(INFER, request) as stream:
+                    assert [token.index async for token in stream] == [0, 1, 2]
+
+        for _ in range(FILLERS):
+            nursery.start_soon(ask)
+
+
 async def _strain(cluster: Cluster, seconds: float, rng: random.Random, result: Soaked) -> None:
-    """Load and trouble for so many seconds, and then until nothing of them is under way any more."""
+    """Load and trouble for so many seconds, until of each kind there was as much; and then until nothing is under way."""
     until = trio.current_time() + seconds
+    over = trio.Event()
     gateways = {name: cluster.at[name] for name in ("g1", "g2")}
     async with trio.open_nursery() as nursery:
         for number in range(CLIENTS):
             caller = Caller(_Here(f"c{number}"), gateways, Witness())
             await nursery.start(caller.run)
-            nursery.start_soon(_ask_until, until, caller, random.Random(rng.random()), result)
-        verbs: list[str] = []
-        while trio.current_time() < until:
+            nursery.start_soon(_ask_until, over, caller, random.Random(rng.random()), result)
+        verbs = rng.sample(sorted(VERBS), len(VERBS))
+        while trio.current_time() < until or verbs:
             await trio.sleep(rng.uniform(0.5, 1.5) * BEAT)
             verbs = verbs or rng.sample(sorted(VERBS), len(VERBS))
             verb = verbs.pop()
@@ -285,13 +323,14 @@ async def _strain(cluster: Cluster, seconds: float, rng: random.Random, result: 
                 await VERBS[verb](cluster, rng)
             result.done[verb] += 1
             await cluster.until(is_well)
+        over.set()
     await cluster.until(is_quiet)
 
 
-async def _ask_until(until: float, caller: Caller, rng: random.Random, result: Soaked) -> None:
+async def _ask_until(over: trio.Event, caller: Caller, rng: random.Random, result: Soaked) -> None:
     """One client: one call after the other, of any kind."""
     for number in itertools.count():
-        if trio.current_time() > until:
+        if over.is_set():
             break
         kind = rng.choice(sorted(KINDS))
         answer = await caller.generate(f"{caller.name} asks for the {number}th time", **KINDS[kind])

@@ -159,6 +159,7 @@ def test_the_order_holds_over_all_lines() -> None:
     slots = Slots(a=0)
     tickets = [entered(queue, slots, model=model) for model in ("m", "", "m", "")]
     assert [queue.waiting_for(model) for model in ("m", "", "n")] == [2, 2, 0]
+    assert queue.by_model == {"m": 2, "": 2}
     slots.free["a"] = 3
     queue.serve(None, slots.serve)
     assert slots.served == tickets[:3]

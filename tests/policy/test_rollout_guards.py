@@ -5,6 +5,7 @@ from typing import Any
 import attrs
 import pytest
 
+from inferencegw.policy.rollout_view import Presence
 from tests.policy.rollouts import ALIVE, DEAD, LEFT, LIMITS, SUSPECT, S, World, replicas
 
 
@@ -110,6 +111,18 @@ def test_a_replica_that_is_lost_during_a_drain_has_it_undone() -> None:
     world.change("r2", presence=ALIVE, epoch=7)
     world.play()
     assert world.plan.phase is S.FINISHED
+
+
+@pytest.mark.parametrize("presence", [DEAD, SUSPECT])
+def test_one_that_had_no_calls_gets_none_because_another_is_lost(presence: Presence) -> None:
+    """It may have failed its canary; and nobody needs it: it is updated all the same."""
+    world = World(*replicas("r1", version="v2", shut=True), *replicas("r2"), resume=True)
+    assert world.look() is S.CORDON
+    world.act()
+    world.change("r2", presence=presence)
+    assert world.look() is S.DRAIN
+    world.act()
+    assert world.look() is S.STOP
 
 
 def test_a_drained_replica_is_not_stopped_while_another_is_under_suspicion() -> None:

@@ -4,8 +4,9 @@ The rule: nothing is taken on trust, and nobody is asked what would have been ri
 function says (:mod:`inferencegw.replica.tokens`). A process of its own, so that whoever kills does not slow down
 whoever judges.
 
-``python -m tests.stories.crowd ADDRESS CLIENTS`` prints a line when every client has its first token, goes on until its
-standard input ends, lets the running streams end, and prints a line of JSON: the fields of :class:`Account`.
+``python -m tests.stories.crowd CLIENTS ADDRESS...`` prints a line when every client has its first token, goes on until
+its standard input ends, lets the running streams end, and prints a line of JSON: the fields of :class:`Account`. Of
+several gateways each client has one, by turns. :func:`open_crowd` is how a story has it.
 """
 
 import argparse
@@ -13,22 +14,29 @@ import asyncio
 import contextlib
 import itertools
 import json
+import subprocess
 import sys
 import time
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import attrs
 import grpc
 import grpc.aio
+import trio
 
 from inferencegw.config import ReplicaConfig
 from inferencegw.replica.tokens import TokenSource
 from inferencegw.v1 import gateway_pb2
 
-__all__ = ["BEGUN", "Account"]
+__all__ = ["Account", "Crowd", "open_crowd"]
+
+ROOT: Final = Path(__file__).resolve().parents[2]
 
 LENGTHS: Final = (8, 12, 16, 20, 24, 28)
 """Tokens of the streams, in turn, so that they end and begin one by one and not all at once."""
@@ -44,6 +52,7 @@ class Account:
     Attributes:
         streams: those that have ended, in whatever way.
         tokens: that came, in all of them.
+        moved: streams that more than one replica process has served.
         splices: times that a stream went on at another replica process.
         broken: replicas that streams did not go on at, with how often; a stream may leave several.
         failed: streams that did not end OK.
@@ -57,6 +66,7 @@ class Account:
 
     streams: int = 0
     tokens: int = 0
+    moved: int = 0
     splices: int = 0
     broken: dict[str, int] = attrs.field(factory=dict)
     failed: int = 0
@@ -98,6 +108,7 @@ class Stream:
         splices = self._splices()
         account.streams += 1
         account.tokens += len(indexes)
+        account.moved += bool(splices)
         account.splices += len(splices)
         account.broken = Counter(account.broken) + Counter(before for _, before, _ in splices)
         for name, count in found.items():
@@ -126,12 +137,13 @@ class Stream:
 
 
 class Clients:
-    """Those of the gateway at ``address``, and what they have seen."""
+    """Those of the gateways at ``addresses``, and what they have seen; their streams have ``lengths``, in turn."""
 
-    def __init__(self, address: str, clients: int) -> None:
+    def __init__(self, clients: int, addresses: Sequence[str], lengths: Sequence[int]) -> None:
         self.account: Final = Account()
-        self._address = address
+        self._addresses = addresses
         self._clients = clients
+        self._lengths = lengths
         self._without_token = set(range(clients))
         self._all_have_begun = asyncio.Event()
         self._numbers = itertools.count()
@@ -139,14 +151,13 @@ class Clients:
 
     async def run(self) -> None:
         """Ask until standard input ends, and read all answers to their end."""
-        async with grpc.aio.insecure_channel(self._address) as channel, asyncio.TaskGroup() as tasks:
-            infer = channel.unary_stream(
-                "/inferencegw.v1.InferenceGateway/Infer",
-                request_serializer=gateway_pb2.InferRequest.SerializeToString,
-                response_deserializer=gateway_pb2.InferResponse.FromString,
-            )
+        async with contextlib.AsyncExitStack() as channels, asyncio.TaskGroup() as tasks:
+            infers = [
+                _infer(await channels.enter_async_context(grpc.aio.insecure_channel(address)))
+                for address in self._addresses
+            ]
             for client in range(self._clients):
-                tasks.create_task(self._run_client(client, infer))
+                tasks.create_task(self._run_client(client, infers[client % len(infers)]))
             await self._all_have_begun.wait()
             sys.stdout.write(f"{BEGUN}\n")  # one write, newline included, whatever the buffering
             sys.stdout.flush()
@@ -157,7 +168,7 @@ class Clients:
         while not self._stopped:
             number = next(self._numbers)
             prompt = f"{number}: tell me about it"  # prompts that begin differently belong to different replicas
-            request = gateway_pb2.InferRequest(prompt=prompt, max_tokens=LENGTHS[number % len(LENGTHS)])
+            request = gateway_pb2.InferRequest(prompt=prompt, max_tokens=self._lengths[number % len(self._lengths)])
             call = infer(request)
             tokens = await self._read(call, client)
             trailers = {str(key): str(value) for key, value in await call.trailing_metadata()}
@@ -180,12 +191,59 @@ class Clients:
         return tokens
 
 
+def _infer(channel: grpc.aio.Channel) -> Callable[[gateway_pb2.InferRequest], Any]:
+    infer: Callable[[gateway_pb2.InferRequest], Any] = channel.unary_stream(
+        "/inferencegw.v1.InferenceGateway/Infer",
+        request_serializer=gateway_pb2.InferRequest.SerializeToString,
+        response_deserializer=gateway_pb2.InferResponse.FromString,
+    )
+    return infer
+
+
+@attrs.frozen
+class Crowd:
+    """The clients, who ask all the time."""
+
+    process: trio.Process
+
+    async def begin(self) -> None:
+        """Return when every one has had a token."""
+        assert self.process.stdout is not None
+        said = await self.process.stdout.receive_some()
+        assert said == f"{BEGUN}\n".encode(), said
+
+    async def finish(self) -> Account:
+        """Let the running streams be the last; what all of them came to, when they have ended."""
+        assert self.process.stdin is not None and self.process.stdout is not None  # noqa: PT018
+        await self.process.stdin.aclose()
+        return Account(**json.loads(b"".join([chunk async for chunk in self.process.stdout])))
+
+
+@asynccontextmanager
+async def open_crowd(clients: int, *addresses: str, tokens: int | None = None) -> AsyncIterator[Crowd]:
+    """Clients of the gateways at ``addresses``, once each has had a token; they are ended with the block.
+
+    Each of their streams has so many ``tokens``; None for fewer, and not the same number each time.
+    """
+    flags = [] if tokens is None else ["--tokens", str(tokens)]
+    command = [sys.executable, "-m", "tests.stories.crowd", str(clients), *addresses, *flags]
+    async with trio.open_nursery() as nursery:
+        process: trio.Process = await nursery.start(
+            partial(trio.run_process, command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        )
+        crowd = Crowd(process)
+        await crowd.begin()
+        yield crowd
+
+
 async def _main() -> None:
-    parser = argparse.ArgumentParser(description="what many clients see of one gateway, as a line of JSON")
-    parser.add_argument("address")
+    parser = argparse.ArgumentParser(description="what many clients see of their gateways, as a line of JSON")
     parser.add_argument("clients", type=int)
+    parser.add_argument("addresses", nargs="+")
+    parser.add_argument("--tokens", type=int)
     options = parser.parse_args()
-    clients = Clients(options.address, options.clients)
+    lengths = LENGTHS if options.tokens is None else (options.tokens,)
+    clients = Clients(options.clients, options.addresses, lengths)
     await clients.run()
     sys.stdout.write(f"{json.dumps(attrs.asdict(clients.account))}\n")
 

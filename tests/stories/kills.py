@@ -4,13 +4,6 @@ The rule: one body, for as many seconds as there are. The beat is the story's: a
 the last victim is back, where the machine takes longer for that; so as many die on a busy machine as on a quiet one.
 """
 
-import json
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
-from pathlib import Path
 from typing import Final
 
 import attrs
@@ -19,11 +12,9 @@ import trio
 from inferencegw.swim.member import MemberState
 from inferencegw.testing.processes import ProcessCluster, open_processes, state_of
 from inferencegw.v1 import admin_pb2
-from tests.stories.crowd import BEGUN, Account
+from tests.stories.crowd import Account, open_crowd
 
 __all__ = ["Outcome", "kill_under_load"]
-
-ROOT: Final = Path(__file__).resolve().parents[2]
 
 CLIENTS: Final = 200
 """Streams at once, all the time."""
@@ -75,7 +66,7 @@ async def kill_under_load(seconds: float) -> Outcome:
     killed: list[str] = []
     with trio.fail_after(seconds + PATIENCE):
         async with open_processes(len(REPLICAS), replica_flags=FLAGS) as cluster:
-            async with _open_crowd(cluster.children["g1"].addresses["grpc"]) as crowd:
+            async with open_crowd(CLIENTS, cluster.children["g1"].addresses["grpc"]) as crowd:
                 began = trio.current_time()
                 for number in range(int(seconds / BEAT)):
                     await trio.sleep_until(began + (number + 0.5) * BEAT)
@@ -101,35 +92,3 @@ async def _kill_and_restart(cluster: ProcessCluster, name: str) -> None:
             state_of(members[name]) is MemberState.ALIVE and members[name].meta.grpc_address == again.addresses["grpc"]
         )
     )
-
-
-@attrs.frozen
-class _Crowd:
-    """The clients, who ask all the time."""
-
-    process: trio.Process
-
-    async def begin(self) -> None:
-        """Return when every one has had a token."""
-        assert self.process.stdout is not None
-        said = await self.process.stdout.receive_some()
-        assert said == f"{BEGUN}\n".encode(), said
-
-    async def finish(self) -> Account:
-        """Let the running streams be the last; what all of them came to, when they have ended."""
-        assert self.process.stdin is not None and self.process.stdout is not None  # noqa: PT018
-        await self.process.stdin.aclose()
-        return Account(**json.loads(b"".join([chunk async for chunk in self.process.stdout])))
-
-
-@asynccontextmanager
-async def _open_crowd(address: str) -> AsyncIterator[_Crowd]:
-    """Clients of the gateway at ``address``, once each has had a token; they are ended with the block."""
-    command = [sys.executable, "-m", "tests.stories.crowd", address, str(CLIENTS)]
-    async with trio.open_nursery() as nursery:
-        process: trio.Process = await nursery.start(
-            partial(trio.run_process, command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        )
-        crowd = _Crowd(process)
-        await crowd.begin()
-        yield crowd

@@ -74,18 +74,6 @@ async def under_load(cluster: TestCluster, *gateways: str) -> AsyncIterator[Load
         load.enough = True
 
 
-async def until(rollout: Rollout, phase: str, replica_id: str) -> None:
-    """Wait until that was told."""
-    while (phase, replica_id) not in rollout.phases:  # noqa: ASYNC110 - it is told by the wire, which sets no event
-        await trio.sleep(0.02)
-
-
-async def until_told(rollout: Rollout, words: str) -> None:
-    """Wait until a step has said so."""
-    while not any(words in step.message for step in rollout.steps):  # noqa: ASYNC110 - likewise
-        await trio.sleep(0.02)
-
-
 def versions(cluster: TestCluster) -> list[str]:
     """What replicas serve, as a gateway sees it."""
     view = cluster.view(cluster.gateways[0]).view
@@ -108,9 +96,9 @@ async def test_a_rolling_update_under_load_drops_nothing_and_its_receipt_is_what
     rollout = Rollout()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(rollout.run, cluster, **ORDER))
-        await until(rollout, "CORDON", "r1")
+        await rollout.until("CORDON", "r1")
         async with under_load(cluster, "g1") as load:
-            await until(rollout, "WARM_UP", "r3")
+            await rollout.until("WARM_UP", "r3")
     nothing_failed(load)
     assert versions(cluster) == ["v2", "v2", "v2"]
     assert [one for one in rollout.phases if one[1]] == [
@@ -174,9 +162,9 @@ async def test_while_a_second_gateway_serves_its_calls_are_in_the_receipt_too(cl
     rollout = Rollout()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(rollout.run, cluster, **ORDER))
-        await until(rollout, "CORDON", "r1")
+        await rollout.until("CORDON", "r1")
         async with under_load(cluster, "g1", "g2") as load:
-            await until(rollout, "WARM_UP", "r3")
+            await rollout.until("WARM_UP", "r3")
     nothing_failed(load)
     assert versions(cluster) == ["v2", "v2", "v2"]
     receipt = rollout.last.receipt
@@ -192,15 +180,15 @@ async def test_while_another_replica_is_dead_no_further_one_is_taken_away(cluste
     rollout = Rollout()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(rollout.run, cluster, **ORDER))
-        await until(rollout, "CORDON", "r1")
+        await rollout.until("CORDON", "r1")
         async with under_load(cluster, "g1") as load:
-            await until(rollout, "STOP", "r1")
+            await rollout.until("STOP", "r1")
             cluster.crash("r3")
-            await until_told(rollout, "r3 is dead")
+            await rollout.until_told("r3 is dead")
             assert ("REPLICA_DONE", "r1") in rollout.phases
             assert ("CORDON", "r2") not in rollout.phases
             await cluster.restart("r3")
-            await until(rollout, "WARM_UP", "r3")
+            await rollout.until("WARM_UP", "r3")
     nothing_failed(load)
     assert versions(cluster) == ["v2", "v2", "v2"]
     assert rollout.last.phase == FINISHED
@@ -215,9 +203,9 @@ async def test_the_replica_in_hand_may_die_as_well(cluster: TestCluster) -> None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(rollout.run, cluster, **ORDER))
         async with under_load(cluster, "g1") as load:
-            await until(rollout, "DRAIN", "r2")
+            await rollout.until("DRAIN", "r2")
             cluster.crash("r2")
-            await until(rollout, "WARM_UP", "r3")
+            await rollout.until("WARM_UP", "r3")
     nothing_failed(load)
     assert (versions(cluster), rollout.last.phase) == (["v2", "v2", "v2"], FINISHED)
     assert rollout.last.receipt.requests_dropped == 0
@@ -234,7 +222,7 @@ async def test_a_rollout_whose_gateway_is_killed_is_resumed_on_another_one_by_wh
     async with under_load(cluster, "g2") as load:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(partial(first.run, cluster, **ORDER))
-            await until(first, "STOP", "r2")
+            await first.until("STOP", "r2")
             cluster.crash("g1")
         await cluster.all_see(MemberState.LEFT, "r2")  # its manager goes on with what g1 had asked for
         await second.run(cluster, "g2", resume=True, **ORDER)
@@ -259,9 +247,9 @@ async def test_a_resumed_rollout_with_its_file_knows_the_version_and_counts_from
         remember(cluster, state_dir, "g1", "g2")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(partial(first.run, cluster, **ORDER))
-            await until(first, "CORDON", "r1")
+            await first.until("CORDON", "r1")
             async with under_load(cluster, "g2") as load:
-                await until(first, "STOP", "r1")
+                await first.until("STOP", "r1")
                 cluster.crash("g1")
             assert json.loads((Path(state_dir) / "rollout.json").read_text())["in_hand"] == "r1"
             await second.run(cluster, "g2", resume=True)

@@ -1,14 +1,16 @@
 """What the log promises: one event a line, no user's text, no forged lines."""
 
 import io
+import json
 import re
 from collections.abc import Iterator
 
 import pytest
 import structlog
+import trio
 
 from inferencegw.errors import ConfigError
-from inferencegw.telemetry.log import LEVELS, configure_logging, set_level
+from inferencegw.telemetry.log import LEVELS, configure_logging, name_call, set_level
 from inferencegw.v1 import gateway_pb2
 
 SECRET = "my secret question"
@@ -63,6 +65,53 @@ def test_a_peer_cannot_reach_the_terminal_through_the_log(stream: io.StringIO) -
     """Escape sequences and carriage returns in a peer's error message are written as escapes."""
     structlog.get_logger().info("refused", reason="\x1b[2J\rlevel=critical \x9b", error=ValueError("\x07"))
     assert stream.getvalue().rstrip("\n").isprintable()
+
+
+def test_in_json_an_event_is_one_object_with_the_same_fields_in_the_same_order() -> None:
+    """The same rules hold: no text of a user, no forged line; what JSON has no form for is text."""
+    stream = io.StringIO()
+    configure_logging("info", form="json", stream=stream)
+    structlog.get_logger("here").info("it came\nin two", count=3, prompt=SECRET, error=ValueError("x"), where={1})
+    [line] = stream.getvalue().splitlines()
+    document = json.loads(line)
+    assert list(document) == ["time", "level", "logger", "event", "count", "prompt", "error", "where"]
+    assert {name: value for name, value in document.items() if name != "time"} == {
+        "level": "info",
+        "logger": "here",
+        "event": "it came\nin two",
+        "count": 3,
+        "prompt": f"<{len(SECRET)} withheld>",
+        "error": "x",
+        "where": "{1}",
+    }
+
+
+def test_an_unknown_format_is_an_error_that_names_the_known_ones() -> None:
+    """As with levels."""
+    before = structlog.get_config()
+    with pytest.raises(ConfigError, match="log_format = 'xml': must be one of logfmt, json"):
+        configure_logging("info", form="xml")
+    assert structlog.get_config() == before
+
+
+async def test_what_a_call_does_is_logged_with_its_name_and_what_others_do_is_not(stream: io.StringIO) -> None:
+    """Tasks inherit it; a task beside has its own."""
+
+    async def one(name: str) -> None:
+        name_call(name)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(say)
+
+    async def say() -> None:
+        await trio.lowlevel.checkpoint()
+        structlog.get_logger().info("done")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one, "q1")
+        nursery.start_soon(one, "q2")
+    await say()
+    lines = stream.getvalue().splitlines()
+    assert sorted(line.partition("request_id=")[2] for line in lines) == ["", "q1", "q2"]
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -142,8 +142,11 @@ class Supervisor:
         """Where each child takes calls, by its name, and where others may join."""
         keepers = {**self._gateways, **self._replicas}
         seed = next(iter(self._gateways.values())).addresses["gossip"]
-        places = {name: split_address(keeper.addresses["grpc"]) for name, keeper in keepers.items()}
-        return {**places, "gossip": split_address(seed)}
+        places = {name: keeper.addresses["grpc"] for name, keeper in keepers.items()}
+        http = {
+            f"{name}-http": keeper.addresses["http"] for name, keeper in keepers.items() if "http" in keeper.addresses
+        }
+        return {name: split_address(place) for name, place in {**places, **http, "gossip": seed}.items()}
 
     def _gateway(self, number: int) -> list[str]:
         name = self._plan.gateway_names[number]

@@ -23,6 +23,7 @@ class Plan:
         replicas: how many, called ``r1`` and so on.
         port: of the first gateway, the others' follow; 0 for free ones.
         gossip_port: likewise, where they gossip.
+        http_port: likewise, where they serve HTTP; None where they do not.
         common: flags for all.
         gateway_flags: flags for gateways.
         replica_flags: flags for replicas, but their version.
@@ -32,6 +33,7 @@ class Plan:
     replicas: int
     port: int = 0
     gossip_port: int = 0
+    http_port: int | None = None
     common: tuple[str, ...] = ()
     gateway_flags: tuple[str, ...] = ()
     replica_flags: tuple[str, ...] = ()
@@ -56,11 +58,13 @@ class Plan:
 
         ``joins`` are the addresses at which the others gossip.
         """
-        ports = [
-            split_address(earlier[kind])[1] if kind in earlier else first and first + number
-            for kind, first in (("grpc", self.port), ("gossip", self.gossip_port))
-        ]
-        return ["run", *self._flags(self.gateway_names[number], ports, joins), *self.gateway_flags]
+
+        def port(kind: str, first: int) -> int:
+            return split_address(earlier[kind])[1] if kind in earlier else first and first + number
+
+        ports = [port("grpc", self.port), port("gossip", self.gossip_port)]
+        http = () if self.http_port is None else ("--http-port", str(port("http", self.http_port)))
+        return ["run", *self._flags(self.gateway_names[number], ports, joins), *http, *self.gateway_flags]
 
     def replica(self, name: str, version: str, joins: Sequence[str]) -> list[str]:
         """The command line of that replica."""

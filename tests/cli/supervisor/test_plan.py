@@ -36,6 +36,14 @@ def test_a_gateway_that_is_started_again_keeps_its_ports(port: int) -> None:
     assert plan.gateway(0, earlier, []) == ["run", "--id", "g1", "--port", "4001", "--gossip-port", "4002"]
 
 
+def test_gateways_serve_http_where_a_port_is_given_and_keep_it() -> None:
+    """The ports follow the first one's, as all do."""
+    plan = Plan(gateways=2, replicas=1, port=8080, gossip_port=18080, http_port=29000)
+    assert plan.gateway(1, {}, [])[-2:] == ["--http-port", "29001"]
+    assert plan.gateway(1, {"http": "127.0.0.1:4003"}, [])[-2:] == ["--http-port", "4003"]
+    assert "--http-port" not in PLAN.gateway(1, {}, [])
+
+
 def test_without_ports_gateways_take_free_ones() -> None:
     """Each of them: 0 and the next one is not 1."""
     plan = Plan(gateways=2, replicas=1)

@@ -1,0 +1,169 @@
+"""http/events.py and the page's port: who looks sees what is, is waited for by nobody, and may be refused."""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+
+from inferencegw.gateway import Gateway, run_gateway
+from inferencegw.http import events
+from inferencegw.http.app import serve_http
+from inferencegw.http.events import MAX_LOOKERS
+from inferencegw.policy.keys import KEY_BYTES, hash_of, key_text
+from tests.gateway.house import scripted
+from tests.gateway.support import config, sends, token, wait_for_ever
+from tests.http.support import PATIENCE, Front, a_front
+
+TEXT = "secret words of a user"
+
+
+class Looker:
+    """One who reads the events. Each comes in a chunk of HTTP's own, so its lines are whole."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._read = b""
+
+    async def _line(self) -> str:
+        while b"\n" not in self._read:
+            more = await self._stream.receive_some()
+            assert more, "the stream has not ended"
+            self._read += more
+        line, _, self._read = self._read.partition(b"\n")
+        return line.decode().removesuffix("\r")
+
+    async def status(self) -> int:
+        """Of the answer."""
+        return int((await self._line()).split()[1])
+
+    async def next(self, name: str) -> Any:
+        """The next event of that name."""
+        while await self._line() != f"event: {name}":
+            pass
+        return json.loads((await self._line()).removeprefix("data: "))
+
+    async def until(self, predicate: Any) -> Any:
+        """The next state that is so."""
+        while not predicate(state := await self.next("state")):
+            pass
+        return state
+
+
+@asynccontextmanager
+async def looking(front: Front) -> AsyncIterator[Looker]:
+    """Read them for as long as the block lasts."""
+    async with await trio.open_tcp_stream(*front.http) as stream:
+        await stream.send_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+        yield Looker(stream)
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests do not wait for half a second."""
+    monkeypatch.setattr(events, "INTERVAL", 0.01)
+
+
+async def test_who_looks_sees_replicas_streams_and_counts_as_they_are() -> None:
+    """The rings first, and the state again and again; a stream is there while it runs, and never what it says."""
+    [replica] = scripted(1, script=sends(token(0), then=wait_for_ever))
+    async with a_front(replica) as front, looking(front) as looker:
+        rings = await looker.next("rings")
+        assert [(name, len(places), {owner for _, owner in places}) for name, places in rings.items()] == [
+            ("m", 150, {"r1"})
+        ]
+        state = await looker.next("state")
+        assert (state["unready"], state["streams"], state["members"], state["rollout"]) == ("", [], [], None)
+        front.nursery.start_soon(front.call)
+        state = await looker.until(lambda state: state["counts"]["tokens"] == 1)
+        [stream] = state["streams"]
+        assert (stream["at"], stream["tokens"], stream["of"], stream["waits"]) == (["r1"], 1, 3, False)
+        [row] = state["replicas"]
+        facts = {name: row[name] for name in ("id", "verdict", "breaker", "inflight", "capacity", "connected")}
+        assert facts == {
+            "id": "r1",
+            "verdict": "healthy",
+            "breaker": "closed",
+            "inflight": 1,
+            "capacity": 4,
+            "connected": True,
+        }
+        assert "t0" not in json.dumps(state)
+
+
+async def test_a_replica_that_goes_is_seen_to_go_and_the_ring_with_it() -> None:
+    """Rings are told again when they are others."""
+    one, two = scripted(2)
+    async with a_front(one, two) as front, looking(front) as looker:
+        assert {owner for _, owner in (await looker.next("rings"))["m"]} == {"r1", "r2"}
+        one.die()
+        assert {owner for _, owner in (await looker.next("rings"))["m"]} == {"r2"}
+        state = await looker.next("state")
+        assert [row["id"] for row in state["replicas"] if row["connected"]] == ["r2"]
+
+
+async def test_only_so_many_may_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more is refused, and has its turn when somebody has left."""
+    assert MAX_LOOKERS > 1
+    monkeypatch.setattr(events, "MAX_LOOKERS", 1)
+    async with a_front(*scripted(1)) as front:
+        async with looking(front) as looker:
+            await looker.next("state")
+            answer = await front.get("/events")
+            assert (answer.status_code, answer.text) == (503, "1 are looking already\n")
+        status = 503
+        while status == 503:  # until the server has seen the other one leave
+            async with looking(front) as looker:
+                status = await looker.status()
+        assert status == 200
+
+
+async def test_the_page_and_the_events_are_for_who_may_look(tmp_path: Any) -> None:
+    """Where there are keys, any of them; scrapers and probes need none."""
+    key = key_text(bytes(KEY_BYTES))
+    keys = tmp_path / "keys"
+    keys.write_text(f"[keys.somebody]\nsha256 = '{hash_of(key).hex()}'\n")
+    async with a_front(*scripted(1), keys_file=str(keys)) as front:
+        for path in ("/", "/events"):
+            assert (await front.get(path)).status_code == 403
+            assert (await front.get(path, authorization="Bearer nobody's")).status_code == 403
+        assert (await front.get("/", authorization=f"Bearer {key}")).status_code == 200
+        for path in ("/metrics", "/healthz", "/readyz"):
+            assert (await front.get(path)).status_code == 200
+
+
+async def test_the_page_loads_nothing_from_elsewhere() -> None:
+    """No address is in it but SVG's vocabulary, and the browser is told to load none."""
+    async with a_front(*scripted(1)) as front:
+        answer = await front.get("/")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'; ")
+    words = answer.text.replace("http://www.w3.org/2000/svg", "")
+    assert not any(word in words for word in ("http:", "https:", "//cdn", "@import", "innerHTML"))
+
+
+async def test_the_stream_ends_with_the_gateway() -> None:
+    """Whoever looks does not hold the process: it ends although nobody has left."""
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            gateways: list[Gateway] = []
+
+            async def beside(gateway: Gateway, *, task_status: trio.TaskStatus[dict[str, tuple[str, int]]]) -> None:
+                gateways.append(gateway)
+                await serve_http(gateway, task_status=task_status)
+
+            run = partial(run_gateway, config("127.0.0.1:1", http_port=0), handle_signals=False, beside=beside)
+            place = (await nursery.start(run))["http"]
+            async with await trio.open_tcp_stream(*place) as stream:
+                await stream.send_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+                seen = b""
+                while b"event: state" not in seen:
+                    seen += await stream.receive_some()
+                gateways[0].drain()
+                with contextlib.suppress(trio.BrokenResourceError):
+                    while await stream.receive_some():
+                        pass
