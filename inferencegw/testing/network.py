@@ -42,8 +42,8 @@ class SimNetwork(trio.abc.SocketFactory):
         agenda: what is still to happen.
         paths: how packets travel.
         hosts: by name, in the order in which they were made.
-        one_machine: whether hosts that are given no address have one of 127.0.0.0/8: each is a process of one machine, and
-            trusted by the others as such.
+        one_machine: whether hosts that are given no address have one of 127.0.0.0/8: all are on one machine, and trust
+            each other as such.
     """
 
     def __init__(self, seed: int) -> None:

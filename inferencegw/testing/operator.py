@@ -1,12 +1,13 @@
 """An operator who brings a cluster to another version, whatever happens to it meanwhile.
 
 The rule: as with faults and load, what he does is drawn before anything runs, and what he does *next* follows from what
-he was told only: a rollout that was interrupted is resumed, at the next gateway that serves; one whose canary has failed
-is rolled back; and when all faults are over, one must finish. It is broken off in the middle in as many ways as there
-are: the gateway that runs it is killed, its caller leaves, it was to pause.
+he was told only: a rollout that was interrupted is resumed, at the next gateway that serves; one whose canary has
+failed is rolled back; and when all faults are over, one must finish. It is broken off in the middle in as many ways as
+there are: the gateway that runs it is killed, its caller leaves, it was to pause.
 """
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import count
@@ -32,6 +33,9 @@ BAD: Final = ("skip@3", "repeat@2", "truncate@4", "reject")
 
 BETWEEN: Final = 1.0
 """Seconds between two tries. High: slow runs. Low: a gateway is asked again before it knows more."""
+
+ENDS: Final = ("FINISHED", "PAUSED", "STOPPED")
+"""What a rollout tells last that is not broken off."""
 
 TRIES: Final = 6
 """Rollouts, after all faults are over, of which one must finish. High: one that never does is found late. Low: an error
@@ -79,8 +83,10 @@ class Update:
         return "update: " + ", ".join(f"{name} {value}" for name, value in said.items())
 
 
-async def operate(cluster: TestCluster, update: Update, faults_over: trio.Event) -> None:
+async def operate(cluster: TestCluster, update: Update, faults_over: trio.Event, ends: Counter[str]) -> None:
     """Do it, and return when every replica that is there serves the one version or the other.
+
+    How each rollout has ended is counted in ``ends``.
 
     Raises:
         CheckFailed: all faults are over, and none of the rollouts finishes.
@@ -90,7 +96,7 @@ async def operate(cluster: TestCluster, update: Update, faults_over: trio.Event)
         own = {name: one if update.shared else stack.enter_context(TemporaryDirectory()) for name in cluster.gateways}
         staff(cluster, own, v1={"fault": ""}, v2={"fault": update.bad})
         await trio.sleep(update.at)
-        await _Operator(cluster, update, sorted(own), faults_over).work()
+        await _Operator(cluster, update, sorted(own), faults_over, ends).work()
 
 
 @attrs.define(eq=False)
@@ -99,6 +105,7 @@ class _Operator:
     update: Update
     gateways: Sequence[str]
     faults_over: trio.Event
+    ends: Counter[str]
     version: str = NEW
     how: dict[str, Any] = attrs.field(factory=dict)
     """How to go on: nothing for a new rollout, or ``resume``, or ``rollback``."""
@@ -149,8 +156,10 @@ class _Operator:
     def _goes_on(self, gateway: str, rollout: Rollout) -> bool:
         """Decide what is to be done next; whether this one has finished, and that is a new one."""
         phase = rollout.last.phase if rollout.steps else None
-        words = str(rollout.error) if rollout.error is not None else rollout.last.message if rollout.steps else "nothing"
+        last = rollout.last.message if rollout.steps else "nothing"
+        words = last if rollout.error is None else str(rollout.error)
         name = "no phase" if phase is None else admin_pb2.RolloutPhase.Name(phase).removeprefix("ROLLOUT_PHASE_")
+        self.ends[f"rollout {'cut off' if name not in ENDS else name.lower()}"] += 1
         self.told.append(f"{trio.current_time():.1f} {gateway} {self.version} {self.how}: {name}: {words}")
         if phase == admin_pb2.ROLLOUT_PHASE_FINISHED:
             self.how = {}

@@ -68,7 +68,7 @@ class Size:
 
     @classmethod
     def draw_updated(cls, rng: random.Random) -> Self:
-        """Twelve seconds in which a small cluster is brought to another version; in two of five nothing else happens."""
+        """Twelve seconds of a small cluster that is brought to another version; in two of five nothing else happens."""
         return cls(
             gateways=rng.choice((1, 2, 2, 3)),
             replicas=rng.choice((3, 3, 4)),
@@ -129,7 +129,8 @@ class Report:
     done: dict[str, int]
     """What was done to the cluster, and how often."""
     used: dict[str, int]
-    """What gateways had to do for their calls, and for how many, as far as their clients were told."""
+    """What gateways had to do for their calls, and for how many, as far as their clients were told; and how rollouts
+    ended."""
 
 
 JITTER: Final = 0.2
@@ -161,8 +162,9 @@ async def run_scenario(
     )
     async with opening as cluster:
         end = trio.current_time() + size.seconds
+        rollouts: Counter[str] = Counter()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_break_and_update, cluster, scenario)
+            nursery.start_soon(_break_and_update, cluster, scenario, rollouts)
             for number, questions in enumerate(scenario.loads):
                 gateway = f"g{number % size.gateways + 1}"
                 nursery.start_soon(run_client, cluster, f"c{number + 1}", gateway, questions)
@@ -170,15 +172,15 @@ async def run_scenario(
         answers = cluster.answers
         ends = Counter("left" if one.code is None else f"{one.code.name} {one.reason}".strip() for one in answers)
         done = Counter(entry.kind.word for entry in cluster.history.entries)
-        used = Counter(what for one in answers for what in _used(one))
+        used = Counter(what for one in answers for what in _used(one)) + rollouts
     return Report(calls=len(answers), tokens=total_tokens(answers), ends=dict(ends), done=dict(done), used=dict(used))
 
 
-async def _break_and_update(cluster: TestCluster, scenario: Scenario) -> None:
+async def _break_and_update(cluster: TestCluster, scenario: Scenario, rollouts: Counter[str]) -> None:
     async with trio.open_nursery() as nursery:
         faults_over = trio.Event()
         if scenario.update is not None:
-            nursery.start_soon(operate, cluster, scenario.update, faults_over)
+            nursery.start_soon(operate, cluster, scenario.update, faults_over, rollouts)
         await play(cluster, scenario.faults)
         faults_over.set()
 

@@ -53,7 +53,8 @@ def _plain(_: object, __: object, value: Any) -> Any:
 def _scenario(fields: dict[str, Any]) -> Scenario:
     loads = tuple(tuple(_question(question) for question in client) for client in fields["loads"])
     update = None if fields.get("update") is None else Update(**fields["update"])
-    return Scenario(size=Size(**fields["size"]), loads=loads, faults=tuple(map(_fault, fields["faults"])), update=update)
+    faults = tuple(map(_fault, fields["faults"]))
+    return Scenario(size=Size(**fields["size"]), loads=loads, faults=faults, update=update)
 
 
 def _question(fields: dict[str, Any]) -> Question:
