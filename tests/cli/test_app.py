@@ -80,18 +80,8 @@ def test_every_option_of_a_gateway_is_a_flag_of_run(monkeypatch: pytest.MonkeyPa
     given = ["--hedge", "adaptive", "--splice", "same-version", "--replica", "127.0.0.1:1", "--gossip-port", "0"]
     names = ["--id", "gw", "--host", "::1", "--cluster", "c", "--advertise", "::1", "--gossip-profile", "fast"]
     files = ["--keyring-file", "k", "--tls-cert", "c", "--tls-key", "k", "--tls-ca", "a", "--join", "[::1]:1"]
-    files += [
-        "--manager",
-        "127.0.0.1:1",
-        "--state-dir",
-        "s",
-        "--log-level",
-        "error",
-        "--http-port",
-        "0",
-        "--log-format",
-        "json",
-    ]
+    files += ["--manager", "127.0.0.1:1", "--state-dir", "s", "--log-level", "error"]
+    files += ["--http-port", "0", "--log-format", "json"]
     files += ["--keys-file", "k", "--client-certs", "optional"]
     assert execute(["run"]) == execute(["run", *flags, *given, *names, *files]) == 0
     default, other = made
