@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,7 +62,7 @@ class Looker:
 async def looking(front: Front) -> AsyncIterator[Looker]:
     """Read them for as long as the block lasts."""
     async with await trio.open_tcp_stream(*front.http) as stream:
-        await stream.send_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+        await stream.send_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         yield Looker(stream)
 
 
@@ -148,7 +149,7 @@ async def test_only_so_many_may_look(monkeypatch: pytest.MonkeyPatch) -> None:
         assert status == 200
 
 
-async def test_the_page_and_the_events_are_for_who_may_look(tmp_path: Any) -> None:
+async def test_the_page_and_the_events_are_for_who_may_look(tmp_path: Path) -> None:
     """Where there are keys, any of them; scrapers and probes need none."""
     key = key_text(bytes(KEY_BYTES))
     keys = tmp_path / "keys"
@@ -160,6 +161,22 @@ async def test_the_page_and_the_events_are_for_who_may_look(tmp_path: Any) -> No
         assert (await front.get("/", authorization=f"Bearer {key}")).status_code == 200
         for path in ("/metrics", "/healthz", "/readyz"):
             assert (await front.get(path)).status_code == 200
+
+
+async def test_a_site_whose_name_was_made_to_lead_here_sees_nothing(tmp_path: Path) -> None:
+    """The browser would believe that it is the same site; with a key it is no browser's doing."""
+    key = key_text(bytes(KEY_BYTES))
+    keys = tmp_path / "keys"
+    keys.write_text(f"[keys.somebody]\nsha256 = '{hash_of(key).hex()}'\n")
+    async with a_front(*scripted(1)) as front:
+        port = front.http[1]
+        for host in (f"elsewhere.test:{port}", "elsewhere.test", "127.0.0.1.elsewhere.test"):
+            assert (await front.get("/", host=host)).status_code == 403
+        for host in (f"127.0.0.1:{port}", "localhost", f"[::1]:{port}"):
+            assert (await front.get("/", host=host)).status_code == 200
+    async with a_front(*scripted(1), keys_file=str(keys)) as front:
+        answer = await front.get("/", host="gateway.test", authorization=f"Bearer {key}")
+        assert answer.status_code == 200
 
 
 async def test_the_page_loads_nothing_from_elsewhere() -> None:
@@ -185,7 +202,7 @@ async def test_the_stream_ends_with_the_gateway() -> None:
             run = partial(run_gateway, config("127.0.0.1:1", http_port=0), handle_signals=False, beside=beside)
             place = (await nursery.start(run))["http"]
             async with await trio.open_tcp_stream(*place) as stream:
-                await stream.send_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+                await stream.send_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 seen = b""
                 while b"event: state" not in seen:
                     seen += await stream.receive_some()
