@@ -17,8 +17,8 @@ PATIENCE: Final = 2.0
 slow models are called stuck."""
 
 SECOND_LOOK: Final = 0.5
-"""Seconds that it has to be stuck before our eyes. Low: in real time, a machine that had no time for anybody is taken for
-a call that nobody serves."""
+"""Seconds that it has to be stuck before our eyes. High: what is stuck is found late. Low: in real time, a machine that
+had no time for anybody is taken for a call that nobody serves."""
 
 HOLDS_UP: Final = (Kind.POWER, Kind.FREEZE, Kind.CUT, Kind.HOLD, Kind.SLOW, Kind.FAULT)
 """What may silence a call without ending it. A crash and a stop are not among them: the kernel says at once that the
