@@ -6,7 +6,7 @@ import attrs
 import pytest
 import trio
 
-from inferencegw.testing import Delay, Link, Packet, Pass, SimNetwork, Verdict
+from inferencegw.testing import Delay, Link, Packet, Pass, SimNetwork, Verdict, simulate
 from inferencegw.testing.network import WALL_AT_ZERO
 
 from .wire import PORT, connection, run
@@ -198,7 +198,7 @@ def test_a_link_has_possible_numbers_only() -> None:
 def test_hosts_of_one_machine_are_apart_and_call_from_where_they_are() -> None:
     """Each has an address of 127.0.0.0/8 of its own, which is what others see of it; 127.0.0.1 is whoever says so."""
 
-    async def run(network: SimNetwork) -> None:
+    async def body(network: SimNetwork) -> None:
         network.one_machine = True
         one, other = network.host("one"), network.host("other")
         heard = trio.Event()
@@ -208,7 +208,7 @@ def test_hosts_of_one_machine_are_apart_and_call_from_where_they_are() -> None:
             heard.set()
 
         async def call() -> None:
-            with pytest.raises(OSError, match="Connection refused|all attempts to connect"):
+            with pytest.raises(OSError, match=r"Connection refused|all attempts to connect"):
                 await trio.open_tcp_stream("127.0.0.1", 80)
             async with await trio.open_tcp_stream(one.addresses[0], 80):
                 await heard.wait()
@@ -226,4 +226,4 @@ def test_hosts_of_one_machine_are_apart_and_call_from_where_they_are() -> None:
         assert one.addresses[0] != other.addresses[0]
         assert all(address.startswith("127.") for address in (*one.addresses, *other.addresses))
 
-    simulate(run, seed=1)
+    simulate(body, seed=1)
