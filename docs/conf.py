@@ -4,7 +4,6 @@ import importlib
 import pathlib
 import sys
 
-import attrs
 from docutils.nodes import Element, Node, TextElement
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
@@ -56,16 +55,6 @@ def link_to_public_name(
     return None
 
 
-def list_options(_app: Sphinx, what: str, name: str, documented: type, _options: object, lines: list[str]) -> None:
-    """Append a configuration class's options to its docstring, from what ``--help`` knows of them too."""
-    if what == "class" and name.startswith("inferencegw.config."):
-        for field in attrs.fields(documented):
-            factory = getattr(field.default, "factory", None)
-            default = f"{factory.__name__}()" if factory else repr(field.default)
-            unit, cost = field.metadata["unit"], field.metadata["help"]
-            lines += ["", f"``{field.name}`` = ``{default}`` ({unit})", f"   {cost.replace('`', '``')}"]
-
-
 class Printed(SphinxDirective):
     """``.. printed:: swim.timings``: what that function in the package ``printed`` returns at each build."""
 
@@ -82,5 +71,4 @@ class Printed(SphinxDirective):
 def setup(app: Sphinx) -> None:
     """What Sphinx calls first."""
     app.add_directive("printed", Printed)
-    app.connect("autodoc-process-docstring", list_options)
     app.connect("missing-reference", link_to_public_name)

@@ -9,7 +9,7 @@ says what a high and a low value cost, for ``--help`` and the reference.
 import ipaddress
 import math
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import attrs
 
@@ -20,8 +20,12 @@ from inferencegw.swim.config import PROFILES, SwimConfig
 from inferencegw.swim.meta import address_text
 
 __all__ = [
+    "FORMATS",
+    "LEVELS",
     "MAX_KEEPALIVE_TIME",
     "GatewayConfig",
+    "LogFormat",
+    "LogLevel",
     "MembershipConfig",
     "ReplicaConfig",
     "RpcLimits",
@@ -35,6 +39,16 @@ __all__ = [
 
 MAX_KEEPALIVE_TIME: Final = 7200.0
 
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
+"""The names of the log's levels, most talkative first."""
+
+LEVELS: Final[tuple[str, ...]] = get_args(LogLevel)
+
+LogFormat: TypeAlias = Literal["logfmt", "json"]
+"""How the log is written."""
+
+FORMATS: Final[tuple[str, ...]] = get_args(LogFormat)
+
 
 def _between(low: float, high: float, unit: str) -> Any:
     def check(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
@@ -47,9 +61,15 @@ def _between(low: float, high: float, unit: str) -> Any:
     return check
 
 
-def option(default: Any, help: str, *, low: float = 0.0, high: float = math.inf, unit: str = "seconds") -> Any:
-    """An attrs field for a number in ``[low, high]``, with the sentence that tells an operator what it costs."""
-    return attrs.field(default=default, validator=_between(low, high, unit), metadata={"help": help, "unit": unit})
+def option(
+    default: Any, help: str, *, low: float = 0.0, high: float = math.inf, unit: str = "seconds", **metadata: Any
+) -> Any:
+    """An attrs field for a number in ``[low, high]``, with the sentence that tells an operator what it costs.
+
+    Other metadata: ``reloadable=True`` for what SIGHUP may change; see :mod:`inferencegw.settings.options` for flags.
+    """
+    about = {"help": help, "unit": unit, "low": low, "high": high}
+    return attrs.field(default=default, validator=_between(low, high, unit), metadata=about | metadata)
 
 
 @attrs.frozen(kw_only=True)
@@ -218,34 +238,36 @@ class GatewayConfig(MembershipConfig):
 
     port: int = option(8080, "Port to listen on; 0 takes a free one.", low=0, high=65_535, unit="port")
     http_port: int | None = attrs.field(default=None, validator=attrs.validators.optional(_between(0, 65_535, "port")), metadata={"help": "TCP port for /metrics, /healthz, /readyz and the dashboard, 29000 by convention; 0 takes a free one. None: no HTTP.", "unit": "port"})  # fmt: skip
-    replicas: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=_distinct_addresses, metadata={"help": "HOST:PORT of each replica. Many: spread the load. None: only those that the gossip finds.", "unit": "addresses"})  # fmt: skip
-    drain_timeout: float = option(30.0, "Time for running calls to finish after SIGTERM. High: slow shutdowns. Low: streams are cut.", high=3600.0)  # fmt: skip
-    no_replica_grace: float = option(1.0, "Time a call waits for a replica to appear where none is there. High: callers wait for nothing. Low: calls fail over a reconnect.", high=600.0)  # fmt: skip
-    queue_size: int = option(100, "Calls that wait for a slot of one model; four times that for all. High: long waits. Low: bursts are refused.", low=0, high=100_000, unit="calls")  # fmt: skip
-    queue_timeout: float = option(30.0, "Time a call waits for a slot. High: callers wait in vain. Low: they come again.", low=0.01, high=3600.0)  # fmt: skip
-    hedge: str = attrs.field(default="never", validator=_one_of("never", "race", "adaptive"), metadata={"help": "What is done where a request does not say: one attempt, two at once, or a second one beside a slow first.", "unit": "name"})  # fmt: skip
-    splice: str = attrs.field(default="any", validator=_one_of("any", "same-version"), metadata={"help": "Which replicas may continue what another one began: any of the model, or those of the same version.", "unit": "name"})  # fmt: skip
-    max_attempts: int = option(3, "Attempts in a row that deliver nothing before a call fails. High: slow failures. Low: bad luck fails calls.", low=1, high=100, unit="attempts")  # fmt: skip
-    max_attempts_total: int = option(8, "Failed attempts before a call fails, whatever they delivered. High: calls that cannot end. Low: long ones fail.", low=1, high=1000, unit="attempts")  # fmt: skip
-    poison_limit: int = option(4, "Replica processes that may die under one call. High: one prompt takes many replicas down. Low: bad luck fails calls.", low=1, high=100, unit="replicas")  # fmt: skip
-    first_token_timeout: float = option(60.0, "Silence before an attempt's first token that is a fault. High: a frozen replica is noticed late. Low: long prompts fail.", low=0.1, high=3600.0)  # fmt: skip
-    inter_token_timeout: float = option(30.0, "Silence between two tokens that is a fault; less where a replica's usual gap is known. High: a frozen replica is noticed late. Low: slow ones fail.", low=0.1, high=3600.0)  # fmt: skip
-    client_stall_timeout: float = option(60.0, "Time a client may take nothing of what is there for it. High: it holds a slot. Low: slow links fail.", low=0.1, high=3600.0)  # fmt: skip
-    resume_grace: float = option(2.0, "Time that a call goes on for which its client chose a request_id and then left, so that it may come back. High: slots for clients that do not. Low: those that do begin anew.", high=600.0)  # fmt: skip
+    replicas: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=_distinct_addresses, metadata={"help": "HOST:PORT of each replica. Many: spread the load. None: only those that the gossip finds.", "unit": "addresses", "flag": "--replica"})  # fmt: skip
+    drain_timeout: float = option(30.0, "Time for running calls to finish after SIGTERM. High: slow shutdowns. Low: streams are cut.", high=3600.0, reloadable=True)  # fmt: skip
+    no_replica_grace: float = option(1.0, "Time a call waits for a replica to appear where none is there. High: callers wait for nothing. Low: calls fail over a reconnect.", high=600.0, reloadable=True)  # fmt: skip
+    queue_size: int = option(100, "Calls that wait for a slot of one model; four times that for all. High: long waits. Low: bursts are refused.", low=0, high=100_000, unit="calls", reloadable=True)  # fmt: skip
+    queue_timeout: float = option(30.0, "Time a call waits for a slot. High: callers wait in vain. Low: they come again.", low=0.01, high=3600.0, reloadable=True)  # fmt: skip
+    hedge: str = attrs.field(default="never", validator=_one_of("never", "race", "adaptive"), metadata={"help": "What is done where a request does not say: one attempt, two at once, or a second one beside a slow first.", "unit": "name", "reloadable": True})  # fmt: skip
+    splice: str = attrs.field(default="any", validator=_one_of("any", "same-version"), metadata={"help": "Which replicas may continue what another one began: any of the model, or those of the same version.", "unit": "name", "reloadable": True})  # fmt: skip
+    max_attempts: int = option(3, "Attempts in a row that deliver nothing before a call fails. High: slow failures. Low: bad luck fails calls.", low=1, high=100, unit="attempts", reloadable=True)  # fmt: skip
+    max_attempts_total: int = option(8, "Failed attempts before a call fails, whatever they delivered. High: calls that cannot end. Low: long ones fail.", low=1, high=1000, unit="attempts", reloadable=True)  # fmt: skip
+    poison_limit: int = option(4, "Replica processes that may die under one call. High: one prompt takes many replicas down. Low: bad luck fails calls.", low=1, high=100, unit="replicas", reloadable=True)  # fmt: skip
+    first_token_timeout: float = option(60.0, "Silence before an attempt's first token that is a fault. High: a frozen replica is noticed late. Low: long prompts fail.", low=0.1, high=3600.0, reloadable=True)  # fmt: skip
+    inter_token_timeout: float = option(30.0, "Silence between two tokens that is a fault; less where a replica's usual gap is known. High: a frozen replica is noticed late. Low: slow ones fail.", low=0.1, high=3600.0, reloadable=True)  # fmt: skip
+    client_stall_timeout: float = option(60.0, "Time a client may take nothing of what is there for it. High: it holds a slot. Low: slow links fail.", low=0.1, high=3600.0, reloadable=True)  # fmt: skip
+    resume_grace: float = option(2.0, "Time that a call goes on for which its client chose a request_id and then left, so that it may come back. High: slots for clients that do not. Low: those that do begin anew.", high=600.0, reloadable=True)  # fmt: skip
     slow_start: float = option(10.0, "Time in which a replica that joins others comes to its full share. High: it helps late. Low: its cold caches are felt.", low=0.0, high=3600.0)  # fmt: skip
     breaker_window: int = option(10, "Outcomes that a breaker looks at; half of them decide. High: slow to open. Low: two bad ones open it.", low=1, high=1000, unit="outcomes")  # fmt: skip
     breaker_open: float = option(5.0, "Time that a breaker is open at first; doubled by each failed probe, up to twelve times. High: a replica that has recovered idles. Low: calls are tried on a broken one.", low=0.01, high=600.0)  # fmt: skip
-    connect_timeout: float = option(5.0, "Time for a replica to accept a connection and say who it is. High: a silent one is noticed late. Low: distant or busy ones never get in.", low=0.01, high=600.0)  # fmt: skip
-    reconnect_initial: float = option(0.1, "First pause before a lost replica is tried again. High: a restarted one waits. Low: connection attempts to the dead.", low=0.001, high=600.0)  # fmt: skip
-    reconnect_maximum: float = option(5.0, "Longest such pause. High: one that was gone for long waits. Low: connection attempts to the dead.", low=0.001, high=3600.0)  # fmt: skip
+    connect_timeout: float = option(5.0, "Time for a replica to accept a connection and say who it is. High: a silent one is noticed late. Low: distant or busy ones never get in.", low=0.01, high=600.0, reloadable=True)  # fmt: skip
+    reconnect_initial: float = option(0.1, "First pause before a lost replica is tried again. High: a restarted one waits. Low: connection attempts to the dead.", low=0.001, high=600.0, reloadable=True, flag=None)  # fmt: skip
+    reconnect_maximum: float = option(5.0, "Longest such pause. High: one that was gone for long waits. Low: connection attempts to the dead.", low=0.001, high=3600.0, reloadable=True, flag=None)  # fmt: skip
     manager: str = attrs.field(default="", metadata={"help": "What stops and starts replicas in a rollout that does not name a supervisor itself: HOST:PORT, command:STOP ; START, or kubernetes:... None: only rollouts that do.", "unit": "manager"})  # fmt: skip
     state_dir: str = attrs.field(default="", metadata={"help": "Directory for the file by which a rollout is resumed and rolled back; made if it is not there, for this user alone. The same for all gateways of a machine: any of them goes on. None: --resume and --rollback have to be told more.", "unit": "directory"})  # fmt: skip
-    draining_recheck: float = option(1.0, "Ask a draining replica again after this long. High: it is used again late. Low: more such questions.", low=0.01, high=600.0)  # fmt: skip
+    draining_recheck: float = option(1.0, "Ask a draining replica again after this long. High: it is used again late. Low: more such questions.", low=0.01, high=600.0, reloadable=True, flag=None)  # fmt: skip
     tls_cert: str | None = attrs.field(default=None, metadata={"help": "File with the certificate chain to show (PEM). None: clients connect without TLS.", "unit": "file"})  # fmt: skip
     tls_key: str | None = attrs.field(default=None, metadata={"help": "File with its key (PEM).", "unit": "file"})
     tls_ca: str | None = attrs.field(default=None, metadata={"help": "File with the authorities whose replicas are believed and, with a certificate, whose clients are let in (PEM). None: no TLS to replicas, any client.", "unit": "file"})  # fmt: skip
     client_certs: str = attrs.field(default="required", validator=_one_of("required", "optional"), metadata={"help": "Whether clients need a certificate where tls_ca is set: all of them, or who has a key may come without.", "unit": "name"})  # fmt: skip
     keys_file: str | None = attrs.field(default=None, metadata={"help": "File with the keys of callers, as `trio-gw keys` makes them. None: calls need no key.", "unit": "file"})  # fmt: skip
+    log_level: str = attrs.field(default="info", validator=_one_of(*LEVELS), metadata={"help": "Least important events to log. debug: everything, for finding faults; critical: hardly any.", "unit": "name", "reloadable": True})  # fmt: skip
+    log_format: str = attrs.field(default="logfmt", validator=_one_of(*FORMATS), metadata={"help": "How events are written: logfmt, key=value for people, or json, an object a line for machines.", "unit": "name"})  # fmt: skip
     limits: RpcLimits = attrs.field(factory=RpcLimits, metadata={"help": "What one gRPC peer may cost.", "unit": "limits"})  # fmt: skip
 
     def __attrs_post_init__(self) -> None:
@@ -290,18 +312,20 @@ class ReplicaConfig(MembershipConfig):
     model_version: str = attrs.field(default="v1", validator=_name(1), metadata={"help": "Version of that model. Tokens do not depend on it.", "unit": "name"})  # fmt: skip
     weight: float = option(1.0, "Its share of the calls against other replicas'. High: it gets more than they. Low: less.", low=0.001, high=1000.0, unit="factor")  # fmt: skip
     max_capacity: int = option(4, "Generations at once. High: more load per process. Low: callers are refused as busy.", low=1, high=65_536, unit="generations")  # fmt: skip
-    token_delay: float = option(0.1, "Time per token, the first included. High: a slow model. Low: 0 is as fast as the process can send.", high=3600.0)  # fmt: skip
-    jitter: float = option(0.1, "Share of the time per token by which one may be early or late. High: uneven streams. Low: 0 is a metronome.", high=0.5, unit="share")  # fmt: skip
-    prefill: float = option(0.0, "Time before the first token's, for every prompt. High: late first tokens. Low: none.", high=3600.0)  # fmt: skip
-    prefill_per_token: float = option(0.0001, "Time to read each token of the prompt that the prefix cache does not know. High: affinity matters more. Low: it is not to be seen.", high=1.0)  # fmt: skip
+    token_delay: float = option(0.1, "Time per token, the first included. High: a slow model. Low: 0 is as fast as the process can send.", high=3600.0, flag="--token-delay-ms", scale=1000.0)  # fmt: skip
+    jitter: float = option(0.1, "Share of the time per token by which one may be early or late. High: uneven streams. Low: 0 is a metronome.", high=0.5, unit="share", flag=None)  # fmt: skip
+    prefill: float = option(0.0, "Time before the first token's, for every prompt. High: late first tokens. Low: none.", high=3600.0, flag="--prefill-ms", scale=1000.0)  # fmt: skip
+    prefill_per_token: float = option(0.0001, "Time to read each token of the prompt that the prefix cache does not know. High: affinity matters more. Low: it is not to be seen.", high=1.0, flag=None)  # fmt: skip
     reject_all: bool = attrs.field(default=False, metadata={"help": "Refuse every call from the start: the fault `reject`.", "unit": "switch"})  # fmt: skip
     error_rate: float = option(0.0, "Share of calls to refuse from the start: the fault `error=RATE`.", high=1.0, unit="share")  # fmt: skip
     fault: str = attrs.field(default="", metadata={"help": "Faults from the start, with commas between them: crash@TOKEN, slow=FACTOR, ...", "unit": "faults"})  # fmt: skip
-    seed: int = option(0, "Start of every random sequence: jitter and error rate.", low=0, high=2**64 - 1, unit="any number")  # fmt: skip
+    seed: int = option(0, "Start of every random sequence: jitter and error rate.", low=0, high=2**64 - 1, unit="any number", flag=None)  # fmt: skip
     drain_timeout: float = option(30.0, "Time for running generations to finish while draining, before they are handed over. High: slow shutdowns. Low: more is generated twice.", high=3600.0)  # fmt: skip
     tls_cert: str | None = attrs.field(default=None, metadata={"help": "File with the certificate chain to show (PEM). None: no TLS.", "unit": "file"})  # fmt: skip
     tls_key: str | None = attrs.field(default=None, metadata={"help": "File with its key (PEM).", "unit": "file"})
     tls_ca: str | None = attrs.field(default=None, metadata={"help": "File with the authorities whose clients are let in (PEM). None: any client.", "unit": "file"})  # fmt: skip
+    log_level: str = attrs.field(default="info", validator=_one_of(*LEVELS), metadata={"help": "Least important events to log. debug: everything, for finding faults; critical: hardly any.", "unit": "name", "reloadable": True})  # fmt: skip
+    log_format: str = attrs.field(default="logfmt", validator=_one_of(*FORMATS), metadata={"help": "How events are written: logfmt, key=value for people, or json, an object a line for machines.", "unit": "name"})  # fmt: skip
     limits: RpcLimits = attrs.field(factory=RpcLimits, metadata={"help": "What one gRPC peer may cost.", "unit": "limits"})  # fmt: skip
 
     def __attrs_post_init__(self) -> None:

@@ -1,7 +1,8 @@
-"""What the server commands share: flags made from their configuration classes, and the ready line.
+"""What the server commands share: the ready line, and what SIGHUP does.
 
-The rule: the attrs classes of :mod:`inferencegw.config` are the only place that knows a default, a range, or what a
-high and a low value cost; a flag takes its help and its default from there, and the class refuses what cannot work.
+The rule: a reload changes all that it can, or nothing. What cannot be used leaves the configuration as it was and is
+one error in the log; what needs a restart is named in a warning.
+
 Standard output gets exactly one line, when the server accepts calls, for a script to wait for and read the port from;
 systemd is told the same, and more, where it has asked (:mod:`~inferencegw.cli._notify`).
 """
@@ -10,31 +11,29 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar, cast
 
-import attrs
+import structlog
 import trio
 from cyclopts import Parameter
 
 from inferencegw.cli._exit import CommandError, describe, leaves
-from inferencegw.cli._integer import INTEGER
 from inferencegw.cli._notify import Notifier
 from inferencegw.config import GatewayConfig, ReplicaConfig, address_text
 from inferencegw.errors import ConfigError
+from inferencegw.settings.live import Live
+from inferencegw.settings.sources import Sources
+from inferencegw.telemetry.log import LogLevel, set_level
 
-__all__ = ["LOG_LEVEL", "flag", "print_ready", "serve"]
+__all__ = ["LOG_LEVEL", "print_ready", "serve"]
+
+C = TypeVar("C", GatewayConfig, ReplicaConfig)
+
+log = structlog.get_logger(__name__)
 
 LOG_LEVEL: Final = Parameter(
     help="Least important events to log. debug: everything, for finding faults; critical: hardly any."
 )
-
-
-def flag(config: type[attrs.AttrsInstance], field: str) -> Parameter:
-    """The command line's view of one field of a configuration class."""
-    attribute = attrs.fields_dict(config)[field]
-    empty = attribute.default is False or attribute.default in ("", (), None)
-    view = Parameter(help=attribute.metadata["help"], negative=(), show_default=not empty)
-    return Parameter.combine(INTEGER, view) if attribute.type in {int, int | None} else view
 
 
 def print_ready(served: Mapping[str, tuple[str, int]]) -> None:
@@ -45,8 +44,10 @@ def print_ready(served: Mapping[str, tuple[str, int]]) -> None:
     sys.stdout.flush()
 
 
-async def serve(run_server: Callable[..., Awaitable[None]], config: GatewayConfig | ReplicaConfig) -> None:
+async def serve(run_server: Callable[..., Awaitable[None]], sources: Sources[C], config: C) -> None:
     """Run a server until it has drained; print the ready line, with all that it serves, once it accepts calls.
+
+    SIGHUP reads ``sources`` again, which have said ``config`` so far.
 
     Raises:
         CommandError: it cannot listen where it was told to.
@@ -58,7 +59,7 @@ async def serve(run_server: Callable[..., Awaitable[None]], config: GatewayConfi
         async with trio.open_nursery() as watched:
             watched.start_soon(notifier.run)
             async with trio.open_nursery() as nursery:
-                start = partial(run_server, on_drain=notifier.stopping)
+                start = partial(run_server, on_drain=notifier.stopping, on_reload=partial(_reload, sources, notifier))
                 served: dict[str, tuple[str, int]] = await nursery.start(start, config)
                 ready = True
                 print_ready(served)
@@ -81,3 +82,19 @@ async def serve(run_server: Callable[..., Awaitable[None]], config: GatewayConfi
         if ready:
             raise
         raise ConfigError(f"host = {config.host!r}: {'; '.join(map(describe, leaves(errors)))}") from errors
+
+
+def _reload(sources: Sources[C], notifier: Notifier, live: Live[C]) -> None:
+    """Read everything again and put it into force; it is as it was where that cannot be."""
+    with notifier.reloading():
+        try:
+            # The file is small and local: no thread for it.
+            changes = live.reload(sources.read().config)
+        except ConfigError as error:
+            log.error("configuration not changed", reason=str(error))  # noqa: TRY400 - whose fault it is needs no traceback
+            return
+        if "log_level" in changes.applied:  # and not otherwise: it may have been set by order
+            set_level(cast("LogLevel", live.now.log_level))
+        log.info("configuration reloaded", changed=", ".join(changes.applied))
+        if changes.pending:
+            log.warning("changes need a restart", options=", ".join(changes.pending))

@@ -38,14 +38,17 @@ for _name in (
     "generate",
     "members",
     "status",
+    "top",
     "why",
     "ring",
     "drain",
     "undrain",
+    "completion",
     "keys",
 ):
     app.command(f"inferencegw.cli.{_name}:{_name}", name=_name)
 app.command("inferencegw.cli.cluster:cluster", name="cluster")
+app.command("inferencegw.cli.config:config", name="config")
 # Its --version is that of a model.
 app.command("inferencegw.cli.rollout:rollout", name="rollout", version_flags=[])
 

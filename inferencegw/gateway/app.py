@@ -5,7 +5,7 @@ The rule: nurseries nest longest-lived outermost, so nothing is used after what 
 ::
 
     root nursery               dies only with the process
-    ├─ signals                 SIGTERM, SIGINT -> drain; the second one ends the tree at once
+    ├─ signals                 SIGTERM, SIGINT -> drain; the second one ends the tree at once; SIGHUP -> reload
     ├─ beside                  http.serve, where HTTP is asked for: whoever looks on sees the drain to its end
     └─ Gateway.run
        └─ gossip               membership.run, where gossip is asked for: one task, one UDP socket
@@ -24,7 +24,7 @@ import random
 import signal
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, Final, NoReturn, TypeAlias
@@ -57,6 +57,7 @@ from inferencegw.rpc import Server
 from inferencegw.rpc.health import HealthServicer, ServingStatus
 from inferencegw.rpc.reflection import reflection_services
 from inferencegw.rpc.tls import client_context, renew, server_context
+from inferencegw.settings.live import Changes, Live, reload_files
 from inferencegw.swim.member import MemberRole, Meta
 from inferencegw.telemetry.exposition import Value
 from inferencegw.telemetry.meter import Meter
@@ -90,6 +91,7 @@ class Gateway:
         membership: its part in the gossip; None where it takes none.
         records: what became of its latest calls.
         tally: how many there were.
+        live: the configuration in force.
         meter: what else was counted.
         guard: who may make them, and who was not let in.
         open_manager: makes what stops and starts replicas of what a rollout's order says of it.
@@ -106,7 +108,7 @@ class Gateway:
         rng: random.Random | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._config = config
+        self.live: Final = Live(config)
         self._rng = rng = rng or random.Random()  # noqa: S311 - nothing here is a secret
         # Before anything is started: a certificate that cannot be used is the operator's to mend.
         self._to_clients, self._to_replicas = _tls(config)
@@ -132,13 +134,15 @@ class Gateway:
                 config, meta, rng=rng, load=lambda: self.slots.in_flight, wall_clock=wall_clock
             )
         self.guard: Final = GatewayGuard(config, self.membership)
+        self.live.subscribe(self._read_files_again)
+        self.live.subscribe(lambda _before, now: self.pool.reconfigure(now))
 
     async def run(self, *, task_status: trio.TaskStatus[dict[str, tuple[str, int]]] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until :meth:`drain`, and return when that is through; reports where it serves what.
 
         That is the address of ``"grpc"`` and, where it gossips, the one of ``"gossip"`` for others to join.
         """
-        config, pool, slots, membership, health = self._config, self.pool, self.slots, self.membership, self._health
+        config, pool, slots, membership, health = self.config, self.pool, self.slots, self.membership, self._health
         gossiping: dict[str, tuple[str, int]] = {}
         async with trio.open_nursery() as gossip:
             if membership is not None:
@@ -157,6 +161,7 @@ class Gateway:
                         front = GatewayServicer(
                             config, dispatcher, flights, self.records, self.tally, self._rng, self._wall_clock
                         )
+                        self._keep_current(dispatcher, flights, front)
                         admin = GatewayAdminServicer(config, dispatcher, pool, slots, self.records, membership, updater)
                         services = [front.service, admin.service, health.service]
                         services += reflection_services(services)
@@ -179,18 +184,18 @@ class Gateway:
         """Begin to leave: :meth:`run` returns when it is done."""
         self._drain()
 
-    def reload(self) -> None:
-        """Read keys (callers' and the gossip's) and certificates again; what cannot be used is logged.
+    def reload(self, wanted: GatewayConfig | None = None) -> Changes:
+        """Put what can change of ``wanted`` into force; read keys (callers', the gossip's) and certificates again.
 
-        Connections stay; calls end whose key has been taken back.
+        A file that cannot be used changes nothing, and is logged. Connections stay; calls end whose key was taken back.
+
+        Raises:
+            ConfigError: ``wanted`` does not go together with what cannot change; nothing was changed or read.
         """
-        self._renew_certificates()
-        self.guard.reload()
-        if self.membership is not None:
-            self.membership.reload()
+        return self.live.reload(self.config if wanted is None else wanted)
 
     def _renew_certificates(self) -> None:
-        cert, key = self._config.tls_cert, self._config.tls_key
+        cert, key = self.config.tls_cert, self.config.tls_key
         if cert is None or key is None:
             return
         try:
@@ -200,8 +205,8 @@ class Gateway:
 
     @property
     def config(self) -> GatewayConfig:
-        """What it was made with."""
-        return self._config
+        """The one in force."""
+        return self.live.now
 
     @property
     def unready(self) -> str:
@@ -210,7 +215,7 @@ class Gateway:
             return "it does not listen yet"
         if self._dispatcher.draining:
             return "it drains"
-        if self._config.join and self.membership is not None and not self.membership.has_met_others:
+        if self.config.join and self.membership is not None and not self.membership.has_met_others:
             return "the gossip has found nobody yet"
         return "" if self.pool.can_route() else "no replica takes calls"
 
@@ -220,13 +225,13 @@ class Gateway:
             return {}
         draining = 0.0 if self._draining_since is None else trio.current_time() - self._draining_since
         parts = (self._dispatcher, self.pool, self.slots, self.membership, self._updater)
-        return Readings(self._config, *parts, draining).all()
+        return Readings(self.config, *parts, draining).all()
 
     def portrait(self) -> Portrait | None:
         """It at this moment, for who looks at it; None before :meth:`run` has begun."""
         if self._dispatcher is None or self._updater is None:
             return None
-        overview = Overview(self._config, self.pool, self.slots, self.membership)
+        overview = Overview(self.config, self.pool, self.slots, self.membership)
         return Portrait(overview, self._dispatcher, self._updater, self.unready)
 
     @property
@@ -244,9 +249,23 @@ class Gateway:
         """Where calls wait for their slots. RuntimeError before :meth:`run`."""
         return _not_started() if self._dispatcher is None else self._dispatcher.gate
 
+    def _read_files_again(self, _before: GatewayConfig, _now: GatewayConfig) -> None:
+        self._renew_certificates()
+        self.guard.reload()
+        if self.membership is not None:
+            self.membership.reload()
+
+    def _keep_current(self, dispatcher: Dispatcher, flights: Flights, front: GatewayServicer) -> None:
+        def reconfigure(_before: GatewayConfig, now: GatewayConfig) -> None:
+            dispatcher.reconfigure(now)
+            front.reconfigure(now)
+            flights.grace = now.resume_grace
+
+        self.live.subscribe(reconfigure)
+
     def _make_updater(self, dispatcher: Dispatcher, rollouts: trio.Nursery) -> RollingUpdater:
         return RollingUpdater(
-            config=self._config,
+            config=self.config,
             pool=self.pool,
             slots=self.slots,
             dispatcher=dispatcher,
@@ -269,7 +288,7 @@ class Gateway:
             self._draining_since = trio.current_time()
         if self.membership is not None:
             self.membership.set_meta(cordoned=True, draining=True)
-        deadline = trio.current_time() + self._config.drain_timeout
+        deadline = trio.current_time() + self.config.drain_timeout
         updater.leave(deadline)
         dispatcher.drain()
         self._health.drain()
@@ -287,11 +306,12 @@ async def run_gateway(
     rng: random.Random | None = None,
     handle_signals: bool = True,
     on_drain: Callable[[], None] = lambda: None,
+    on_reload: Callable[[Live[GatewayConfig]], object] = reload_files,
     wall_clock: Callable[[], float] = time.time,
     beside: Beside | None = None,
     task_status: trio.TaskStatus[dict[str, tuple[str, int]]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return; reports where it serves what.
+    """Serve until SIGTERM or SIGINT, then drain and return; SIGHUP reloads. Reports where it serves what.
 
     That is the address of ``"grpc"``, where it gossips the one of ``"gossip"`` for others to join, and what is served
     beside it.
@@ -301,6 +321,7 @@ async def run_gateway(
         rng: see :class:`Gateway`.
         handle_signals: False where several gateways share a process, which has only one set of handlers.
         on_drain: called when the first signal has come, before the drain begins.
+        on_reload: called at each SIGHUP with the configuration in force, to reload it; must not raise.
         wall_clock: see :class:`Gateway`.
         beside: see :data:`Beside`.
         task_status: what ``nursery.start`` passes.
@@ -322,7 +343,7 @@ async def run_gateway(
         async with trio.open_nursery() as serving:
             addresses = await serving.start(gateway.run) | beside_it
             if handle_signals:
-                await root.start(_handle_signals, drain, root.cancel_scope)
+                await root.start(_handle_signals, drain, partial(on_reload, gateway.live), root.cancel_scope)
             task_status.started(addresses)
         root.cancel_scope.cancel()  # there is nothing left to be signalled about
 
@@ -339,22 +360,27 @@ def _tls(config: GatewayConfig) -> tuple[ssl.SSLContext | None, ssl.SSLContext |
 
 async def _handle_signals(
     drain: Callable[[], None],
+    reload: Callable[[], object],
     everything: trio.CancelScope,
     *,
     task_status: trio.TaskStatus[None],
 ) -> None:
-    """The first signal drains, the second one ends everything at once."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    """SIGHUP reloads, at any time; of the others the first one drains, the second one ends everything at once."""
+    draining = False
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         task_status.started()
-        await _next_signal(signals, "draining")
-        drain()
-        await _next_signal(signals, "stopping at once")
-        everything.cancel()
-
-
-async def _next_signal(signals: AsyncIterator[int], consequence: str) -> None:
-    number = await anext(signals)
-    log.info(consequence, signal=signal.Signals(number).name)
+        async for number in signals:
+            name = signal.Signals(number).name
+            if number == signal.SIGHUP:
+                log.info("reloading", signal=name)
+                reload()
+            elif not draining:
+                log.info("draining", signal=name)
+                draining = True
+                drain()
+            else:
+                log.info("stopping at once", signal=name)
+                everything.cancel()
 
 
 async def _report_health(dispatcher: Dispatcher, slots: Slots, health: HealthServicer) -> NoReturn:

@@ -37,6 +37,7 @@ from inferencegw.policy.ledger import TokenFault
 from inferencegw.policy.picker import Request
 from inferencegw.policy.prefixes import RecentPrefixes
 from inferencegw.policy.ring import PREFIX_CHARACTERS, affinity_key
+from inferencegw.telemetry.spans import Facts
 
 __all__ = ["Dispatcher", "DispatcherStatistics", "draining"]
 
@@ -103,16 +104,22 @@ class Dispatcher:
             check=self._check,
         )
         self._hedging = Hedging(self.gate, config.hedge)
-        limits = StallLimits(
-            first_token=config.first_token_timeout,
-            inter_token=config.inter_token_timeout,
-            client=config.client_stall_timeout,
-        )
-        self.stalls = StallWatch(limits)
+        self.stalls = StallWatch(_stall_limits(config))
         self.prefixes = RecentPrefixes()
         self._runs: dict[Call, _Run] = {}
         self._draining = False
         self._accepted = 0
+
+    def reconfigure(self, config: GatewayConfig) -> None:
+        """Be as patient as ``config`` from now on."""
+        self._config = config
+        self.gate.reconfigure(
+            queue_size=config.queue_size,
+            queue_timeout=config.queue_timeout,
+            no_replica_grace=config.no_replica_grace,
+        )
+        self._hedging.reconfigure(config.hedge)
+        self.stalls.limits = _stall_limits(config)
 
     @property
     def ready(self) -> bool:
@@ -232,12 +239,20 @@ class Dispatcher:
             kind = AttemptKind.MIGRATE
         else:
             kind = AttemptKind.FIRST if number == 1 else AttemptKind.RETRY
+        facts: Facts = {
+            "gw.attempt": number,
+            "gw.kind": kind.name.lower(),
+            "gw.first_index": call.ledger.next_index,
+            "gw.replica": lease.replica.replica_id,
+            "server.address": lease.replica.address,
+        }
         attempt = Attempt(
             number=number,
             kind=kind,
             lease=lease,
             first_index=call.ledger.next_index,
             started=trio.current_time(),
+            trace=call.trace.begin_attempt(facts),
         )
         call.record.attempts.append(attempt)
         self._slots.meter.attempts[kind.name.lower()] += 1
@@ -288,6 +303,14 @@ def _key(call: Call, model: str) -> int:
 def draining() -> RpcError:
     """What a call is told that this gateway cannot begin, or finish, any more."""
     return refusal(StatusCode.UNAVAILABLE, "draining", "this gateway is shutting down: ask another one")
+
+
+def _stall_limits(config: GatewayConfig) -> StallLimits:
+    return StallLimits(
+        first_token=config.first_token_timeout,
+        inter_token=config.inter_token_timeout,
+        client=config.client_stall_timeout,
+    )
 
 
 def _slow_client(seconds: float) -> RpcError:

@@ -270,14 +270,14 @@ class Flights:
         dispatcher: runs them.
         tally: where their ends are counted.
         calls: where they run.
-        grace: seconds that one goes on without a reader.
+        grace: seconds that one goes on without a reader; may be set at any time.
     """
 
     def __init__(self, dispatcher: Dispatcher, tally: Tally, calls: trio.Nursery, grace: float) -> None:
         self._dispatcher = dispatcher
         self._tally = tally
         self._calls = calls
-        self._grace = grace
+        self.grace = grace
         self._flights: dict[Name, Flight] = {}
 
     def claim(self, rpc: ServerCall, begin: Callable[[Flight], Call]) -> Flight:
@@ -315,7 +315,7 @@ class Flights:
 
     def _grace_now(self) -> float:
         """Who leaves a gateway that drains cannot come back to it."""
-        return 0.0 if self._dispatcher.draining else self._grace
+        return 0.0 if self._dispatcher.draining else self.grace
 
 
 def _essence(request: InferRequest) -> InferRequest:

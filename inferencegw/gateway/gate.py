@@ -95,6 +95,13 @@ class Gate:
         """Who waits for a slot, in the order in which they are asked."""
         return self._queue.in_order()
 
+    def reconfigure(self, *, queue_size: int, queue_timeout: float, no_replica_grace: float) -> None:
+        """Go by other bounds from now on. Whoever waits already stays, and no longer than the new ones allow."""
+        self._queue.resize(queue_size)
+        self._queue_timeout = queue_timeout
+        self._grace = no_replica_grace
+        self.reconsider()
+
     def reconsider(self) -> None:
         """Who is there has changed, or whether we drain: whoever waits finds out whether that is still worth while."""
         for waiter in self._waiters:

@@ -72,11 +72,15 @@ class Hedging:
 
     def __init__(self, gate: Gate, default: str) -> None:
         self._gate = gate
-        self._default = _BY_NAME[default]
+        self.reconfigure(default)
         self._first_tokens = LatencyWindow()
         self._budget = Budget()
         self._begun = 0
         self._won = 0
+
+    def reconfigure(self, default: str) -> None:
+        """Do ``default`` for requests that do not say, from now on."""
+        self._default = _BY_NAME[default]
 
     def statistics(self) -> HedgingStatistics:
         """Counts for metrics and tests."""

@@ -77,6 +77,10 @@ class ReplicaPool:
         self._pausing: dict[trio.CancelScope, Callable[[], bool]] = {}
         self._followed: set[Target] = set()
 
+    def reconfigure(self, config: GatewayConfig) -> None:
+        """Be as patient as ``config`` with connections that are made from now on."""
+        self._config = config
+
     # -- what there is ----------------------------------------------------------------------------------------------
 
     @property

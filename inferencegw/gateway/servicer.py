@@ -59,6 +59,10 @@ class GatewayServicer(gateway_grpc.InferenceGatewayServicer):
         self._rng = rng
         self._wall_clock = wall_clock
 
+    def reconfigure(self, config: GatewayConfig) -> None:
+        """Let calls that begin from now on fail as often as ``config`` says."""
+        self._limits = config.attempts
+
     async def Infer(self, rpc: ServerCall) -> None:
         """Deliver one generation."""
         request: InferRequest = rpc.request

@@ -68,12 +68,12 @@ class _Watched:
 class StallWatch:
     """Looks at the running calls.
 
-    Args:
-        limits: see there.
+    Attributes:
+        limits: see there; may be replaced at any time.
     """
 
     def __init__(self, limits: StallLimits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._attempts: dict[Attempt, None] = {}
         self._calls: dict[Call, _Watched] = {}
         self._excused: dict[Attempt, float] = {}
@@ -113,7 +113,7 @@ class StallWatch:
 
     def _sweep_clients(self, now: float, *, late: bool) -> None:
         for call, watched in self._calls.items():
-            if now - max(call.rpc.blocked_since, watched.excused_at) <= self._limits.client:
+            if now - max(call.rpc.blocked_since, watched.excused_at) <= self.limits.client:
                 continue
             if late:
                 watched.excused_at = now
@@ -124,7 +124,7 @@ class StallWatch:
     # -- replicas ----------------------------------------------------------------------------------------------------
 
     def _sweep_replicas(self, now: float, *, late: bool) -> None:
-        shortest = self._limits.shortest
+        shortest = self.limits.shortest
         quiet = [attempt for attempt in self._attempts if now - attempt.quiet_since > shortest]
         stalled = [attempt for attempt in quiet if now - attempt.quiet_since > self._patience(attempt, now)]
         if late or self._is_our_fault(stalled):
@@ -134,12 +134,12 @@ class StallWatch:
 
     def _patience(self, attempt: Attempt, now: float) -> float:
         if attempt.first_token is None:
-            return self._limits.first_token
+            return self.limits.first_token
         gaps = attempt.replica.gaps
         if gaps.count(now) < SAMPLES:
-            return self._limits.inter_token
+            return self.limits.inter_token
         usual = gaps.percentile(99, now) or math.inf
-        return min(self._limits.inter_token, max(LEAST, USUAL * usual))
+        return min(self.limits.inter_token, max(LEAST, USUAL * usual))
 
     def _is_our_fault(self, stalled: list[Attempt]) -> bool:
         """Whether more than half of the streams of several replicas have stalled."""

@@ -95,6 +95,10 @@ class AdmissionQueue(Generic[T]):
         """How many wait."""
         return sum(len(line.resuming) + len(line.new) for line in self._lines.values())
 
+    def resize(self, size: int) -> None:
+        """Let in so many from now on; whoever waits already stays."""
+        self._size = size
+
     def waiting_for(self, model: str) -> int:
         """How many wait for ``model``."""
         line = self._lines.get(model)

@@ -4,7 +4,7 @@
 
     run_replica
     └─ root nursery           ends when the replica has left, or at the second signal
-       ├─ signals             SIGTERM/SIGINT: the first drains, the second ends everything at once
+       ├─ signals             SIGTERM/SIGINT: the first drains, the second ends everything at once; SIGHUP: reload
        └─ Replica.run
           └─ gossip           membership.run, where gossip is asked for: outlives what it tells of
              └─ connections   one task per connection, outlives the listeners
@@ -41,6 +41,7 @@ from inferencegw.rpc import Server
 from inferencegw.rpc.health import HealthServicer, ServingStatus
 from inferencegw.rpc.reflection import reflection_services
 from inferencegw.rpc.tls import renew, server_context
+from inferencegw.settings.live import Live, reload_files
 from inferencegw.swim.member import MemberRole, Meta
 from inferencegw.v1 import replica_pb2
 
@@ -71,6 +72,7 @@ class Replica:
 
     Attributes:
         membership: its part in the gossip; None where it takes none.
+        live: the configuration in force.
 
     Raises:
         ConfigError: a fault cannot be read, or a TLS file cannot be used.
@@ -84,6 +86,7 @@ class Replica:
         wall_clock: Callable[[], float] = time.time,
         rng: random.Random | None = None,
     ) -> None:
+        self.live: Final = Live(config)
         self._config = config
         self._epoch = int(wall_clock() * 1000)
         rng = rng or random.Random()  # noqa: S311 - nothing here is a secret
@@ -106,6 +109,7 @@ class Replica:
                 load=lambda: engine.slots.active,
                 wall_clock=wall_clock,
             )
+        self.live.subscribe(self._read_files_again)
         self._health = HealthServicer()
         self._control = ReplicaControl(engine, self._announce)
         self._announce(cordoned=False, draining=False)
@@ -164,9 +168,8 @@ class Replica:
         self._health.drain()
         self._server.drain()
 
-    def reload(self) -> None:
-        """Read the gossip's keys and the certificate again; what cannot be used changes nothing, and is logged."""
-        cert, key = self._config.tls_cert, self._config.tls_key
+    def _read_files_again(self, _before: ReplicaConfig, now: ReplicaConfig) -> None:
+        cert, key = now.tls_cert, now.tls_key
         if self._tls is not None and cert is not None and key is not None:
             try:
                 renew([self._tls], cert, key)
@@ -196,11 +199,13 @@ async def run_replica(
     config: ReplicaConfig,
     *,
     on_drain: Callable[[], None] = lambda: None,
+    on_reload: Callable[[Live[ReplicaConfig]], object] = reload_files,
     task_status: trio.TaskStatus[dict[str, tuple[str, int]]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run one replica as this process: until it has drained after SIGTERM or SIGINT, or at once at a second one.
 
-    ``on_drain`` is called when the first one has come, before the drain begins.
+    ``on_drain`` is called when the first one has come, before the drain begins; ``on_reload`` at each SIGHUP, with the
+    configuration in force, to reload it; it must not raise.
 
     Raises:
         ConfigError: as :class:`Replica`, or the gossip cannot be taken part in; nothing was started.
@@ -214,7 +219,7 @@ async def run_replica(
         replica.drain()
 
     async with trio.open_nursery() as root:
-        await root.start(_obey_signals, drain, root.cancel_scope.cancel)
+        await root.start(_obey_signals, drain, functools.partial(on_reload, replica.live), root.cancel_scope.cancel)
         async with trio.open_nursery() as serving:
             task_status.started(await serving.start(replica.run))
         root.cancel_scope.cancel()  # there is nothing left to be signalled about
@@ -222,16 +227,17 @@ async def run_replica(
 
 async def _obey_signals(
     drain: Callable[[], None],
+    reload: Callable[[], object],
     stop: Callable[[], None],
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as arrivals:
+    following = iter((drain, stop))
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as arrivals:
         task_status.started()
-        await anext(arrivals)
-        drain()
-        await anext(arrivals)
-        stop()
+        async for number in arrivals:
+            # A third one finds everything cancelled.
+            (reload if number == signal.SIGHUP else next(following, stop))()
 
 
 def speed_of(config: ReplicaConfig) -> Speed:

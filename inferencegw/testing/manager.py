@@ -146,13 +146,15 @@ class Rollout:
             self.error = error
 
     async def until(self, phase: str, replica_id: str) -> None:
-        """Wait until that was told."""
-        while (phase, replica_id) not in self.phases:  # noqa: ASYNC110 - it is told by the wire, which sets no event
+        """Wait until that was told; an error means that it never is."""
+        while (phase, replica_id) not in self.phases:
+            assert self.error is None, self.error
             await trio.sleep(BETWEEN)
 
     async def until_told(self, words: str) -> None:
-        """Wait until a step has said so."""
-        while not any(words in step.message for step in self.steps):  # noqa: ASYNC110 - likewise
+        """Wait until a step has said so, likewise."""
+        while not any(words in step.message for step in self.steps):
+            assert self.error is None, self.error
             await trio.sleep(BETWEEN)
 
     @property

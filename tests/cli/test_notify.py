@@ -152,8 +152,12 @@ def test_what_cannot_be_used_is_one_line(
 
 
 @pytest.mark.parametrize("command", ["run", "replica"])
-async def test_a_server_tells_systemd_when_it_is_ready_alive_and_leaving(command: str, tmp_path: Path) -> None:
-    """READY=1 no earlier than the ready line; heartbeats from its own event loop; STOPPING=1 at SIGTERM."""
+async def test_a_server_tells_systemd_when_it_is_ready_alive_reloading_and_leaving(
+    command: str, tmp_path: Path
+) -> None:
+    """READY=1 no earlier than the ready line; heartbeats from its own event loop; RELOADING=1 and READY=1 at SIGHUP;
+    STOPPING=1 at SIGTERM.
+    """
     with a_manager(str(tmp_path / "notify")) as manager:
         environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "100000"}
         arguments = [sys.executable, "-m", "inferencegw", command, "--port", "0", "--log-level", "error"]
@@ -170,7 +174,11 @@ async def test_a_server_tells_systemd_when_it_is_ready_alive_and_leaving(command
                     assert (await process.stdout.receive_some()).startswith(b"ready grpc=")
                     assert set(heard) == {"READY=1", "WATCHDOG=1"}
                     assert heard.count("READY=1") == 1
+                    process.send_signal(signal.SIGHUP)
+                    while heard.count("READY=1") < 2:
+                        heard += await trio.to_thread.run_sync(hear)
                     process.send_signal(signal.SIGTERM)
                     while "STOPPING=1" not in heard:
                         heard += await trio.to_thread.run_sync(hear)
-                assert set(heard) == {"READY=1", "WATCHDOG=1", "STOPPING=1"}
+                told = [word for word in heard if word != "WATCHDOG=1" and not word.startswith("MONOTONIC_USEC=")]
+                assert told == ["READY=1", "RELOADING=1", "READY=1", "STOPPING=1"]

@@ -198,5 +198,6 @@ def test_the_unit_waits_for_the_ready_word_and_watches_the_event_loop() -> None:
     """``Type=notify``: see :mod:`inferencegw.cli._notify`; a usage error (status 2) is not tried again."""
     service = UNIT["Service"]
     assert (service["Type"], service["NotifyAccess"], service["WatchdogSec"]) == ("notify", "main", "10")
+    assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"
     assert (service["KillMode"], service["RestartPreventExitStatus"]) == ("mixed", "2")
     assert service["User"] not in {"", "root"}

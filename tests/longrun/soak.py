@@ -35,7 +35,7 @@ from inferencegw.testing.answers import Answer
 from inferencegw.testing.callers import Caller, Witness
 from inferencegw.testing.children import parse_ready_line
 from inferencegw.testing.processes import GET_STATUS
-from inferencegw.v1 import admin_pb2, gateway_pb2
+from inferencegw.v1 import admin_pb2, gateway_pb2, gossip_pb2
 from tests.gateway.support import INFER
 
 __all__ = ["Soaked", "soak"]
@@ -49,8 +49,10 @@ SURVIVORS: Final = ("supervisor", "g1")
 FLAGS: Final = (
     *("--replicas", str(len(REPLICAS)), "--gateways", "2", "--port", "0", "--token-delay-ms", "25"),
     *("--max-capacity", str(2 * CLIENTS), "--slow-start", "1", "--drain-timeout", "2", "--log-level", "error"),
+    *("--gossip-profile", "gateway"),
 )
-"""Two replicas have room for everybody, so a call that is refused is a fault."""
+"""Two replicas have room for everybody, so a call that is refused is a fault; and the gossip has the patience that it
+has in production, which a busy machine needs."""
 
 BEAT: Final = 2.0
 """Seconds, on average, from when all is well until something happens."""
@@ -231,10 +233,13 @@ VERBS: Final[Mapping[str, Callable[[Cluster, random.Random], Awaitable[None]]]] 
 }
 
 
+WELL: Final = (gossip_pb2.MEMBER_STATE_ALIVE, admin_pb2.BREAKER_STATE_CLOSED)
+
+
 def is_well(status: admin_pb2.GatewayStatus) -> bool:
-    """Whether it has every replica, each one open to calls."""
-    usable = [one for one in status.replicas if one.connected and one.breaker == admin_pb2.BREAKER_STATE_CLOSED]
-    return sorted(one.replica_id for one in usable) == sorted(REPLICAS)
+    """Whether it has every replica, each one alive and open to calls."""
+    usable = [one.replica_id for one in status.replicas if one.connected and (one.state, one.breaker) == WELL]
+    return sorted(usable) == sorted(REPLICAS)
 
 
 def is_quiet(status: admin_pb2.GatewayStatus) -> bool:
@@ -300,16 +305,17 @@ async def _fill(cluster: Cluster, rng: random.Random) -> None:
 
 
 async def _strain(cluster: Cluster, seconds: float, rng: random.Random, result: Soaked) -> None:
-    """Load and trouble for so many seconds, and then until nothing of them is under way any more."""
+    """Load and trouble for so many seconds, until of each kind there was as much; then until nothing is under way."""
     until = trio.current_time() + seconds
+    over = trio.Event()
     gateways = {name: cluster.at[name] for name in ("g1", "g2")}
     async with trio.open_nursery() as nursery:
         for number in range(CLIENTS):
             caller = Caller(_Here(f"c{number}"), gateways, Witness())
             await nursery.start(caller.run)
-            nursery.start_soon(_ask_until, until, caller, random.Random(rng.random()), result)
-        verbs: list[str] = []
-        while trio.current_time() < until:
+            nursery.start_soon(_ask_until, over, caller, random.Random(rng.random()), result)
+        verbs = rng.sample(sorted(VERBS), len(VERBS))
+        while trio.current_time() < until or verbs:
             await trio.sleep(rng.uniform(0.5, 1.5) * BEAT)
             verbs = verbs or rng.sample(sorted(VERBS), len(VERBS))
             verb = verbs.pop()
@@ -317,13 +323,14 @@ async def _strain(cluster: Cluster, seconds: float, rng: random.Random, result: 
                 await VERBS[verb](cluster, rng)
             result.done[verb] += 1
             await cluster.until(is_well)
+        over.set()
     await cluster.until(is_quiet)
 
 
-async def _ask_until(until: float, caller: Caller, rng: random.Random, result: Soaked) -> None:
+async def _ask_until(over: trio.Event, caller: Caller, rng: random.Random, result: Soaked) -> None:
     """One client: one call after the other, of any kind."""
     for number in itertools.count():
-        if trio.current_time() > until:
+        if over.is_set():
             break
         kind = rng.choice(sorted(KINDS))
         answer = await caller.generate(f"{caller.name} asks for the {number}th time", **KINDS[kind])

@@ -20,6 +20,7 @@ from inferencegw.replica import Replica
 from inferencegw.replica.app import CRASH_STATUS, GOODBYE_SECONDS
 from inferencegw.rpc import open_channel
 from inferencegw.rpc.tls import client_context
+from inferencegw.settings.live import reload_files
 from inferencegw.v1.replica_pb2 import DrainRequest, UndrainRequest
 from tests.gateway.papers import Papers
 from tests.replica.support import DRAIN, UNDRAIN, a_config, a_request, info, oracle, read
@@ -283,8 +284,8 @@ async def test_a_certificate_is_renewed_at_the_reload_and_a_broken_one_changes_n
 
     async with running(**old.server()) as (replica, port):
         old.spoil()
-        replica.reload()
+        reload_files(replica.live)
         assert (await believes(old, port), await believes(new, port)) == (True, False)
         old.replace(new)
-        replica.reload()
+        reload_files(replica.live)
         assert (await believes(old, port), await believes(new, port)) == (False, True)
