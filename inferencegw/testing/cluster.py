@@ -72,6 +72,7 @@ class TestCluster(Breakable, Witness):
         checkers: who looks on.
         failure: what the first of them has found; it ends the cluster.
         managed: the replicas that a manager has stopped: they come back by its hand only.
+        loading: what those are to be like that it has started and that are not there yet.
         equip: is given every process before it starts.
     """
 
@@ -88,6 +89,7 @@ class TestCluster(Breakable, Witness):
         self._options = options
         self.checkers: Final[list[Checker]] = []
         self.managed: Final[set[str]] = set()
+        self.loading: Final[dict[str, dict[str, Any]]] = {}
         self.equip: Callable[[Node], None] = _as_it_is
 
     # -- starting and ending ----------------------------------------------------------------------------------------
@@ -116,9 +118,20 @@ class TestCluster(Breakable, Witness):
             self.disturb(Kind.FAULT, {name}, detail=fields["fault"])
         return node
 
-    def begin_restart(self, name: str, **changes: Any) -> None:
-        """Do that in the background: whoever has asked for it may be gone before it is done."""
-        self._home.start_soon(partial(self.restart, name, **changes))
+    def begin_restart(self, name: str, *, after: float = 0.0, **changes: Any) -> None:
+        """Do that in the background, ``after`` so many seconds: whoever has asked for it may be gone before it is done.
+
+        Of two orders the latest counts.
+        """
+        begun = name in self.loading
+        self.loading[name] = changes
+        if not begun:
+            self._home.start_soon(self._load, name, after)
+
+    async def _load(self, name: str, seconds: float) -> None:
+        await trio.sleep(seconds)
+        self.managed.discard(name)
+        await self.restart(name, **self.loading.pop(name))
 
     async def _start(self, name: str, kind: type[GatewayConfig | ReplicaConfig], fields: dict[str, Any]) -> Node:
         assert name not in self.nodes or self.nodes[name].ended.is_set(), f"{name} runs already"

@@ -32,11 +32,15 @@ BETWEEN: Final = 0.02
 
 
 class ClusterManager:
-    """Stops and starts the replicas of ``cluster``; ``changes`` are what the replicas of a version are like."""
+    """Stops and starts the replicas of ``cluster``.
 
-    def __init__(self, cluster: TestCluster, changes: Mapping[str, Mapping[str, Any]]) -> None:
+    ``changes`` are what the replicas of a version are like, and ``loading`` is the seconds that each takes to start.
+    """
+
+    def __init__(self, cluster: TestCluster, changes: Mapping[str, Mapping[str, Any]], loading: float) -> None:
         self._cluster = cluster
         self._changes = changes
+        self._loading = loading
 
     async def stop(self, replica_id: str) -> None:
         """As SIGTERM; returns when it has ended."""
@@ -52,11 +56,9 @@ class ClusterManager:
         node = self._node(replica_id)
         if not node.ended.is_set():
             raise ManagerError(f"{replica_id} runs")
-        self._cluster.managed.discard(replica_id)
+        self._cluster.managed.add(replica_id)
         changes = {"model_version": version, **self._changes.get(version, {})}
-        self._cluster.begin_restart(replica_id, **changes)
-        while self._node(replica_id) is node:
-            await trio.lowlevel.checkpoint()
+        self._cluster.begin_restart(replica_id, after=self._loading, **changes)
 
     def _node(self, replica_id: str) -> Node:
         node = self._cluster.nodes.get(replica_id)
@@ -69,24 +71,29 @@ def manage(cluster: TestCluster, gateway: str, **changes: Mapping[str, Any]) -> 
     """Let rollouts at ``gateway`` stop and start the replicas of ``cluster``; ``v2={...}`` is what v2 is like."""
     process = cluster.nodes[gateway].process
     assert isinstance(process, Gateway), f"{gateway} is a gateway"
-    process.open_manager = _opener(cluster, changes)
+    process.open_manager = _opener(cluster, changes, 0.0)
 
 
-def _opener(cluster: TestCluster, changes: Mapping[str, Mapping[str, Any]]) -> ManagerOpener:
+def _opener(cluster: TestCluster, changes: Mapping[str, Mapping[str, Any]], loading: float) -> ManagerOpener:
     @asynccontextmanager
     async def open_manager(_spec: str) -> AsyncIterator[ReplicaManager]:
         await trio.lowlevel.checkpoint()
-        yield ClusterManager(cluster, changes)
+        yield ClusterManager(cluster, changes, loading)
 
     return open_manager
 
 
-def staff(cluster: TestCluster, directories: Mapping[str, str], **changes: Mapping[str, Any]) -> None:
-    """Both for every gateway, those that are still to be started included: ``directories`` are by their names."""
+def staff(
+    cluster: TestCluster, directories: Mapping[str, str], *, loading: float, **changes: Mapping[str, Any]
+) -> None:
+    """Both for every gateway, those that are still to be started included: ``directories`` are by their names.
+
+    A replica is there ``loading`` seconds after it was started.
+    """
 
     def equip(node: Node) -> None:
         if isinstance(node.process, Gateway):
-            node.process.open_manager = _opener(cluster, changes)
+            node.process.open_manager = _opener(cluster, changes, loading)
             node.process.rollout_file.directory = directories[node.name]
             node.process.rollout_file.in_thread = _at_once
 

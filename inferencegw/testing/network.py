@@ -244,8 +244,8 @@ class SimNetwork(trio.abc.SocketFactory):
         return self._host(one).name, self._host(other).name
 
     def _next_address(self) -> str:
-        number = max(len(self.hosts), 1)
-        network = 127 if self.one_machine else 10
+        network, first = (127, 256) if self.one_machine else (10, 1)  # 127.0.0.1 is whoever says so
+        number = max(len(self.hosts), first)
         while (address := f"{network}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}") in self._owners:
             number += 1
         return address

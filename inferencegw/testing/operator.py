@@ -53,6 +53,7 @@ class Update:
         kill_after: seconds of the first rollout after which the gateway that runs it is killed; 0 for never.
         leave_after: seconds of the first rollout after which its operator leaves; 0 for never.
         shared: whether all gateways remember in one place.
+        loading: seconds that a replica takes to start.
         obeyed: whether replicas obey gateways: all are on one machine. If not, what stops them makes them drain.
     """
 
@@ -63,6 +64,7 @@ class Update:
     leave_after: float = 0.0
     shared: bool = True
     obeyed: bool = True
+    loading: float = 0.0
 
     @classmethod
     def draw(cls, rng: random.Random, *, gateways: int) -> Self:
@@ -76,6 +78,7 @@ class Update:
             leave_after=rng.uniform(0.1, 6.0) if trouble == "leave" else 0.0,
             shared=rng.random() < 0.5,
             obeyed=rng.random() < 0.7,
+            loading=rng.choice((0.0, 1.0, 3.0)),
         )
 
     def __str__(self) -> str:
@@ -94,7 +97,7 @@ async def operate(cluster: TestCluster, update: Update, faults_over: trio.Event,
     with ExitStack() as stack:
         one = stack.enter_context(TemporaryDirectory())
         own = {name: one if update.shared else stack.enter_context(TemporaryDirectory()) for name in cluster.gateways}
-        staff(cluster, own, v1={"fault": ""}, v2={"fault": update.bad})
+        staff(cluster, own, loading=update.loading, v1={"fault": ""}, v2={"fault": update.bad})
         await trio.sleep(update.at)
         await _Operator(cluster, update, sorted(own), faults_over, ends).work()
 

@@ -22,7 +22,7 @@ def main() -> int:
         type=Scale,
         default=Scale.MINUTE,
         metavar="|".join(scale.value for scale in Scale),
-        help="one gateway and five replicas for a minute (default), up to three and eight, or ten seconds of the like",
+        help="a minute of one gateway and five replicas (default) or of up to three and eight, ten seconds, an update",
     )
     parser.add_argument("--keep", metavar="WHAT", help="put the first of them into the corpus, with what it has found")
     options = parser.parse_args()

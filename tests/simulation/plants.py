@@ -244,5 +244,5 @@ PLANTS: Final[dict[str, Plant]] = {
     "a rollout that is content with one replica": Plant(forgotten_stragglers, ("OneOutAtATime",), Scale.ROLLOUT),
     "a hand-over that is counted as a drop": Plant(handover_dropped, ("ReceiptsAreTrue",), Scale.ROLLOUT),
     "a receipt that counts from its end": Plant(forgotten_marks, ("ReceiptsAreTrue",), Scale.ROLLOUT),
-    "a drain that loses its calls": Plant(abandoned_calls, ("HonestEnds",), Scale.ROLLOUT),
+    "a drain that loses its calls": Plant(abandoned_calls, ("ReceiptsAreTrue", "HonestEnds"), Scale.ROLLOUT),
 }

@@ -30,6 +30,10 @@ SHORT_SEEDS: Final = 60
 MINUTE_SEEDS: Final = 1
 """Seeds of a minute each. ``.ci/run`` plays those up to 15, and ``nox -s simulate`` any number."""
 
+ROLLOUT_SEEDS: Final = 3
+"""Seeds of a rolling update each. ``.ci/run`` plays those up to 20, and ``nox -s simulate -- --scale rollout`` any
+number."""
+
 SAME: Final = 20
 """Seeds whose traces are compared over processes."""
 
@@ -61,6 +65,11 @@ def test_short_seeds_of_the_mixed_schedule(first: int) -> None:
 def test_a_minute_of_the_mixed_schedule(seed: int) -> None:
     """One gateway for longer: what was crashed has come back, and caches, breakers and suspicions have a past."""
     assert_all_pass(range(seed, seed + 1), Scale.MINUTE, seen=("OK",))
+
+
+def test_rolling_updates_whatever_comes_between() -> None:
+    """One replica is out at a time, none that is needed, and no client notices; in the end one has finished."""
+    assert_all_pass(range(ROLLOUT_SEEDS), Scale.ROLLOUT, seen=("update", "rollout finished"))
 
 
 @pytest.mark.parametrize("finding", list(corpus()), ids=lambda finding: str(finding.seed))

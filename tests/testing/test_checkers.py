@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -38,6 +39,9 @@ from inferencegw.testing import (
 )
 from inferencegw.testing.checkers import order
 from inferencegw.testing.checkers.streams import HonestEnds
+from inferencegw.testing.history import Kind as Disturbed
+from inferencegw.testing.manager import Rollout, staff
+from inferencegw.v1 import admin_pb2
 
 from ..simulation.plants import PLANTS
 
@@ -178,6 +182,72 @@ def test_a_planted_bug_is_found(bug: str, story: Story, checker: str, monkeypatc
     plant.bug(monkeypatch)
     with pytest.raises(CheckFailed, match=rf"^{checker}: "):
         play(story, **options)
+
+
+async def update(cluster: TestCluster) -> None:
+    """A rollout of both replicas, with a call under way whenever one is taken."""
+    with TemporaryDirectory() as directory:
+        staff(cluster, {"g1": directory}, loading=1.0)
+        rollout = Rollout()
+        async with cluster.open_client() as client, trio.open_nursery() as nursery:
+            for number in range(6):
+                nursery.start_soon(partial(client.generate, f"call {number}", max_tokens=200))
+            await rollout.run(cluster, model_version="v2", drain_timeout=0.3)
+    assert rollout.last.phase == admin_pb2.ROLLOUT_PHASE_FINISHED
+
+
+UPDATES: dict[str, Any] = {"replicas": 3, "gateway": {"slow_start": 0.5}, "replica": {"drain_timeout": 0.3}}
+
+
+def test_no_checker_finds_anything_in_a_rollout_as_it_should_be() -> None:
+    """With calls that are handed over, and replicas that take a second to start."""
+    play(update, **UPDATES)
+
+
+@pytest.mark.parametrize(
+    ("bug", "checker"),
+    [
+        ("a rollout that waits for nobody to come back", "OneOutAtATime: .* g1: RolloutPhase.CORDON r3: .*LEFT"),
+        ("a rollout that is content with one replica", "OneOutAtATime: .* g1: finished, and .* serves v1, not v2"),
+        ("a hand-over that is counted as a drop", "ReceiptsAreTrue: .* nothing was done to anybody"),
+        ("a receipt that counts from its end", "ReceiptsAreTrue: .* clients know of"),
+        ("a drain that loses its calls", "ReceiptsAreTrue: .* clients know of"),
+    ],
+)
+def test_a_bug_of_rollouts_is_found(bug: str, checker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the checker whose promise it breaks."""
+    PLANTS[bug].bug(monkeypatch)
+    with pytest.raises(CheckFailed, match=rf"(?s)^{checker}"):
+        play(update, **UPDATES)
+
+
+def test_a_rollout_that_takes_what_is_needed_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """r3 is dead, which the gateway knows."""
+
+    async def story(cluster: TestCluster) -> None:
+        cluster.crash("r3")
+        await cluster.view("g1").wait_until(lambda view: view.state_of("r3") is MemberState.DEAD)
+        await update(cluster)
+
+    PLANTS["a rollout that does not look at the others"].bug(monkeypatch)
+    with pytest.raises(CheckFailed, match=r"^OneOutAtATime: .* g1: RolloutPhase.CORDON r1: .*DEAD"):
+        play(story, **UPDATES)
+
+
+def test_that_a_rollout_stopped_a_replica_excuses_no_call() -> None:
+    """A SIGTERM of somebody else's would: all attempts met it."""
+
+    async def story(cluster: TestCluster) -> None:
+        answer = Answer(Request(prompt="hello"), "c1", "g1", trio.current_time(), code=StatusCode.UNAVAILABLE)
+        answer.trailers = (("gw-reason", "replica_lost"), ("gw-attempts", "3"))
+        answer.ended = trio.current_time() + 1.0
+        checker = HonestEnds(cluster)
+        cluster.leave("r1", kind=Disturbed.UPDATE)
+        checker.asked(answer)
+        with pytest.raises(CheckFailed, match="nothing was done that excuses it"):
+            checker.answered(answer)
+
+    play(story, checkers=[])
 
 
 def test_a_budget_that_allows_everything_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import attrs
 import pytest
 import trio
 
-from inferencegw.testing import Delay, Link, Packet, Pass, SimNetwork, Verdict
+from inferencegw.testing import Delay, Link, Packet, Pass, SimNetwork, Verdict, simulate
 from inferencegw.testing.network import WALL_AT_ZERO
 
 from .wire import PORT, connection, run
@@ -193,3 +193,37 @@ def test_a_link_has_possible_numbers_only() -> None:
     for share in ("loss", "resent", "duplicate", "reorder"):
         with pytest.raises(ValueError, match=share):
             Link(**{share: 1.0})
+
+
+def test_hosts_of_one_machine_are_apart_and_call_from_where_they_are() -> None:
+    """Each has an address of 127.0.0.0/8 of its own, which is what others see of it; 127.0.0.1 is whoever says so."""
+
+    async def body(network: SimNetwork) -> None:
+        network.one_machine = True
+        one, other = network.host("one"), network.host("other")
+        heard = trio.Event()
+
+        async def answer(stream: trio.SocketStream) -> None:
+            assert stream.socket.getpeername()[0] == other.addresses[0]
+            heard.set()
+
+        async def call() -> None:
+            with pytest.raises(OSError, match=r"Connection refused|all attempts to connect"):
+                await trio.open_tcp_stream("127.0.0.1", 80)
+            async with await trio.open_tcp_stream(one.addresses[0], 80):
+                await heard.wait()
+
+        async def serve(task_status: trio.TaskStatus[object]) -> None:
+            await trio.serve_tcp(answer, 80, host=one.addresses[0], task_status=task_status)
+
+        async def listen(*, task_status: trio.TaskStatus[object]) -> None:
+            await one.run(serve, task_status)
+
+        async with trio.open_nursery() as nursery:
+            await nursery.start(listen)
+            await other.run(call)
+            nursery.cancel_scope.cancel()
+        assert one.addresses[0] != other.addresses[0]
+        assert all(address.startswith("127.") for address in (*one.addresses, *other.addresses))
+
+    simulate(body, seed=1)
