@@ -20,9 +20,11 @@ from inferencegw.swim.config import PROFILES, SwimConfig
 from inferencegw.swim.meta import address_text
 
 __all__ = [
+    "FORMATS",
     "LEVELS",
     "MAX_KEEPALIVE_TIME",
     "GatewayConfig",
+    "LogFormat",
     "LogLevel",
     "MembershipConfig",
     "ReplicaConfig",
@@ -41,6 +43,11 @@ LogLevel: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
 """The names of the log's levels, most talkative first."""
 
 LEVELS: Final[tuple[str, ...]] = get_args(LogLevel)
+
+LogFormat: TypeAlias = Literal["logfmt", "json"]
+"""How the log is written."""
+
+FORMATS: Final[tuple[str, ...]] = get_args(LogFormat)
 
 
 def _between(low: float, high: float, unit: str) -> Any:
@@ -260,6 +267,7 @@ class GatewayConfig(MembershipConfig):
     client_certs: str = attrs.field(default="required", validator=_one_of("required", "optional"), metadata={"help": "Whether clients need a certificate where tls_ca is set: all of them, or who has a key may come without.", "unit": "name"})  # fmt: skip
     keys_file: str | None = attrs.field(default=None, metadata={"help": "File with the keys of callers, as `trio-gw keys` makes them. None: calls need no key.", "unit": "file"})  # fmt: skip
     log_level: str = attrs.field(default="info", validator=_one_of(*LEVELS), metadata={"help": "Least important events to log. debug: everything, for finding faults; critical: hardly any.", "unit": "name", "reloadable": True})  # fmt: skip
+    log_format: str = attrs.field(default="logfmt", validator=_one_of(*FORMATS), metadata={"help": "How events are written: logfmt, key=value for people, or json, an object a line for machines.", "unit": "name"})  # fmt: skip
     limits: RpcLimits = attrs.field(factory=RpcLimits, metadata={"help": "What one gRPC peer may cost.", "unit": "limits"})  # fmt: skip
 
     def __attrs_post_init__(self) -> None:
@@ -317,6 +325,7 @@ class ReplicaConfig(MembershipConfig):
     tls_key: str | None = attrs.field(default=None, metadata={"help": "File with its key (PEM).", "unit": "file"})
     tls_ca: str | None = attrs.field(default=None, metadata={"help": "File with the authorities whose clients are let in (PEM). None: any client.", "unit": "file"})  # fmt: skip
     log_level: str = attrs.field(default="info", validator=_one_of(*LEVELS), metadata={"help": "Least important events to log. debug: everything, for finding faults; critical: hardly any.", "unit": "name", "reloadable": True})  # fmt: skip
+    log_format: str = attrs.field(default="logfmt", validator=_one_of(*FORMATS), metadata={"help": "How events are written: logfmt, key=value for people, or json, an object a line for machines.", "unit": "name"})  # fmt: skip
     limits: RpcLimits = attrs.field(factory=RpcLimits, metadata={"help": "What one gRPC peer may cost.", "unit": "limits"})  # fmt: skip
 
     def __attrs_post_init__(self) -> None:

@@ -20,7 +20,7 @@ from inferencegw.settings.options import CONFIG_VARIABLE, Option, options_of
 from inferencegw.settings.sources import Sources
 from inferencegw.settings.toml import literal
 
-__all__ = ["takes_options"]
+__all__ = ["flag", "takes_options"]
 
 C = TypeVar("C", bound=attrs.AttrsInstance)
 P = ParamSpec("P")
@@ -48,7 +48,7 @@ def takes_options(config: type[C]) -> Callable[[Callable[Concatenate[Sources[C],
             return command(Sources(config, Path(named) if named else None, os.environ, flags), **given)  # type: ignore[call-arg]  # what is left of the flags is its own
 
         _, *own = inspect.signature(command, eval_str=True).parameters.values()
-        flags = [_parameter(option) for option in options_of(config).values() if option.flag is not None]
+        flags = [_parameter(config, option) for option in options_of(config).values() if option.flag is not None]
         file = _optional("config", Annotated[Path | None, FILE])
         from_flags.__name__ = from_flags.__qualname__ = command.__name__
         from_flags.__module__, from_flags.__doc__ = command.__module__, command.__doc__
@@ -59,22 +59,26 @@ def takes_options(config: type[C]) -> Callable[[Callable[Concatenate[Sources[C],
     return decorate
 
 
-def _parameter(option: Option) -> inspect.Parameter:
-    default = option.default
+def flag(config: type[attrs.AttrsInstance], key: str, *, default: Any = None) -> Parameter:
+    """The command line's view of one option; it shows ``default``, or the class's where that is None."""
+    option = options_of(config)[key]
+    default = option.default if default is None else default
     shown = None if default is False or default in ("", (), None) else literal(default).strip('"')
     if option.scale != 1.0:
         shown = f"{default * option.scale:g}"
-    # Not its own default: what was not given must be told from what was.
+    # The parameter's own default is often None: what was not given must be told from what was.
     view = Parameter(
         name=option.flag,
         help=option.help,
         negative=(),
         show_default=partial(_say, shown) if shown is not None else False,
     )
+    return Parameter.combine(INTEGER, view) if option.type is int else view
+
+
+def _parameter(config: type[attrs.AttrsInstance], option: Option) -> inspect.Parameter:
     kind: Any = tuple[str, ...] if option.type is tuple else option.type
-    if option.type is int:
-        view = Parameter.combine(INTEGER, view)
-    return _optional(option.key, Annotated[kind | None, view])
+    return _optional(option.key, Annotated[kind | None, flag(config, option.key)])
 
 
 def _optional(name: str, annotation: Any) -> inspect.Parameter:

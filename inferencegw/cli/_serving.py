@@ -13,13 +13,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final, TypeVar, cast
 
-import attrs
 import structlog
 import trio
 from cyclopts import Parameter
 
 from inferencegw.cli._exit import CommandError, describe, leaves
-from inferencegw.cli._integer import INTEGER
 from inferencegw.cli._notify import Notifier
 from inferencegw.config import GatewayConfig, ReplicaConfig, address_text
 from inferencegw.errors import ConfigError
@@ -27,7 +25,7 @@ from inferencegw.settings.live import Live
 from inferencegw.settings.sources import Sources
 from inferencegw.telemetry.log import LogLevel, set_level
 
-__all__ = ["LOG_LEVEL", "flag", "print_ready", "serve"]
+__all__ = ["LOG_LEVEL", "print_ready", "serve"]
 
 C = TypeVar("C", GatewayConfig, ReplicaConfig)
 
@@ -36,14 +34,6 @@ log = structlog.get_logger(__name__)
 LOG_LEVEL: Final = Parameter(
     help="Least important events to log. debug: everything, for finding faults; critical: hardly any."
 )
-
-
-def flag(config: type[attrs.AttrsInstance], field: str) -> Parameter:
-    """The command line's view of one field of a configuration class."""
-    attribute = attrs.fields_dict(config)[field]
-    empty = attribute.default is False or attribute.default in ("", (), None)
-    view = Parameter(help=attribute.metadata["help"], negative=(), show_default=not empty)
-    return Parameter.combine(INTEGER, view) if attribute.type in {int, int | None} else view
 
 
 def print_ready(served: Mapping[str, tuple[str, int]]) -> None:

@@ -38,6 +38,7 @@ for _name in (
     "generate",
     "members",
     "status",
+    "top",
     "why",
     "ring",
     "drain",

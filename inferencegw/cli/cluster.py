@@ -1,22 +1,25 @@
 """``trio-gw cluster up``: gateways and simulated replicas on this machine, kept up until Ctrl-C."""
 
+import os
 import random
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import attrs
 import trio
 from cyclopts import App, Parameter
 
 from inferencegw.cli._exit import EXIT_OK
-from inferencegw.cli._serving import LOG_LEVEL, flag, print_ready
+from inferencegw.cli._options import flag
+from inferencegw.cli._serving import LOG_LEVEL, print_ready
 from inferencegw.cli.supervisor.app import Supervisor, run_supervisor
 from inferencegw.cli.supervisor.journal import open_journal
 from inferencegw.cli.supervisor.plan import Plan
 from inferencegw.config import GatewayConfig, ReplicaConfig, option
 from inferencegw.rpc.tls import server_context
+from inferencegw.settings.sources import Sources
 from inferencegw.telemetry.log import LogLevel, configure_logging
 
 MS: Final = 1000.0
@@ -25,8 +28,9 @@ MARGIN: Final = 15.0
 """Seconds from the end of a drain until a child that still runs is ended less kindly. High: a stuck one delays what
 waits for it. Low: on a busy machine goodbyes are cut short, and a rollout has ten for the replica in hand."""
 
-REPLICA: Final = ReplicaConfig()
-GATEWAY: Final = GatewayConfig()
+FILE_HELP: Final = "TOML file with options of every {}. Flags given here go before it, and so do variables."
+
+C = TypeVar("C", GatewayConfig, ReplicaConfig)
 
 
 @attrs.frozen(kw_only=True)
@@ -82,20 +86,22 @@ def up(  # noqa: PLR0913 one parameter for each flag
     log_dir: Annotated[
         Path | None, Parameter(help="Folder for the children's logs, NAME.log each. None: all on standard error.")
     ] = None,
-    model: Annotated[str, flag(ReplicaConfig, "model")] = REPLICA.model,
-    model_version: Annotated[str, flag(ReplicaConfig, "model_version")] = REPLICA.model_version,
-    token_delay_ms: Annotated[float, flag(ReplicaConfig, "token_delay")] = REPLICA.token_delay * MS,
-    prefill_ms: Annotated[float, flag(ReplicaConfig, "prefill")] = REPLICA.prefill * MS,
-    max_capacity: Annotated[int, flag(ReplicaConfig, "max_capacity")] = REPLICA.max_capacity,
-    slow_start: Annotated[float, flag(GatewayConfig, "slow_start")] = GATEWAY.slow_start,
-    drain_timeout: Annotated[float, flag(GatewayConfig, "drain_timeout")] = GATEWAY.drain_timeout,
-    gossip_profile: Annotated[str, flag(ReplicaConfig, "gossip_profile")] = "fast",
-    keyring_file: Annotated[str | None, flag(ReplicaConfig, "keyring_file")] = REPLICA.keyring_file,
-    keys_file: Annotated[str | None, flag(GatewayConfig, "keys_file")] = GATEWAY.keys_file,
-    tls_cert: Annotated[str | None, flag(GatewayConfig, "tls_cert")] = GATEWAY.tls_cert,
-    tls_key: Annotated[str | None, flag(GatewayConfig, "tls_key")] = GATEWAY.tls_key,
-    tls_ca: Annotated[str | None, flag(GatewayConfig, "tls_ca")] = GATEWAY.tls_ca,
-    client_certs: Annotated[str, flag(GatewayConfig, "client_certs")] = GATEWAY.client_certs,
+    gateway_config: Annotated[Path | None, Parameter(help=FILE_HELP.format("gateway"))] = None,
+    replica_config: Annotated[Path | None, Parameter(help=FILE_HELP.format("replica"))] = None,
+    model: Annotated[str | None, flag(ReplicaConfig, "model")] = None,
+    model_version: Annotated[str | None, flag(ReplicaConfig, "model_version")] = None,
+    token_delay_ms: Annotated[float | None, flag(ReplicaConfig, "token_delay")] = None,
+    prefill_ms: Annotated[float | None, flag(ReplicaConfig, "prefill")] = None,
+    max_capacity: Annotated[int | None, flag(ReplicaConfig, "max_capacity")] = None,
+    slow_start: Annotated[float | None, flag(GatewayConfig, "slow_start")] = None,
+    drain_timeout: Annotated[float | None, flag(GatewayConfig, "drain_timeout")] = None,
+    gossip_profile: Annotated[str, flag(ReplicaConfig, "gossip_profile", default="fast")] = "fast",
+    keyring_file: Annotated[str | None, flag(ReplicaConfig, "keyring_file")] = None,
+    keys_file: Annotated[str | None, flag(GatewayConfig, "keys_file")] = None,
+    tls_cert: Annotated[str | None, flag(GatewayConfig, "tls_cert")] = None,
+    tls_key: Annotated[str | None, flag(GatewayConfig, "tls_key")] = None,
+    tls_ca: Annotated[str | None, flag(GatewayConfig, "tls_ca")] = None,
+    client_certs: Annotated[str | None, flag(GatewayConfig, "client_certs")] = None,
     log_level: Annotated[LogLevel, LOG_LEVEL] = "info",
 ) -> int:
     """Run gateways g1, g2, ... and simulated replicas r1, r2, ... that find each other by gossip, and keep them up.
@@ -126,53 +132,37 @@ def up(  # noqa: PLR0913 one parameter for each flag
         http_port=http_port,
         manager_port=manager_port,
     )
+    common = {
+        "gossip_profile": gossip_profile,
+        "log_level": log_level,
+        "drain_timeout": drain_timeout,
+        "keyring_file": keyring_file,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "tls_ca": tls_ca,
+    }
+    to_gateways = {"slow_start": slow_start, "client_certs": client_certs, "keys_file": keys_file}
+    to_replicas = {"model": model, "max_capacity": max_capacity}
+    paces = {"token_delay": token_delay_ms, "prefill": prefill_ms}
     # Made to be checked: an option that cannot be used is said once, and nothing is started.
-    replica = ReplicaConfig(
-        model=model,
-        model_version=model_version,
-        token_delay=token_delay_ms / MS,
-        prefill=prefill_ms / MS,
-        max_capacity=max_capacity,
-        drain_timeout=drain_timeout,
-        gossip_port=0,
-        gossip_profile=gossip_profile,
-        keyring_file=keyring_file,
-        tls_cert=tls_cert,
-        tls_key=tls_key,
-        tls_ca=tls_ca,
+    gateway = _settings(GatewayConfig, gateway_config, **common, **to_gateways)
+    in_seconds = {key: None if value is None else value / MS for key, value in paces.items()}
+    replica = _settings(
+        ReplicaConfig, replica_config, **common, **to_replicas, **in_seconds, model_version=model_version
     )
-    gateway = GatewayConfig(
-        slow_start=slow_start,
-        drain_timeout=drain_timeout,
-        http_port=http_port,
-        tls_cert=tls_cert,
-        tls_key=tls_key,
-        tls_ca=tls_ca,
-        client_certs=client_certs,
-        keys_file=keys_file,
-    )
-    tls = None if tls_cert is None or tls_key is None else server_context(tls_cert, tls_key, tls_ca)
+    tls = None
+    if gateway.tls_cert is not None and gateway.tls_key is not None:
+        tls = server_context(gateway.tls_cert, gateway.tls_key, gateway.tls_ca)
     plan = Plan(
         gateways=size.gateways,
         replicas=size.replicas,
         port=size.port,
         gossip_port=size.gossip_port,
         http_port=size.http_port,
-        common=_flags(
-            gossip_profile=gossip_profile,
-            log_level=log_level,
-            drain_timeout=gateway.drain_timeout,
-            keyring_file=keyring_file,
-            tls_cert=tls_cert,
-            tls_key=tls_key,
-            tls_ca=tls_ca,
-        ),
-        gateway_flags=_flags(slow_start=gateway.slow_start, client_certs=client_certs, keys_file=keys_file),
+        common=_flags(**common),
+        gateway_flags=_flags(config=gateway_config, **to_gateways),
         replica_flags=_flags(
-            model=replica.model,
-            token_delay_ms=token_delay_ms,
-            prefill_ms=prefill_ms,
-            max_capacity=replica.max_capacity,
+            config=replica_config, **to_replicas, **{f"{key}_ms": value for key, value in paces.items()}
         ),
     )
     with (
@@ -182,7 +172,7 @@ def up(  # noqa: PLR0913 one parameter for each flag
         supervisor = Supervisor(
             attrs.evolve(plan, gateway_flags=(*plan.gateway_flags, *_flags(state_dir=state_dir))),
             version=replica.model_version,
-            patience=replica.drain_timeout + MARGIN,
+            patience=max(gateway.drain_timeout, replica.drain_timeout) + MARGIN,
             manager_port=size.manager_port,
             listener=listener,
             rng=random.Random(),  # noqa: S311 - nothing here is a secret
@@ -192,6 +182,12 @@ def up(  # noqa: PLR0913 one parameter for each flag
     return 128 + at_once if at_once else EXIT_OK
 
 
-def _flags(**options: float | str | None) -> tuple[str, ...]:
-    # One word each: a value may begin with a dash.
+def _settings(kind: type[C], file: Path | None, **flags: Any) -> C:
+    """What such a child will have; ConfigError where it cannot."""
+    given = {key: value for key, value in flags.items() if value is not None}
+    return Sources(kind, file, os.environ, {"gossip_port": 0, **given}).read().config
+
+
+def _flags(**options: Path | float | str | None) -> tuple[str, ...]:
+    # One word each: a value may begin with a dash. What was not given here a child may have from its file.
     return tuple(f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None)

@@ -23,5 +23,5 @@ def replica(sources: Sources[ReplicaConfig]) -> None:
     Exit status: 0 after a drain; 1 if it cannot listen, or another process has its name; 2 if an option cannot be used.
     """
     config = sources.read().config
-    configure_logging(config.log_level)
+    configure_logging(config.log_level, form=config.log_format)
     trio.run(serve, run_replica, sources, config)

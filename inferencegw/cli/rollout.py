@@ -119,7 +119,7 @@ def rollout(  # noqa: PLR0913 one parameter for each flag
 
     Exit status: 0 if all replicas are done, or as many as ``--pause-after`` says; 1 if it was refused or has halted, or
     the gateway did not answer; 2 if an option cannot be used; 3 if it has paused before that, because its gateway is
-    told to leave, or somebody else has asked for it; 130 after Ctrl-C, paused or left.
+    told to leave or cannot write its file, or somebody else has asked for it; 130 after Ctrl-C, paused or left.
     """
     if not version and not (resume or rollback):
         raise ConfigError("version = '': must be given, but for --resume and --rollback")

@@ -136,12 +136,12 @@ def picture_of(status: admin_pb2.GatewayStatus) -> RenderableType:
             str(fact["load"]),
             plain(" ".join(filter(None, (fact["model"], fact["model_version"])))),
             plain(fact["address"]),
-            ", ".join(_notes(fact)),
+            ", ".join(notes_of(fact)),
         )
     return Group(plain(about), rows)
 
 
-def _notes(fact: dict[str, Any]) -> Iterator[str]:
+def notes_of(fact: dict[str, Any]) -> Iterator[str]:
     """What is worth a word because it is not as usual."""
     if not fact["connected"]:
         yield "no connection"

@@ -190,6 +190,21 @@ class GatewayAdminServicer(admin_grpc.GatewayAdminServicer):
             inflight=self.slots.in_flight,
             queue_depth=dispatcher.waiting,
             replicas=self.overview.replicas(),
+            counts=self._counts(),
+        )
+
+    def _counts(self) -> admin_pb2.GatewayCounts:
+        meter, hedging = self.slots.meter, self.dispatcher.statistics().hedging
+        return admin_pb2.GatewayCounts(
+            requests=meter.requests.total(),
+            requests_failed=meter.failed,
+            tokens=meter.tokens_delivered,
+            first_tokens=meter.ttft.count,
+            first_token_seconds=meter.ttft.sum,
+            failovers=meter.migrations.total(),
+            failovers_failed=meter.migrations_failed.total(),
+            hedges=hedging.begun,
+            hedges_won=hedging.won,
         )
 
     def _has_drained(self) -> bool:

@@ -46,6 +46,7 @@ from inferencegw.gateway.portrait import Portrait
 from inferencegw.gateway.readings import Readings
 from inferencegw.gateway.record import Records
 from inferencegw.gateway.rollout_file import RolloutFile
+from inferencegw.gateway.rollout_run import Run
 from inferencegw.gateway.servicer import GatewayServicer
 from inferencegw.gateway.slots import Slots
 from inferencegw.gateway.status import Overview
@@ -236,8 +237,12 @@ class Gateway:
     @property
     def calls_running(self) -> int:
         """Calls that were accepted and have not ended; a rollout, which makes some of its own, counts as one."""
-        rollouts = 0 if self._updater is None else self._updater.running is not None
-        return rollouts + (0 if self._dispatcher is None else self._dispatcher.running)
+        return (self.rollout is not None) + (0 if self._dispatcher is None else self._dispatcher.running)
+
+    @property
+    def rollout(self) -> Run | None:
+        """The rollout that runs here; None where none does."""
+        return None if self._updater is None else self._updater.running
 
     @property
     def gate(self) -> Gate:

@@ -16,6 +16,7 @@ from inferencegw.gateway.slots import Lease, Replica
 from inferencegw.policy.attempts import AttemptEnd
 from inferencegw.policy.ledger import TokenFault
 from inferencegw.policy.outcome import Outcome, classify, is_refusal, reason_of
+from inferencegw.telemetry.spans import UNTRACED, AttemptTrace
 from inferencegw.v1 import admin_pb2
 
 __all__ = ["Attempt", "AttemptKind", "StallError", "TruncatedError"]
@@ -56,6 +57,7 @@ class Attempt:
         lease: the slot it holds, and at which replica.
         first_index: the first token that it is asked for.
         started: when.
+        trace: what is told of it to who follows traces.
         first_token: when its first token came; None until then.
         ended: when it ended; None until then.
         delivered: tokens of it that were sent to the client.
@@ -71,6 +73,7 @@ class Attempt:
     lease: Lease
     first_index: int
     started: float
+    trace: AttemptTrace = UNTRACED
     first_token: float | None = None
     ended: float | None = None
     delivered: int = 0
@@ -114,6 +117,10 @@ class Attempt:
         self.quiet_since = math.inf
         self.error = error
         self.outcome = Outcome.SUCCESS if finished else _outcome(error)
+        facts: dict[str, str | int | float] = {"gw.delivered": self.delivered, "gw.outcome": self.outcome.value}
+        if self.first_token is not None:
+            facts["gw.first_token_seconds"] = self.first_token - self.started
+        self.trace.end(facts, failed="" if error is None else str(error))
 
     def to_proto(self, arrived: float) -> admin_pb2.AttemptRecord:
         """For the wire: times are seconds since the call ``arrived``."""

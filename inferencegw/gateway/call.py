@@ -4,7 +4,7 @@ The rule: whatever ends the call, and whenever, its trailing metadata can be wri
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 import trio
@@ -19,10 +19,15 @@ from inferencegw.policy.candidate import Process
 from inferencegw.policy.ledger import TokenLedger
 from inferencegw.policy.outcome import reason_of
 from inferencegw.rpc import ServerCall
+from inferencegw.telemetry.spans import CallTrace, Facts, begin_call
 from inferencegw.v1 import gateway_pb2
 from inferencegw.v1.replica_pb2 import GenerateRequest
 
 __all__ = ["Call", "Outlet", "reason_trailer"]
+
+
+_FINE: Final = {StatusCode.OK, StatusCode.CANCELLED, StatusCode.INVALID_ARGUMENT}
+"""How a call may end without a failure of ours, as a trace has it."""
 
 
 class Outlet(Protocol):
@@ -72,6 +77,7 @@ class Call:
             came and refused included; None if it does.
         queued: seconds until it had its first slot; None before.
         last_replica: who delivered last.
+        trace: what is told of it to who follows traces.
         interrupted: why the attempt ended that delivered last, while no other one has gone on; empty otherwise.
     """
 
@@ -80,6 +86,7 @@ class Call:
     record: CallRecord
     ledger: TokenLedger
     plan: AttemptPlan[Process]
+    trace: CallTrace
     ticket: int | None = None
     model: str = ""
     asking_since: float | None = None
@@ -103,7 +110,7 @@ class Call:
         request_id = request.request_id if is_request_id(request.request_id) else spare_id
         record = CallRecord(request_id, trio.current_time(), wall_ms)
         ledger = TokenLedger(request.resume_offset, request.max_tokens)
-        return cls(rpc, request, record, ledger, plan, model=request.model)
+        return cls(rpc, request, record, ledger, plan, begin_call(rpc.metadata), model=request.model)
 
     @property
     def request_id(self) -> str:
@@ -211,6 +218,15 @@ class Call:
         status, reason = _end_of(error, self.rpc.deadline)
         self.record.took = trio.current_time() - self.record.arrived
         self.record.close(int(status), reason, self.ledger.delivered)
+        facts: Facts = {
+            "rpc.grpc.status_code": int(status),
+            "gw.reason": reason,
+            "gw.request_id": self.request_id,
+            "gw.model": self.model,
+            "gw.delivered": self.ledger.delivered,
+            "gw.attempts": self.plan.begun,
+        }
+        self.trace.end(facts, failed="" if status in _FINE else reason or status.name)
 
     def write_trailers(self, rpc: ServerCall, error: BaseException | None) -> None:
         """Say on ``rpc``, its own, how far it got and, if ``error`` ended it, why; then it is over."""

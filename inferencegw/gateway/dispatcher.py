@@ -37,6 +37,7 @@ from inferencegw.policy.ledger import TokenFault
 from inferencegw.policy.picker import Request
 from inferencegw.policy.prefixes import RecentPrefixes
 from inferencegw.policy.ring import PREFIX_CHARACTERS, affinity_key
+from inferencegw.telemetry.spans import Facts
 
 __all__ = ["Dispatcher", "DispatcherStatistics", "draining"]
 
@@ -238,12 +239,20 @@ class Dispatcher:
             kind = AttemptKind.MIGRATE
         else:
             kind = AttemptKind.FIRST if number == 1 else AttemptKind.RETRY
+        facts: Facts = {
+            "gw.attempt": number,
+            "gw.kind": kind.name.lower(),
+            "gw.first_index": call.ledger.next_index,
+            "gw.replica": lease.replica.replica_id,
+            "server.address": lease.replica.address,
+        }
         attempt = Attempt(
             number=number,
             kind=kind,
             lease=lease,
             first_index=call.ledger.next_index,
             started=trio.current_time(),
+            trace=call.trace.begin_attempt(facts),
         )
         call.record.attempts.append(attempt)
         self._slots.meter.attempts[kind.name.lower()] += 1

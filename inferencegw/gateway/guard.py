@@ -39,7 +39,7 @@ from inferencegw.rpc.credentials import shown_key
 from inferencegw.rpc.trust import is_trusted
 from inferencegw.swim.member import MemberRole
 
-__all__ = ["NEEDS", "GatewayGuard", "Need", "read_keys"]
+__all__ = ["NEEDS", "STATUSES", "GatewayGuard", "Need", "read_keys"]
 
 MAX_FILE_BYTES: Final = 2**20
 """Longest file of keys. High: memory, where a wrong file is named. Low: room for some thousand keys only."""
@@ -79,7 +79,7 @@ NEEDS: Final[Mapping[str, Need]] = {
 }
 
 
-_CODES: Final = {
+STATUSES: Final = {
     Denial.NO_KEY: StatusCode.UNAUTHENTICATED,
     Denial.UNKNOWN_KEY: StatusCode.UNAUTHENTICATED,
     Denial.REVOKED: StatusCode.UNAUTHENTICATED,
@@ -205,7 +205,7 @@ class GatewayGuard:
         message, retry_after = self._message(denied.reason), denied.retry_after
         if retry_after is not None:
             retry_after = math.ceil(1000 * retry_after) / 1000  # a millisecond too early is too early
-        return refusal(_CODES[denied.reason], denied.reason.value, message, retry_after=retry_after)
+        return refusal(STATUSES[denied.reason], denied.reason.value, message, retry_after=retry_after)
 
     def _message(self, reason: Denial) -> str:
         if reason is not Denial.NOT_ADMIN:

@@ -66,7 +66,7 @@ class Portrait:
             "inflight": self.overview.slots.in_flight,
             "waiting": statistics.waiting,
             "ended": meter.requests.total(),
-            "failed": sum(count for (_, reason), count in meter.requests.items() if reason),
+            "failed": meter.failed,
             "tokens": meter.tokens_delivered,
             "ttft_count": meter.ttft.count,
             "ttft_sum": round(meter.ttft.sum, 6),

@@ -99,7 +99,8 @@ class Relay:
     async def _relay(self, attempt: Attempt, race: Race) -> None:
         call = self._call
         channel, request = attempt.replica.channel, call.generate_request(attempt.first_index)
-        async with channel.open_stream(GENERATE, request, deadline=call.rpc.deadline) as stream:
+        told = attempt.trace.metadata
+        async with channel.open_stream(GENERATE, request, deadline=call.rpc.deadline, metadata=told) as stream:
             batches = stream.batches()
             attempt.wait()
             try:

@@ -1,6 +1,6 @@
 """Who may see the dashboard: whoever may see the same by gRPC.
 
-The rule: the guard decides, here as there (:mod:`inferencegw.gateway.guard`, the need LOOK); this is the one place that
+The rule: the guard decides, here as there (``inferencegw.gateway.guard``, the need LOOK); this is the one place that
 asks it about HTTP. ``/metrics``, ``/healthz`` and ``/readyz`` are not asked about: scrapers and probes have no keys.
 """
 

@@ -110,6 +110,7 @@ class Connection(abc.ABC, Generic[StreamT]):
         self._partial_bytes = 0
         self._splitter = FrameSplitter(b"" if self._client_side else frames.CLIENT_PREFACE)
         self._arrived: Iterator[Frame] = iter(())
+        self._known_stream_id = 0  # the highest when this turn began
         self._events: list[Event] = []
         self._out = Outbox(self._h2)
         self._handlers: dict[int, Callable[[int, int, bytes], None]] = {
@@ -174,6 +175,7 @@ class Connection(abc.ABC, Generic[StreamT]):
     def go_on(self, now: float, turn: float) -> list[Event]:
         """Take what is ``waiting``, or ``turn`` frames of it."""
         self._now = now
+        self._known_stream_id = self._h2.highest_inbound_stream_id
         self.waiting = False
         if self.ended is None:
             try:
@@ -347,6 +349,11 @@ class Connection(abc.ABC, Generic[StreamT]):
         self._spend(Flood.MALFORMED)
         self._fail_call(stream, RpcError(StatusCode.INTERNAL, f"HTTP/2: {what}"), code)
 
+    def charge(self, kind: Flood) -> None:
+        """Count what was found out about the peer's input by who looked into it; too much of it ends the connection."""
+        if self.ended is None and not self._floods.allows(kind, self._now):
+            self._fail(ErrorCode.ENHANCE_YOUR_CALM, f"too many: {kind.value}")
+
     def _spend(self, kind: Flood) -> None:
         if not self._floods.allows(kind, self._now):
             raise ConnectionViolation(ErrorCode.ENHANCE_YOUR_CALM, f"too many: {kind.value}")
@@ -504,6 +511,8 @@ class Connection(abc.ABC, Generic[StreamT]):
         if stream_id == 0 or self._is_idle(stream_id):
             raise ConnectionViolation(ErrorCode.PROTOCOL_ERROR, f"RST_STREAM on idle stream {stream_id}")
         self._spend(Flood.RESET)
+        if not self._client_side and stream_id > self._known_stream_id:
+            self._spend(Flood.RAPID_RESET)
         stream = self.streams.get(stream_id)
         if stream is not None:
             self._on_peer_reset(stream, _U32.unpack(payload)[0])

@@ -17,11 +17,13 @@ class Flood(enum.Enum):
     SETTINGS = "SETTINGS"
     PING = "PING"
     RESET = "RST_STREAM"
+    RAPID_RESET = "requests that come with their RST_STREAM"
     EMPTY_DATA = "empty DATA"
     PRIORITY = "PRIORITY"
     WINDOW_UPDATE = "WINDOW_UPDATE on no open stream"
     STRAY = "frames on closed streams or of unknown type"
     MALFORMED = "malformed requests"
+    REFUSED = "calls that may not be made"
 
 
 BUDGETS: Final[dict[Flood, tuple[float, float]]] = {
@@ -30,11 +32,17 @@ BUDGETS: Final[dict[Flood, tuple[float, float]]] = {
     Flood.SETTINGS: (64, 2),
     Flood.PING: (256, 20),
     Flood.RESET: (2048, 1000),
+    # Both within one turn (link.py), so that no answer can have been what made the peer change its mind. Who honestly
+    # cancels at once does so behind many other frames, or while this process is so busy that it reads both at once.
+    Flood.RAPID_RESET: (128, 20),
     Flood.EMPTY_DATA: (256, 50),
     Flood.PRIORITY: (1024, 100),
     Flood.WINDOW_UPDATE: (4096, 1000),
     Flood.STRAY: (1024, 500),
     Flood.MALFORMED: (256, 100),
+    # By a server's guard, which says when to come again. High: keys are tried, and refusals cost as much as calls do.
+    # Low: behind one proxy those with a wrong key take down the connection of those with a good one.
+    Flood.REFUSED: (256, 50),
 }
 
 

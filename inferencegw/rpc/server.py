@@ -22,6 +22,7 @@ from inferencegw.config import RpcLimits, address_text
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.rpc.call import Peer, ServerCall
 from inferencegw.rpc.events import Arrived, CallEnded, CallReceived, Event
+from inferencegw.rpc.flood import Flood
 from inferencegw.rpc.link import Link
 from inferencegw.rpc.server_connection import InboundCall, ServerConnection
 from inferencegw.rpc.sockets import watch_idle
@@ -245,6 +246,7 @@ class _Session:
             self._guard.admit(call)
         except RpcError as refusal:
             stream.finish(refusal)
+            self._connection.charge(Flood.REFUSED)
             return
         call.scope.deadline = min(call.deadline, self._drain_deadline)
         stream.owner = call

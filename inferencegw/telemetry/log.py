@@ -14,21 +14,16 @@ Why standard error: standard output belongs to the ready line and to what a comm
 import contextlib
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Final, Literal, TextIO, TypeAlias, get_args
+from typing import Any, Final, TextIO, get_args
 
 import attrs
 import structlog
 from google.protobuf.message import Message
 
-from inferencegw.config import LEVELS, LogLevel
+from inferencegw.config import FORMATS, LEVELS, LogLevel
 from inferencegw.errors import ConfigError
 
-__all__ = ["FORMATS", "LEVELS", "LogFormat", "LogLevel", "configure_logging", "name_call", "set_level"]
-
-LogFormat: TypeAlias = Literal["logfmt", "json"]
-"""The names ``--log-format`` takes: for people and for machines."""
-
-FORMATS: Final[tuple[str, ...]] = get_args(LogFormat)
+__all__ = ["LEVELS", "LogLevel", "configure_logging", "name_call", "set_level"]
 
 _FIRST: Final = ["time", "level", "logger", "event"]
 

@@ -67,3 +67,8 @@ class Meter:
         self.hedge_cancel: Final = Histogram(bounds_of("hedge_cancel_seconds"))
         self.ring_lookup: Final = Histogram(bounds_of("ring_lookup_steps"))
         self.event_loop_lag: Final = Histogram(bounds_of("event_loop_lag_seconds"))
+
+    @property
+    def failed(self) -> int:
+        """Calls that did not end well, whoever was at fault."""
+        return sum(count for (code, _), count in self.requests.items() if code != "OK")

@@ -59,9 +59,9 @@ class Breakable:
         self.history.end({Kind.FREEZE}, {name})
         self.network.crash(name, silent=silent, eof=eof)
 
-    def leave(self, name: str) -> None:
+    def leave(self, name: str, *, kind: Kind = Kind.STOP) -> None:
         """As SIGTERM; does not wait for what comes of it."""
-        self.disturb(Kind.STOP, {name})
+        self.disturb(kind, {name})
         self.nodes[name].stopping = True
         self.nodes[name].process.drain()
 
@@ -103,8 +103,7 @@ class Breakable:
 
     async def _order(self, name: str, method: Method, request: Any) -> None:
         async def ask() -> None:
-            port = self.nodes[name].addresses["grpc"][1]
-            async with open_channel("127.0.0.1", port) as channel:
+            async with open_channel(*self.nodes[name].own_door) as channel:
                 await channel.unary(method, request, deadline=trio.current_time() + PATIENCE)
 
         await self.network.host(name).run(ask)

@@ -10,6 +10,7 @@ is on a leash: see :mod:`inferencegw.cli._leash`, and there for the limit: a chi
 Each child is a process group of its own, so that Ctrl-C reaches us alone and we decide what ends in which order.
 """
 
+import os
 import subprocess
 import sys
 from collections import deque
@@ -20,6 +21,7 @@ import attrs
 import trio
 
 from inferencegw.errors import InferenceGatewayError
+from inferencegw.settings.options import CONFIG_VARIABLE
 
 __all__ = ["Child", "ChildError", "parse_ready_line", "run_child"]
 
@@ -83,6 +85,8 @@ async def run_child(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         process_group=0,
+        # The file that it names is for one kind of server; a child is told of its own by a flag.
+        env={name: value for name, value in os.environ.items() if name != CONFIG_VARIABLE},
     )
     assert process.stdin is not None and process.stdout is not None and process.stderr is not None  # noqa: PT018
     said: deque[str] = deque(maxlen=LAST_WORDS)

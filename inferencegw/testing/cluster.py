@@ -71,6 +71,8 @@ class TestCluster(Breakable, Witness):
         sightings: what members held of each other: each change of a state, in every view, in order.
         checkers: who looks on.
         failure: what the first of them has found; it ends the cluster.
+        managed: the replicas that a manager has stopped: they come back by its hand only.
+        equip: is given every process before it starts.
     """
 
     __test__ = False  # it is no test case
@@ -85,6 +87,8 @@ class TestCluster(Breakable, Witness):
         self._nursery: trio.Nursery | None = None
         self._options = options
         self.checkers: Final[list[Checker]] = []
+        self.managed: Final[set[str]] = set()
+        self.equip: Callable[[Node], None] = _as_it_is
 
     # -- starting and ending ----------------------------------------------------------------------------------------
 
@@ -106,7 +110,11 @@ class TestCluster(Breakable, Witness):
         fields = {field.name: getattr(old.config, field.name) for field in attrs.fields(type(old.config))}
         if isinstance(old.config, GatewayConfig):
             fields |= {"port": old.addresses["grpc"][1], "gossip_port": old.addresses["gossip"][1]}
-        return await self._start(name, type(old.config), {**fields, "join": (), **changes})
+        fields |= {"join": (), **changes}
+        node = await self._start(name, type(old.config), fields)
+        if fields.get("fault"):
+            self.disturb(Kind.FAULT, {name}, detail=fields["fault"])
+        return node
 
     def begin_restart(self, name: str, **changes: Any) -> None:
         """Do that in the background: whoever has asked for it may be gone before it is done."""
@@ -128,8 +136,9 @@ class TestCluster(Breakable, Witness):
         node = make_node(name, config, self.network, partial(self.crash, name))
         self.nodes[name] = node
         self.hosts[name] = None
+        self.equip(node)
         await self._home.start(self._run, node)
-        self.history.end({Kind.CRASH, Kind.POWER, Kind.STOP, Kind.FAULT}, {name})
+        self.history.end({Kind.CRASH, Kind.POWER, Kind.STOP, Kind.UPDATE, Kind.FAULT}, {name})
         self.tell("node_started", node)
         return node
 
@@ -336,6 +345,10 @@ class TestCluster(Breakable, Witness):
                 getattr(checker, what)(*args)
             except CheckFailed as error:
                 self.handle_failure(error)
+
+
+def _as_it_is(_node: Node) -> None:
+    """Most processes need nothing."""
 
 
 def _holds(names: Iterable[str], state: MemberState, view: ClusterView) -> bool:

@@ -16,6 +16,7 @@ import trio
 
 from inferencegw.errors import RpcError
 from inferencegw.testing.cluster import TestCluster
+from inferencegw.testing.nodes import Node
 
 __all__ = ["Fault", "FaultKind", "draw_faults", "play"]
 
@@ -135,9 +136,16 @@ async def _end_and_restart(cluster: TestCluster, fault: Fault) -> None:
         cluster.leave(name)
     else:
         cluster.crash(name, silent=fault.kind is FaultKind.POWER, eof=fault.detail == "eof")
-    await cluster.nodes[name].ended.wait()
+    node = cluster.nodes[name]
+    await node.ended.wait()
     await trio.sleep_until(begin + fault.seconds)
-    await cluster.restart(name)
+    await _restart(cluster, node)
+
+
+async def _restart(cluster: TestCluster, node: Node) -> None:
+    """Unless somebody has done so, or a manager is about to."""
+    if cluster.nodes[node.name] is node and node.name not in cluster.managed:
+        await cluster.restart(node.name)
 
 
 async def _freeze(cluster: TestCluster, fault: Fault) -> None:
@@ -148,7 +156,7 @@ async def _freeze(cluster: TestCluster, fault: Fault) -> None:
         return
     cluster.freeze(name)
     await trio.sleep(fault.seconds)
-    if cluster.nodes[name] is node:
+    if cluster.nodes[name] is node or node.stopping:  # what is started where another one stood still stands still
         cluster.thaw(name)
 
 
@@ -198,7 +206,7 @@ async def _misbehave(cluster: TestCluster, fault: Fault) -> None:
         pass  # it is busy with another fault; what it was told ends with it, or with the run
     if node.own_hand:
         node.own_hand = False  # one restart is enough, however many told it to misbehave
-        await cluster.restart(name)
+        await _restart(cluster, node)
 
 
 _PLAYERS: Final[Mapping[FaultKind, Callable[[TestCluster, Fault], Awaitable[None]]]] = {

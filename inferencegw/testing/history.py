@@ -16,7 +16,7 @@ from typing import Final
 import attrs
 import trio
 
-__all__ = ["Disturbance", "History", "Kind"]
+__all__ = ["UNWELCOME", "Disturbance", "History", "Kind"]
 
 
 class Kind(enum.Enum):
@@ -32,6 +32,8 @@ class Kind(enum.Enum):
     """Nobody says anything. Who only reads finds out by keepalive: 30 s of silence, then 10 without an answer."""
     STOP = ("stop", 2.0)
     """A drain; whoever is connected is told."""
+    UPDATE = ("update", 2.0)
+    """A rollout's manager has stopped it. That excuses nothing: it was to be done so that nobody notices."""
     FREEZE = ("freeze", 2.0)
     CUT = ("cut", 2.0, True)
     """TCP tries again after pauses that double: the last one may be as long as all before it, those of an earlier cut
@@ -58,6 +60,10 @@ class Kind(enum.Enum):
         self.again: Final = again
         self.at_least: Final = at_least
         self.is_over_at_once: Final = is_over_at_once
+
+
+UNWELCOME: Final = tuple(kind for kind in Kind if kind is not Kind.UPDATE)
+"""What may be felt by clients."""
 
 
 @attrs.define(eq=False)

@@ -71,7 +71,7 @@ class Kernel:
     def facing(self, address: str) -> str:
         """The address of this host on the way to ``address``; ENETUNREACH where there is no way."""
         family = family_of(address)
-        if is_loopback(address):
+        if is_loopback(address) and not is_loopback(self._addresses[0]):
             return "::1" if family is socket.AF_INET6 else "127.0.0.1"
         for own in self._addresses:
             if family_of(own) is family:

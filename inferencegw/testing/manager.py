@@ -15,11 +15,14 @@ import trio
 from inferencegw.errors import ManagerError, RpcError
 from inferencegw.gateway import Gateway
 from inferencegw.gateway.manager import ReplicaManager
+from inferencegw.gateway.updater import ManagerOpener
 from inferencegw.rpc import Method, open_channel
 from inferencegw.testing.cluster import TestCluster
+from inferencegw.testing.history import Kind
+from inferencegw.testing.nodes import Node
 from inferencegw.v1 import admin_pb2
 
-__all__ = ["ClusterManager", "Rollout", "manage", "remember"]
+__all__ = ["ClusterManager", "Rollout", "manage", "remember", "staff"]
 
 _ADMIN: Final = admin_pb2.DESCRIPTOR.services_by_name["GatewayAdmin"]
 ROLLOUT: Final = Method.of(_ADMIN, "Rollout")
@@ -38,8 +41,9 @@ class ClusterManager:
     async def stop(self, replica_id: str) -> None:
         """As SIGTERM; returns when it has ended."""
         node = self._node(replica_id)
+        self._cluster.managed.add(replica_id)
         if node.is_running and not node.stopping:
-            self._cluster.leave(replica_id)
+            self._cluster.leave(replica_id, kind=Kind.UPDATE)
         await node.ended.wait()
 
     async def start(self, replica_id: str, version: str) -> None:
@@ -48,9 +52,13 @@ class ClusterManager:
         node = self._node(replica_id)
         if not node.ended.is_set():
             raise ManagerError(f"{replica_id} runs")
-        self._cluster.begin_restart(replica_id, **{"model_version": version, **self._changes.get(version, {})})
+        self._cluster.managed.discard(replica_id)
+        changes = {"model_version": version, **self._changes.get(version, {})}
+        self._cluster.begin_restart(replica_id, **changes)
+        while self._node(replica_id) is node:
+            await trio.lowlevel.checkpoint()
 
-    def _node(self, replica_id: str) -> Any:
+    def _node(self, replica_id: str) -> Node:
         node = self._cluster.nodes.get(replica_id)
         if node is None:
             raise ManagerError(f"there is no {replica_id}")
@@ -59,29 +67,46 @@ class ClusterManager:
 
 def manage(cluster: TestCluster, gateway: str, **changes: Mapping[str, Any]) -> None:
     """Let rollouts at ``gateway`` stop and start the replicas of ``cluster``; ``v2={...}`` is what v2 is like."""
+    process = cluster.nodes[gateway].process
+    assert isinstance(process, Gateway), f"{gateway} is a gateway"
+    process.open_manager = _opener(cluster, changes)
 
+
+def _opener(cluster: TestCluster, changes: Mapping[str, Mapping[str, Any]]) -> ManagerOpener:
     @asynccontextmanager
     async def open_manager(_spec: str) -> AsyncIterator[ReplicaManager]:
         await trio.lowlevel.checkpoint()
         yield ClusterManager(cluster, changes)
 
-    process = cluster.nodes[gateway].process
-    assert isinstance(process, Gateway), f"{gateway} is a gateway"
-    process.open_manager = open_manager
+    return open_manager
+
+
+def staff(cluster: TestCluster, directories: Mapping[str, str], **changes: Mapping[str, Any]) -> None:
+    """Both for every gateway, those that are still to be started included: ``directories`` are by their names."""
+
+    def equip(node: Node) -> None:
+        if isinstance(node.process, Gateway):
+            node.process.open_manager = _opener(cluster, changes)
+            node.process.rollout_file.directory = directories[node.name]
+            node.process.rollout_file.in_thread = _at_once
+
+    cluster.equip = equip
+    for node in cluster.nodes.values():
+        equip(node)
 
 
 def remember(cluster: TestCluster, directory: str, *gateways: str) -> None:
     """Let these gateways remember rollouts in ``directory``, in no time at all: a thread's would be real."""
-
-    async def at_once(what: Callable[..., Any], *args: Any) -> Any:
-        await trio.lowlevel.checkpoint()
-        return what(*args)
-
     for name in gateways:
         process = cluster.nodes[name].process
         assert isinstance(process, Gateway), f"{name} is a gateway"
         process.rollout_file.directory = directory
-        process.rollout_file.in_thread = at_once
+        process.rollout_file.in_thread = _at_once
+
+
+async def _at_once(what: Callable[..., Any], *args: Any) -> Any:
+    await trio.lowlevel.checkpoint()
+    return what(*args)
 
 
 @attrs.define
@@ -98,8 +123,9 @@ class Rollout:
 
     async def run(self, cluster: TestCluster, gateway: str = "g1", **fields: Any) -> "Rollout":
         """Ask ``gateway`` for one, from its own machine, and listen to the end; ``fields`` are a RolloutRequest's."""
-        port = cluster.nodes[gateway].addresses["grpc"][1]
-        await cluster.network.host(gateway).run(partial(self.ask, "127.0.0.1", port, **fields))
+        await cluster.network.host(gateway).run(partial(self.ask, *cluster.nodes[gateway].own_door, **fields))
+        if self.steps and self.last.HasField("receipt"):
+            cluster.tell("receipt_given", self.last.receipt)
         return self
 
     async def ask(self, host: str, port: int, /, **fields: Any) -> None:  # noqa: ASYNC910 - the call waits
@@ -113,13 +139,15 @@ class Rollout:
             self.error = error
 
     async def until(self, phase: str, replica_id: str) -> None:
-        """Wait until that was told."""
-        while (phase, replica_id) not in self.phases:  # noqa: ASYNC110 - it is told by the wire, which sets no event
+        """Wait until that was told; an error means that it never is."""
+        while (phase, replica_id) not in self.phases:
+            assert self.error is None, self.error
             await trio.sleep(BETWEEN)
 
     async def until_told(self, words: str) -> None:
-        """Wait until a step has said so."""
-        while not any(words in step.message for step in self.steps):  # noqa: ASYNC110 - likewise
+        """Wait until a step has said so, likewise."""
+        while not any(words in step.message for step in self.steps):
+            assert self.error is None, self.error
             await trio.sleep(BETWEEN)
 
     @property

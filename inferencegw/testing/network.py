@@ -42,6 +42,8 @@ class SimNetwork(trio.abc.SocketFactory):
         agenda: what is still to happen.
         paths: how packets travel.
         hosts: by name, in the order in which they were made.
+        one_machine: whether hosts that are given no address have one of 127.0.0.0/8: all are on one machine, and trust
+            each other as such.
     """
 
     def __init__(self, seed: int) -> None:
@@ -51,6 +53,7 @@ class SimNetwork(trio.abc.SocketFactory):
         self.agenda: Final = Agenda()
         self.paths: Final = Paths(self.agenda, self.rng, self.trace)
         self.hosts: Final[dict[str, Host]] = {}
+        self.one_machine = False
         self._owners: dict[str, Host] = {}
 
     # -- hosts and names --------------------------------------------------------------------------------------------
@@ -67,7 +70,7 @@ class SimNetwork(trio.abc.SocketFactory):
             return self.hosts[name]
         addresses = addresses or (self._next_address(),)
         for address in addresses:
-            if address in self._owners or is_loopback(address):
+            if address in self._owners or (is_loopback(address) and not self.one_machine):
                 raise ValueError(f"{address} is taken")
         host = self.hosts[name] = Host(self, name, addresses, Kernel(addresses))
         self._owners |= dict.fromkeys(addresses, host)
@@ -214,7 +217,8 @@ class SimNetwork(trio.abc.SocketFactory):
 
     def owner_of(self, address: str, asker: Host) -> Host | None:
         """The host at ``address``, as seen from ``asker``."""
-        return asker if is_loopback(address) else self._owners.get(address)
+        owner = self._owners.get(address)
+        return asker if owner is None and is_loopback(address) else owner
 
     def look_up(self, name: str, asker: Host) -> list[str]:
         """The addresses of ``name``, as seen from ``asker``; none if nobody knows it."""
@@ -241,6 +245,7 @@ class SimNetwork(trio.abc.SocketFactory):
 
     def _next_address(self) -> str:
         number = max(len(self.hosts), 1)
-        while (address := f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}") in self._owners:
+        network = 127 if self.one_machine else 10
+        while (address := f"{network}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}") in self._owners:
             number += 1
         return address

@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn, TypeAlias, assert_never
 import attrs
 import trio
 
-from inferencegw.config import GatewayConfig, ReplicaConfig
+from inferencegw.config import GatewayConfig, ReplicaConfig, is_loopback
 from inferencegw.gateway import Gateway
 from inferencegw.membership import Cluster, ClusterView
 from inferencegw.replica import Replica
@@ -81,6 +81,12 @@ class Node:
     def address(self, name: str) -> str:
         """``host:port`` of ``"grpc"`` or ``"gossip"``."""
         return f"{self.host.addresses[0]}:{self.addresses[name][1]}"
+
+    @property
+    def own_door(self) -> tuple[str, int]:
+        """Where those on its own machine reach it."""
+        address = self.host.addresses[0]
+        return (address if is_loopback(address) else "127.0.0.1"), self.addresses["grpc"][1]
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Live on the host until drained, crashed or cancelled; reports when it is ready."""

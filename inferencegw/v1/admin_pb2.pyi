@@ -105,7 +105,7 @@ OUTCOME_NEUTRAL: Outcome
 OUTCOME_CLIENT: Outcome
 
 class GatewayStatus(_message.Message):
-    __slots__ = ("gateway_id", "version", "uptime", "draining", "inflight", "queue_depth", "replicas")
+    __slots__ = ("gateway_id", "version", "uptime", "draining", "inflight", "queue_depth", "replicas", "counts")
     GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     UPTIME_FIELD_NUMBER: _ClassVar[int]
@@ -113,6 +113,7 @@ class GatewayStatus(_message.Message):
     INFLIGHT_FIELD_NUMBER: _ClassVar[int]
     QUEUE_DEPTH_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
     gateway_id: str
     version: str
     uptime: float
@@ -120,7 +121,30 @@ class GatewayStatus(_message.Message):
     inflight: int
     queue_depth: int
     replicas: _containers.RepeatedCompositeFieldContainer[ReplicaStatus]
-    def __init__(self, gateway_id: _Optional[str] = ..., version: _Optional[str] = ..., uptime: _Optional[float] = ..., draining: _Optional[bool] = ..., inflight: _Optional[int] = ..., queue_depth: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ...) -> None: ...
+    counts: GatewayCounts
+    def __init__(self, gateway_id: _Optional[str] = ..., version: _Optional[str] = ..., uptime: _Optional[float] = ..., draining: _Optional[bool] = ..., inflight: _Optional[int] = ..., queue_depth: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., counts: _Optional[_Union[GatewayCounts, _Mapping]] = ...) -> None: ...
+
+class GatewayCounts(_message.Message):
+    __slots__ = ("requests", "requests_failed", "tokens", "first_tokens", "first_token_seconds", "failovers", "failovers_failed", "hedges", "hedges_won")
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FAILED_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_TOKEN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    FAILOVERS_FIELD_NUMBER: _ClassVar[int]
+    FAILOVERS_FAILED_FIELD_NUMBER: _ClassVar[int]
+    HEDGES_FIELD_NUMBER: _ClassVar[int]
+    HEDGES_WON_FIELD_NUMBER: _ClassVar[int]
+    requests: int
+    requests_failed: int
+    tokens: int
+    first_tokens: int
+    first_token_seconds: float
+    failovers: int
+    failovers_failed: int
+    hedges: int
+    hedges_won: int
+    def __init__(self, requests: _Optional[int] = ..., requests_failed: _Optional[int] = ..., tokens: _Optional[int] = ..., first_tokens: _Optional[int] = ..., first_token_seconds: _Optional[float] = ..., failovers: _Optional[int] = ..., failovers_failed: _Optional[int] = ..., hedges: _Optional[int] = ..., hedges_won: _Optional[int] = ...) -> None: ...
 
 class ReplicaStatus(_message.Message):
     __slots__ = ("replica_id", "epoch", "address", "model", "model_version", "state", "connected", "breaker", "inflight", "max_capacity", "weight", "cordoned", "draining", "verdict", "load")

@@ -78,10 +78,10 @@ def test_every_option_of_a_gateway_is_a_flag_of_run(monkeypatch: pytest.MonkeyPa
         if field.name not in NOT_FLAGS and isinstance(field.default, (int, float)):
             flags += [f"--{field.name.replace('_', '-')}", str(field.default + 1)]
     given = ["--hedge", "adaptive", "--splice", "same-version", "--replica", "127.0.0.1:1", "--gossip-port", "0"]
-    given += ["--http-port", "0"]
     names = ["--id", "gw", "--host", "::1", "--cluster", "c", "--advertise", "::1", "--gossip-profile", "fast"]
     files = ["--keyring-file", "k", "--tls-cert", "c", "--tls-key", "k", "--tls-ca", "a", "--join", "[::1]:1"]
-    files += ["--manager", "127.0.0.1:1", "--state-dir", "s", "--log-level", "error", "--http-port", "0"]
+    files += ["--manager", "127.0.0.1:1", "--state-dir", "s", "--log-level", "error"]
+    files += ["--http-port", "0", "--log-format", "json"]
     files += ["--keys-file", "k", "--client-certs", "optional"]
     assert execute(["run"]) == execute(["run", *flags, *given, *names, *files]) == 0
     default, other = made
@@ -139,6 +139,10 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         (["drain"], ".*requires an argument. See: trio-gw drain --help"),
         (["run", "--log-level", "loud"], r"log_level = 'loud' \(--log-level\): must be one of debug, info, .*"),
         (
+            ["run", "--http-port", "65536"],
+            r"http_port = 65536 \(--http-port\): must be a number from 0 to 65535 .port.",
+        ),
+        (
             ["run", "--gossip-port", "65536"],
             r"gossip_port = 65536 \(--gossip-port\): must be a number from 0 to 65535 .port.",
         ),
@@ -183,7 +187,6 @@ INTEGER_FLAGS = (
     ("run", "--port"),
     ("run", "--http-port"),
     ("run", "--gossip-port"),
-    ("run", "--http-port"),
     ("run", "--queue-size"),
     ("run", "--max-attempts"),
     ("run", "--max-attempts-total"),

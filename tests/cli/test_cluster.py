@@ -352,9 +352,9 @@ def test_a_port_that_is_taken_is_one_line_and_nobody_is_left(capsys: pytest.Capt
     [
         (("--replicas", "0"), "ClusterConfig.replicas = 0: must be a number from 1 to 256 (replicas)"),
         (("--gateways", "65"), "ClusterConfig.gateways = 65: must be a number from 1 to 64 (gateways)"),
-        (("--model-version", ""), "ReplicaConfig.model_version = '': must be 1 to 64 bytes long in UTF-8"),
-        (("--gossip-profile", "x"), "ReplicaConfig.gossip_profile = 'x': must be one of "),
-        (("--drain-timeout", "nan"), "drain_timeout = nan: must be a number from 0 to 3600 (seconds)"),
+        (("--model-version", ""), "model_version = '' (--model-version): must be 1 to 64 bytes long in UTF-8"),
+        (("--gossip-profile", "x"), "gossip_profile = 'x' (--gossip-profile): must be one of "),
+        (("--drain-timeout", "nan"), "drain_timeout = nan (--drain-timeout): must be a number from 0 to 3600 "),
     ],
 )
 async def test_an_option_that_cannot_be_used_is_one_line_and_nothing_is_started(
@@ -365,6 +365,25 @@ async def test_an_option_that_cannot_be_used_is_one_line_and_nothing_is_started(
     assert (result.status, result.out) == (2, "")
     assert problem in result.err
     assert result.err.count("\n") == 1
+
+
+async def test_a_file_that_cannot_be_used_is_one_line_and_nothing_is_started(command: Command, tmp_path: Path) -> None:
+    """Each kind of child has its own, and what is in it is looked at before anybody is started."""
+    (tmp_path / "r.toml").write_text("weight = -1", encoding="utf-8")
+    result = await command("cluster", "up", "--replica-config", str(tmp_path / "r.toml"))
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith(f"trio-gw: error: weight = -1 ({tmp_path / 'r.toml'}: weight): must be a number")
+    result = await command("cluster", "up", "--gateway-config", str(tmp_path / "r.toml"))
+    assert f"{tmp_path / 'r.toml'}: weight: there is no such option" in result.err
+
+
+async def test_children_have_what_their_files_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flag goes before them; a file that the environment names is for a server that is started alone."""
+    (tmp_path / "r.toml").write_text('model = "filed"\nmodel_version = "v7"', encoding="utf-8")
+    monkeypatch.setenv("TRIO_GW_CONFIG", str(tmp_path / "no.toml"))
+    async with supervised(replica_config=tmp_path / "r.toml", model_version="v8") as cluster:
+        row = await cluster.until_member("r1", is_alive)
+        assert (row.model, row.model_version) == ("filed", "v8")
 
 
 async def test_the_group_of_commands_has_help(command: Command) -> None:

@@ -3,14 +3,21 @@
 import json
 import os
 import signal
+import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
+import structlog.testing
 import trio
 
+from inferencegw.cli._notify import Notifier
+from inferencegw.cli._serving import _reload
 from inferencegw.cli.app import app, execute
+from inferencegw.config import GatewayConfig
+from inferencegw.settings.live import Live
+from inferencegw.settings.sources import Sources
 from inferencegw.testing.children import Child, run_child
 from tests.cli.conftest import Command
 
@@ -180,3 +187,21 @@ async def test_sighup_changes_the_log_level_of_a_replica(tmp_path: Path) -> None
         with trio.fail_after(PATIENCE):
             assert await child.process.wait() == 0
     assert [line for line in log.lines if "replica.draining" in line]
+
+
+@pytest.mark.parametrize("content", ["queue_size = 5", "nonsense"])
+def test_systemd_is_told_of_a_reload_and_its_end_whatever_comes_of_it(content: str, tmp_path: Path) -> None:
+    """``systemctl reload`` waits for it."""
+    file = tmp_path / "gw.toml"
+    file.write_text(content, encoding="utf-8")
+    live = Live(GatewayConfig())
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, structlog.testing.capture_logs() as log:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(PATIENCE)
+        _reload(Sources(GatewayConfig, file), Notifier(str(tmp_path / "notify")), live)
+        assert [manager.recv(4096).split(b"\n")[0] for _ in range(2)] == [b"RELOADING=1", b"READY=1"]
+    [line] = log
+    assert (line["event"], live.now.queue_size) == {
+        "queue_size = 5": ("configuration reloaded", 5),
+        "nonsense": ("configuration not changed", 100),
+    }[content]

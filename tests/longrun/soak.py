@@ -305,7 +305,7 @@ async def _fill(cluster: Cluster, rng: random.Random) -> None:
 
 
 async def _strain(cluster: Cluster, seconds: float, rng: random.Random, result: Soaked) -> None:
-    """Load and trouble for so many seconds, as much of each kind; and then until nothing of it is under way."""
+    """Load and trouble for so many seconds, until of each kind there was as much; then until nothing is under way."""
     until = trio.current_time() + seconds
     over = trio.Event()
     gateways = {name: cluster.at[name] for name in ("g1", "g2")}

@@ -6,9 +6,12 @@ from typing import Any
 
 import grpc
 import trio
+from trio.testing import MockClock
 
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.rpc import Server, ServerCall
+from inferencegw.rpc.flood import BUDGETS, Flood
+from inferencegw.rpc.frames import ErrorCode
 from tests.rpc.support import (
     GENERATE,
     PATIENCE,
@@ -88,6 +91,20 @@ async def test_a_refusal_does_not_wait_for_the_request() -> None:
         await peer.until_closed(1)
     assert peer.streams[1].status == StatusCode.UNAUTHENTICATED
     assert replica.calls == []
+
+
+async def test_who_asks_again_and_again_for_what_it_may_not_have_is_sent_away(mock_clock: MockClock) -> None:
+    """ENHANCE_YOUR_CALM, when the budget for refusals is spent; until then each is answered."""
+    doorman = Doorman()
+    burst = int(BUDGETS[Flood.REFUSED][0])
+    async with raw_client(Server([Replica().service], guard=doorman)) as peer:
+        streams = range(1, 2 * burst + 20, 2)
+        await peer.send(*(peer.headers(stream, request_headers(), end_stream=True) for stream in streams))
+        await peer.until_eof()
+    answered = [stream for stream in streams if peer.streams[stream].ended]
+    assert {peer.streams[stream].status for stream in answered} == {StatusCode.UNAUTHENTICATED}
+    assert len(answered) == burst + 1
+    assert [frame.error_code for frame in peer.goaways()] == [ErrorCode.ENHANCE_YOUR_CALM]
 
 
 async def test_a_call_that_is_cancelled_or_fails_is_given_back_too() -> None:

@@ -218,25 +218,39 @@ async def test_a_call_that_answers_before_its_request_ended_tells_the_client_to_
         assert peer.streams[1].reset == 0
 
 
-async def test_a_client_that_resets_as_fast_as_it_asks_is_sent_away(mock_clock: MockClock) -> None:
-    """Rapid reset (CVE-2023-44487): its budget for this instant is exact, and nobody else on the server notices."""
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_client_that_resets_as_fast_as_it_asks_is_sent_away(
+    mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    """Rapid reset (CVE-2023-44487): its budget for this instant is exact, and nobody else on the server notices.
+
+    Where each request came together with its reset; one that comes a read later is counted with all others.
+    """
 
     async def generate(call: ServerCall) -> None:
         if call.request.max_tokens == 1:
             await trio.sleep_forever()
         await call.send_many(tokens(2))
 
-    burst = int(BUDGETS[Flood.RESET][0])
+    monkeypatch.setitem(BUDGETS, Flood.RESET, (200, 1))  # or it would take thousands
+    burst = int(BUDGETS[Flood.RAPID_RESET if together else Flood.RESET][0])
     replica = Replica(generate)
     server = Server([replica.service])
     async with raw_client(server) as healthy:
         async with raw_client(server) as flooding:
             for stream_id in range(1, 2 * burst + 3, 2):
-                await flooding.send(
+                call = (
                     flooding.headers(stream_id, request_headers()),
                     flooding.data(stream_id, A_REQUEST, end_stream=True),
-                    RstStreamFrame(stream_id, error_code=CANCEL),
                 )
+                reset = RstStreamFrame(stream_id, error_code=CANCEL)
+                if together:
+                    await flooding.send(*call, reset)
+                    continue
+                await flooding.send(*call)
+                await replica.until_active(1)
+                await flooding.send(reset)
+                await replica.until_active(0)
             await flooding.until_eof()
             (goaway,) = flooding.goaways()
             assert (goaway.error_code, goaway.last_stream_id) == (ENHANCE_YOUR_CALM, 2 * burst + 1)

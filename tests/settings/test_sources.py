@@ -183,6 +183,7 @@ def values(option: Option) -> st.SearchStrategy[Any]:
         "hedge": ("never", "race", "adaptive"),
         "splice": ("any", "same-version"),
         "log_level": ("debug", "critical"),
+        "log_format": ("logfmt", "json"),
         "gossip_profile": ("lan", "fast"),
         "client_certs": ("required",),
         "host": ("::1", "example"),

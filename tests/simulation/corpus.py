@@ -13,6 +13,7 @@ import attrs
 
 from inferencegw.testing.faults import Fault, FaultKind
 from inferencegw.testing.load import Question
+from inferencegw.testing.operator import Update
 from inferencegw.testing.scenario import Scenario, Size
 
 __all__ = ["CORPUS", "Finding", "corpus", "keep"]
@@ -51,7 +52,9 @@ def _plain(_: object, __: object, value: Any) -> Any:
 
 def _scenario(fields: dict[str, Any]) -> Scenario:
     loads = tuple(tuple(_question(question) for question in client) for client in fields["loads"])
-    return Scenario(size=Size(**fields["size"]), loads=loads, faults=tuple(map(_fault, fields["faults"])))
+    update = None if fields.get("update") is None else Update(**fields["update"])
+    faults = tuple(map(_fault, fields["faults"]))
+    return Scenario(size=Size(**fields["size"]), loads=loads, faults=faults, update=update)
 
 
 def _question(fields: dict[str, Any]) -> Question:

@@ -4,11 +4,12 @@
 import argparse
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from .plants import PLANTS, Plant
-from .runner import Scale, run_seed, size_of
+from .runner import run_seed, size_of
 
 
 def hunt(plant: Plant, seeds: int, play: Callable[[int], str]) -> tuple[bool, str]:
@@ -28,6 +29,10 @@ def hunt(plant: Plant, seeds: int, play: Callable[[int], str]) -> tuple[bool, st
     return False, f"BROKEN PLANT, not found by {' or '.join(plant.checkers)}: {told}"
 
 
+def _play(plant: Plant, seed: int) -> str:
+    return run_seed(seed, size_of(seed, plant.scale)).error
+
+
 def main() -> int:
     """Exit status 1 where one was not found, or by something else than whoever should find it."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutations", description=__doc__)
@@ -38,7 +43,7 @@ def main() -> int:
     for name, plant in PLANTS.items():
         if options.plants and name not in options.plants:
             continue
-        found, told = hunt(plant, options.seeds, lambda seed: run_seed(seed, size_of(seed, Scale.SHORT)).error)
+        found, told = hunt(plant, options.seeds, partial(_play, plant))
         missed += not found
         print(f"{name}: {told}", flush=True)
     return 1 if missed else 0

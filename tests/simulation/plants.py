@@ -14,19 +14,27 @@ import trio
 
 from inferencegw.client.generation import InferCall
 from inferencegw.errors import RpcError, StatusCode
-from inferencegw.gateway import relay
+from inferencegw.gateway import relay, updater
 from inferencegw.gateway.attempt import Attempt
 from inferencegw.gateway.call import Call
 from inferencegw.gateway.race import Race
+from inferencegw.gateway.record import CallRecord
 from inferencegw.gateway.slots import Lease, Slots
+from inferencegw.gateway.tally import Tally, receipt
 from inferencegw.membership import Cluster, ClusterView
-from inferencegw.policy import admission
+from inferencegw.policy import admission, rollout
 from inferencegw.policy.candidate import Candidate
 from inferencegw.policy.outcome import Outcome
+from inferencegw.policy.rollout import RolloutPlan
+from inferencegw.policy.rollout_table import RolloutPhase
+from inferencegw.policy.rollout_view import ReplicaSight, RolloutView
+from inferencegw.replica import servicer as replica_servicer
 from inferencegw.rpc import ServerCall
 from inferencegw.rpc.client_connection import ClientConnection, OutboundCall
 from inferencegw.rpc.connection import ClosedBy
 from inferencegw.v1.replica_pb2 import GenerateResponse
+
+from .runner import Scale
 
 __all__ = ["PLANTS", "Plant"]
 
@@ -35,10 +43,14 @@ Bug: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 
 @attrs.frozen
 class Plant:
-    """A bug, and which checkers' promises it breaks: another error than theirs is a plant that is broken itself."""
+    """A bug, and which checkers' promises it breaks: another error than theirs is a plant that is broken itself.
+
+    ``scale`` is of the seeds that find it.
+    """
 
     bug: Bug
     checkers: tuple[str, ...]
+    scale: Scale = Scale.SHORT
 
 
 def repeated_token(patch: pytest.MonkeyPatch) -> None:
@@ -166,6 +178,55 @@ def missing_account(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Call, "write_trailers", curt)
 
 
+def impatient_rejoin(patch: pytest.MonkeyPatch) -> None:
+    """A rollout takes the next replica when the last one was started, and does not wait until it is back."""
+    watch = RolloutPlan._watch_rejoin
+
+    def hasty(self: RolloutPlan, view: RolloutView, now: float) -> None:
+        watch(self, view, now)
+        if self.phase is RolloutPhase.REJOIN:
+            self.done[self.in_hand] = self._epoch
+            self.phase, self.in_hand = RolloutPhase.CHECK, ""
+
+    patch.setattr(RolloutPlan, "_watch_rejoin", hasty)
+
+
+def blind_check(patch: pytest.MonkeyPatch) -> None:
+    """A rollout does not look whether the other replicas are there before it takes one."""
+    patch.setattr(rollout, "_missing", lambda _view, _but: "")
+
+
+def forgotten_stragglers(patch: pytest.MonkeyPatch) -> None:
+    """A rollout calls itself finished when one replica is done."""
+    remaining = RolloutPlan.remaining
+
+    def content(self: RolloutPlan, view: RolloutView) -> list[ReplicaSight]:
+        return [] if self.done else remaining(self, view)
+
+    patch.setattr(RolloutPlan, "remaining", content)
+
+
+def handover_dropped(patch: pytest.MonkeyPatch) -> None:
+    """A call that was handed over is counted as dropped, too."""
+    note = Tally.note_handed_over
+
+    def twice(self: Tally, record: CallRecord) -> None:
+        note(self, record)
+        self._dropped += 1
+
+    patch.setattr(Tally, "note_handed_over", twice)
+
+
+def forgotten_marks(patch: pytest.MonkeyPatch) -> None:
+    """A receipt begins to count when its rollout ends."""
+    patch.setattr(updater, "receipt", lambda before, after, silent, **times: receipt(after, after, silent, **times))
+
+
+def abandoned_calls(patch: pytest.MonkeyPatch) -> None:
+    """A replica that drains hands nothing over: it ends its calls as if it had lost them."""
+    patch.setattr(replica_servicer, "_HANDOVER", ())
+
+
 PLANTS: Final[dict[str, Plant]] = {
     "a repeated token": Plant(repeated_token, ("StreamsArePrefixes", "HonestEnds")),
     "a swallowed RST": Plant(swallowed_reset, ("CallsGoOn",)),
@@ -178,4 +239,10 @@ PLANTS: Final[dict[str, Plant]] = {
     "a replica that always has room": Plant(endless_room, ("LeasesConserved",)),
     "a deadline that is not passed on": Plant(dropped_deadline, ("DeadlinesHold",)),
     "an end without an account": Plant(missing_account, ("HonestEnds",)),
+    "a rollout that waits for nobody to come back": Plant(impatient_rejoin, ("OneOutAtATime",), Scale.ROLLOUT),
+    "a rollout that does not look at the others": Plant(blind_check, ("OneOutAtATime",), Scale.ROLLOUT),
+    "a rollout that is content with one replica": Plant(forgotten_stragglers, ("OneOutAtATime",), Scale.ROLLOUT),
+    "a hand-over that is counted as a drop": Plant(handover_dropped, ("ReceiptsAreTrue",), Scale.ROLLOUT),
+    "a receipt that counts from its end": Plant(forgotten_marks, ("ReceiptsAreTrue",), Scale.ROLLOUT),
+    "a drain that loses its calls": Plant(abandoned_calls, ("HonestEnds",), Scale.ROLLOUT),
 }

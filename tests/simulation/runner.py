@@ -50,13 +50,18 @@ class Scale(enum.Enum):
     """A minute of one to three gateways and three to eight replicas, often too few of them."""
     SHORT = "short"
     """Ten seconds of the like, with fewer clients."""
+    ROLLOUT = "rollout"
+    """A rolling update of three or four replicas, with one to three gateways, and whatever comes between."""
 
 
 def size_of(seed: int, scale: Scale) -> Size:
     """The size of the run of ``seed``: where it is drawn, the seed decides."""
     if scale is Scale.MINUTE:
         return Size()
-    return Size.draw(random.Random(f"{scale.value} {seed}"), short=scale is Scale.SHORT)
+    rng = random.Random(f"{scale.value} {seed}")
+    if scale is Scale.ROLLOUT:
+        return Size.draw_updated(rng)
+    return Size.draw(rng, short=scale is Scale.SHORT)
 
 
 @attrs.frozen

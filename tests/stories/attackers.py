@@ -36,8 +36,8 @@ BEGUN: Final = "begun"
 MANY: Final = 5000
 """Frames in a flood: ten times what any budget allows."""
 
-STREAMS: Final = 2500
-"""Requests in a flood of requests; above the burst that may be reset."""
+STREAMS: Final = 600
+"""Requests in a flood of requests: twice what any budget for them allows."""
 
 PATIENCE: Final = 2.0
 """Seconds until an attacker that is not thrown out goes by itself. High: it holds on. Low: it comes more often."""
@@ -217,7 +217,7 @@ FLOODS: Final = frozenset(floods(WRONG))
 """The kinds of which one connection floods the gateway."""
 
 PAUSE: Final = 0.1
-"""Seconds between two visits of one attacker."""
+"""Seconds between two visits of one attacker, on average."""
 
 ATTACKS: Final[dict[str, tuple[Attack, int]]] = {
     # Each kind, and how many of them there are at any time.
@@ -250,11 +250,12 @@ class Account:
 
 async def attack_for_ever(name: str, attack: Attack, target: Target, account: Account, seed: int) -> NoReturn:
     """Come again and again."""
-    rng = random.Random(seed)
+    rng = random.Random(f"{name} {seed}")
+    await trio.sleep(rng.uniform(0.0, PAUSE))
     while True:
         account.came[name] += 1
         account.thrown_out[name] += await attack(target, rng)
-        await trio.sleep(PAUSE)
+        await trio.sleep(rng.uniform(0.0, 2 * PAUSE))
 
 
 async def main(target: Target) -> None:

@@ -22,6 +22,7 @@ import trio
 
 from inferencegw.testing.children import Child, run_child
 from inferencegw.v1.gateway_pb2 import InferRequest, InferResponse
+from tests.benchmarks.procfs import cpu_seconds
 from tests.gateway.papers import CLIENT, OTHER, keys_file
 from tests.gateway.support import INFER
 from tests.stories.attackers import BEGUN, KINDS
@@ -53,15 +54,25 @@ class Served:
     Attributes:
         ttfts: seconds to the first token of each call that was whole.
         faults: what was wrong with the others.
+        seconds: that they took in all, and of those
+        cpu: the gateway's on a processor.
     """
 
     ttfts: list[float] = attrs.field(factory=list)
     faults: list[str] = attrs.field(factory=list)
+    seconds: float = 0.0
+    cpu: float = 0.0
 
     def add(self, other: "Served") -> None:
         """Both together."""
         self.ttfts += other.ttfts
         self.faults += other.faults
+        self.seconds += other.seconds
+        self.cpu += other.cpu
+
+    def __str__(self) -> str:
+        times = ", ".join(f"p{share * 100:g} {1000 * self.quantile(share):.1f} ms" for share in (0.5, 0.9, 0.99))
+        return f"{len(self.ttfts)} calls, TTFT {times}; gateway's CPU {self.cpu / self.seconds:.0%}"
 
     def quantile(self, share: float) -> float:
         """Of the times, in seconds."""
@@ -93,15 +104,8 @@ class Siege:
         assert set(self.came) == KINDS
 
     def __str__(self) -> str:
-        times = {
-            name: ", ".join(f"p{share * 100:g} {1000 * served.quantile(share):.1f} ms" for share in (0.5, 0.9, 0.99))
-            for name, served in (("calm", self.calm), ("attacked", self.attacked))
-        }
-        return (
-            f"calm: {len(self.calm.ttfts)} calls, TTFT {times['calm']}\n"
-            f"attacked: {len(self.attacked.ttfts)} calls, TTFT {times['attacked']}\n"
-            f"came: {dict(self.came)}\nthrown out: {dict(self.thrown_out)}"
-        )
+        who = f"came: {dict(self.came)}\nthrown out: {dict(self.thrown_out)}"
+        return f"calm: {self.calm}\nattacked: {self.attacked}\n{who}"
 
 
 async def besiege(folder: Path, seconds: float, turns: int) -> Siege:
@@ -114,9 +118,10 @@ async def besiege(folder: Path, seconds: float, turns: int) -> Siege:
             flags = ("run", "--id", "g1", "--keys-file", keys, *common, *GATEWAY)
             gateway: Child = await nursery.start(partial(run_child, "g1", flags))
             where = ("--join", gateway.addresses["gossip"])
+            replica = ("replica", "--id", "r1", *common, *where, *REPLICA)
+            nursery.start_soon(partial(run_child, "r1", replica))
             async with open_attackers(gateway) as attackers:
-                await nursery.start(partial(run_child, "r1", ("replica", "--id", "r1", *common, *where, *REPLICA)))
-                await trio.to_thread.run_sync(call_until, gateway.addresses["grpc"], 0.0)  # the first call is no sample
+                await trio.to_thread.run_sync(until_served, gateway.addresses["grpc"])
                 for _ in range(turns):
                     siege.calm.add(await clients(gateway, seconds))
                     await attackers.tell()
@@ -135,7 +140,7 @@ async def besiege(folder: Path, seconds: float, turns: int) -> Siege:
 
 async def clients(gateway: Child, seconds: float) -> Served:
     """All of them, for so long."""
-    served = Served()
+    served, began, cpu = Served(), time.monotonic(), cpu_seconds(gateway.pid)
     address, limiter = gateway.addresses["grpc"], trio.CapacityLimiter(CLIENTS)
 
     async def one() -> None:
@@ -144,7 +149,16 @@ async def clients(gateway: Child, seconds: float) -> Served:
     async with trio.open_nursery() as nursery:
         for _ in range(CLIENTS):
             nursery.start_soon(one)
+    served.seconds, served.cpu = time.monotonic() - began, cpu_seconds(gateway.pid) - cpu
     return served
+
+
+def until_served(address: str) -> None:
+    """Return when there is a replica; calls wait for one a while, and then it can only be asked again."""
+    served = Served()
+    with grpc.insecure_channel(address) as channel:
+        while not served.ttfts:
+            call_once(channel, served)
 
 
 def call_until(address: str, seconds: float) -> Served:

@@ -17,6 +17,7 @@ from inferencegw.testing.checkers.liveness import CallsGoOn
 from inferencegw.testing.checkers.membership import CrashesAreFound, NewsOnlyGrows, NobodyDiesForNothing, ViewsConverge
 from inferencegw.testing.checkers.order import TicketsInOrder
 from inferencegw.testing.checkers.quiet import QuietEnd
+from inferencegw.testing.checkers.rollouts import OneOutAtATime, ReceiptsAreTrue
 from inferencegw.testing.checkers.spending import OwnHedgesArePaid
 from inferencegw.testing.checkers.streams import HonestEnds, StreamsArePrefixes
 
@@ -36,5 +37,7 @@ CHECKERS: Final[tuple[type[Checker], ...]] = (
     NobodyDiesForNothing,
     CrashesAreFound,
     ViewsConverge,
+    OneOutAtATime,
+    ReceiptsAreTrue,
     QuietEnd,
 )

@@ -8,6 +8,7 @@ from inferencegw.membership import ClusterView
 from inferencegw.testing.callers import Witness
 from inferencegw.testing.history import Disturbance
 from inferencegw.testing.nodes import Node
+from inferencegw.v1.admin_pb2 import RolloutReceipt
 
 if TYPE_CHECKING:
     from inferencegw.testing.cluster import TestCluster
@@ -61,6 +62,9 @@ class Checker(Witness):
 
     def look(self, now: float) -> None:
         """A tenth of a second has passed since the last look, on trio's clock, which shows ``now``."""
+
+    def receipt_given(self, receipt: RolloutReceipt) -> None:
+        """An operator was given it, just now."""
 
     def settled(self) -> None:
         """Everything was mended, and there has been time for that to show."""

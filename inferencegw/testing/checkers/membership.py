@@ -49,7 +49,7 @@ class NobodyDiesForNothing(Checker):
                 done = self.cluster.history.touching({name}, now - self.cluster.detection_bound, now)
                 self.require(done, f"{node.name} calls {name} DEAD, to whom nothing was done")
             elif member.state is MemberState.LEFT:
-                told = self.cluster.history.touching({name}, 0.0, now, (Kind.STOP,))
+                told = self.cluster.history.touching({name}, 0.0, now, (Kind.STOP, Kind.UPDATE))
                 self.require(told, f"{node.name} says that {name} has left, which nobody told to")
 
 

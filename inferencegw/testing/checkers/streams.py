@@ -31,7 +31,7 @@ from inferencegw.gateway import Gateway
 from inferencegw.gateway.record import MAX_REFUSED
 from inferencegw.testing.answers import Answer, oracle
 from inferencegw.testing.checkers.base import Checker
-from inferencegw.testing.history import Kind
+from inferencegw.testing.history import UNWELCOME, Kind
 from inferencegw.v1 import admin_pb2
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class HonestEnds(Checker):
         }
         self.require(told == true, f"{answer}: told {told}, and came {true}")
 
-    def _touched(self, hosts: set[str], answer: Answer, kinds: tuple[Kind, ...] = tuple(Kind)) -> bool:
+    def _touched(self, hosts: set[str], answer: Answer, kinds: tuple[Kind, ...] = UNWELCOME) -> bool:
         return bool(self.cluster.history.touching(hosts, answer.begun, answer.ended, kinds))
 
     def _tried(self, attempts: int, kinds: tuple[Kind, ...]) -> Callable[[Answer], object]:

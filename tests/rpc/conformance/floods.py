@@ -96,6 +96,8 @@ _FLOODS: Final = (
     _flood(
         "streams the server has to reset, without end (DATA after END_STREAM)",
         _requests(lambda n, b: headers(n, b, end_stream=True) + data(n, b"x"), fields=_CALL),
+        # Where the server has answered by then both have ended the stream, and DATA on it ends the connection (5.1).
+        right=connection_error(Code.ENHANCE_YOUR_CALM, Code.STREAM_CLOSED),
     ),
     _flood(
         "streams the server has to reset, without end (HEADERS after END_STREAM)",
