@@ -107,6 +107,10 @@ class RolloutPlan:
         """The version that this replica is to serve."""
         return self._versions.get(replica_id, self._version)
 
+    def is_about(self, replica_id: str) -> bool:
+        """Whether this replica is to serve it, or is left as it is."""
+        return not self._only or replica_id in self._only
+
     @property
     def is_over(self) -> bool:
         """Whether it has ended, one way or another."""
@@ -122,7 +126,7 @@ class RolloutPlan:
         return [
             one
             for one in view.replicas.values()
-            if (not self._only or one.replica_id in self._only)
+            if self.is_about(one.replica_id)
             and (one.presence is not Presence.LEFT or self._is_ours(one))
             and (one.version != self.wanted(one.replica_id) or self.done.get(one.replica_id) != one.epoch)
         ]

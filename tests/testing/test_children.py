@@ -79,7 +79,7 @@ async def test_a_killed_child_ends_its_task_with_its_status() -> None:
 @pytest.mark.parametrize(
     ("arguments", "last_words"),
     [
-        (["replica", "--port", "-1"], "r1 ended with status 2 .* ReplicaConfig.port = -1: must be a number from 0"),
+        (["replica", "--port", "-1"], r"r1 ended with status 2 .* port = -1 \(--port\): must be a number from 0"),
         (["--version"], "r1 ended with status .* before it was ready: no word"),
     ],
 )
