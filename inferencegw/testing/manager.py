@@ -37,7 +37,7 @@ class ClusterManager:
     ``changes`` are what the replicas of a version are like, and ``loading`` is the seconds that each takes to start.
     """
 
-    def __init__(self, cluster: TestCluster, changes: Mapping[str, Mapping[str, Any]], loading: float) -> None:
+    def __init__(self, cluster: TestCluster, changes: Mapping[str, Mapping[str, Any]], loading: float = 0.0) -> None:
         self._cluster = cluster
         self._changes = changes
         self._loading = loading
