@@ -94,6 +94,7 @@ class Gateway:
         live: the configuration in force.
         meter: what else was counted.
         guard: who may make them, and who was not let in.
+        to_lookers: what whoever looks on by HTTP is spoken to with; None: in clear.
         open_manager: makes what stops and starts replicas of what a rollout's order says of it.
         rollout_file: remembers the last one.
 
@@ -112,6 +113,7 @@ class Gateway:
         self._rng = rng = rng or random.Random()  # noqa: S311 - nothing here is a secret
         # Before anything is started: a certificate that cannot be used is the operator's to mend.
         self._to_clients, self._to_replicas = _tls(config)
+        self.to_lookers: Final = _to_lookers(config)
         self._health = HealthServicer()
         self._wall_clock = wall_clock
         self._drain: Callable[[], None] = _not_started
@@ -199,7 +201,8 @@ class Gateway:
         if cert is None or key is None:
             return
         try:
-            renew([one for one in (self._to_clients, self._to_replicas) if one is not None], cert, key)
+            contexts = (self._to_clients, self._to_replicas, self.to_lookers)
+            renew([one for one in contexts if one is not None], cert, key)
         except ConfigError as error:
             log.error("certificate not changed", reason=str(error))  # noqa: TRY400 - whose fault it is needs no traceback
 
@@ -356,6 +359,13 @@ def _tls(config: GatewayConfig) -> tuple[ssl.SSLContext | None, ssl.SSLContext |
         to_clients = server_context(cert, key, ca, required=config.client_certs == "required")
     to_replicas = client_context(ca, cert, key) if ca is not None else None
     return to_clients, to_replicas
+
+
+def _to_lookers(config: GatewayConfig) -> ssl.SSLContext | None:
+    """The same certificate; theirs is optional here, for probes and scrapers have none, and the guard looks at it."""
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    return server_context(config.tls_cert, config.tls_key, config.tls_ca, required=False, alpn="http/1.1")
 
 
 async def _handle_signals(

@@ -9,8 +9,7 @@
 The rule: liveness is that the event loop turns, readiness is that a call made now would be taken. A gateway that drains
 or has lost its replicas is not ready and lives: restarting it would mend nothing.
 
-``/metrics``, ``/healthz`` and ``/readyz`` are for whoever reaches the port. Who may see more is decided in
-:mod:`~inferencegw.http.access`.
+All is for whoever reaches the port, but for ``/events``: :mod:`~inferencegw.http.access` decides who may have those.
 """
 
 from functools import partial
@@ -23,7 +22,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from inferencegw.gateway import Gateway
-from inferencegw.http.access import for_lookers
+from inferencegw.http.access import permission, refusal
 from inferencegw.http.dashboard import dashboard
 from inferencegw.http.events import Feed
 from inferencegw.http.server import serve
@@ -47,7 +46,7 @@ async def serve_http(
     config = gateway.config
     assert config.http_port is not None, "it is served where a port is asked for"
     async with trio.open_nursery() as nursery:
-        start = partial(serve, application(gateway), config.host, config.http_port)
+        start = partial(serve, application(gateway), config.host, config.http_port, ssl_context=gateway.to_lookers)
         address = await nursery.start(start)
         nursery.start_soon(measure_lag, gateway.meter.event_loop_lag)
         task_status.started({"http": address})
@@ -72,13 +71,12 @@ def application(gateway: Gateway) -> Starlette:
         await trio.lowlevel.checkpoint()
         return dashboard()
 
-    async def events(_request: Request) -> Response:
+    async def events(request: Request) -> Response:
         await trio.lowlevel.checkpoint()
-        return feed.open()
+        may_look = permission(gateway, request)
+        return feed.open(may_look) if may_look() else refusal(gateway)
 
-    open_to_all = {"/metrics": metrics, "/healthz": healthz, "/readyz": readyz}
-    for_some = {"/": page, "/events": events}
-    routes = open_to_all | {path: for_lookers(gateway, endpoint) for path, endpoint in for_some.items()}
+    routes = {"/metrics": metrics, "/healthz": healthz, "/readyz": readyz, "/": page, "/events": events}
     return Starlette(routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()])
 
 

@@ -4,12 +4,13 @@ The rule: nobody is waited for and nothing is kept. There is no queue: whoever i
 true then, so one who is slow misses some, and one who takes nothing is cut off by the server
 (:data:`~inferencegw.http.server.TAKE_TIMEOUT`). However many look, the portrait is made once for all of them.
 
-A stream ends with the gateway: it is one of the tasks that are cancelled when the drain is through.
+A stream ends with the gateway: it is one of the tasks that are cancelled when the drain is through. And it ends with the
+key that it was opened with.
 """
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import trio
@@ -27,7 +28,7 @@ MAX_LOOKERS: Final = 16
 """Streams at a time; more are refused. High: many tabs that somebody left open cost the gateway time."""
 
 RECONNECT_MS: Final = 2000
-"""After which a browser tries again that was refused, or whose gateway has ended."""
+"""After which a browser tries again that was refused, or whose gateway has ended; then ever later."""
 
 _HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -47,19 +48,19 @@ class Feed:
         self._rings: dict[str, Any] = {}
         self._rings_text = ""
 
-    def open(self) -> Response:
-        """A stream, or a refusal: 503."""
+    def open(self, may_look: Callable[[], bool]) -> Response:
+        """A stream for as long as one ``may_look``, or a refusal: 503."""
         if self._lookers >= MAX_LOOKERS:
             return PlainTextResponse(f"{MAX_LOOKERS} are looking already\n", 503)
-        return _Stream(self)
+        return _Stream(self, may_look)
 
-    async def show(self, send: Send) -> None:
-        """Send events for ever: the rings when they are others than before, the state each time."""
+    async def show(self, send: Send, may_look: Callable[[], bool]) -> None:
+        """Send events: the rings when they are others than before, the state each time."""
         self._lookers += 1
         try:
             await _write(send, f"retry: {RECONNECT_MS}\n\n")
             shown = ""
-            while True:
+            while may_look():
                 self._look()
                 rings, shown = self._rings_text if self._rings_text != shown else "", self._rings_text
                 await _write(send, rings + self._state)
@@ -85,15 +86,18 @@ class _Stream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, may_look: Callable[[], bool]) -> None:
         super().__init__()
         self._feed = feed
+        self._may_look = may_look
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_until_gone, receive, nursery.cancel_scope)
-            await self._feed.show(send)
+            await self._feed.show(send, self._may_look)
+            await send({"type": "http.response.body", "body": b""})
+            nursery.cancel_scope.cancel()
 
 
 async def _until_gone(receive: Receive, showing: trio.CancelScope) -> None:

@@ -8,6 +8,9 @@ Why not ``hypercorn.trio.serve``: it shields what it sends, so one client that d
 opens sockets of its own, other ones than gRPC's would be for the same host; and it has no bound on connections. Its
 ``TCPServer``, which speaks HTTP on one stream, is what it is made of, and what we use.
 
+With a context it is TLS, and only that: a peer that begins in clear is dropped. The certificate that a peer has shown is
+in its requests' state, under CERTIFICATE.
+
 HTTP/1.1 only: hypercorn's HTTP/2 is h2 3.2 and hpack 3.0 as they are, from whose advisories ``inferencegw.rpc`` is free
 (docs: advisories), and a peer could have it in three ways: by ALPN, by an upgrade, or by just speaking it.
 """
@@ -28,7 +31,10 @@ from starlette.types import ASGIApp
 
 from inferencegw.config import address_text
 
-__all__ = ["MAX_CONNECTIONS", "TAKE_TIMEOUT", "serve"]
+__all__ = ["CERTIFICATE", "MAX_CONNECTIONS", "TAKE_TIMEOUT", "serve"]
+
+CERTIFICATE: Final = "certificate"
+"""In a scope's state: what :meth:`ssl.SSLSocket.getpeercert` says of a verified client certificate, or None."""
 
 MAX_CONNECTIONS: Final = 128
 """Connections at a time; more are closed at once. High: memory and descriptors under attack. Low: dashboards that many
@@ -98,18 +104,35 @@ class _Server:
             return
         self._open[stream] = None
         try:
-            secured = self._secured(_Taken(stream))
-            await _Http1(self._app, self._config, WorkerContext(None), ConnectionState({}), secured)
+            secured = await self._secured(_Taken(stream))
+            if secured is not None:
+                state = ConnectionState({CERTIFICATE: _certificate(secured)})
+                await _Http1(self._app, self._config, WorkerContext(None), state, secured)
         except Exception:
             log.exception("an HTTP connection failed")  # a fault of ours or of hypercorn's, which ends only this one
         finally:
             del self._open[stream]
             stream.socket.close()
 
-    def _secured(self, stream: "_Taken") -> trio.abc.Stream:
+    async def _secured(self, stream: "_Taken") -> trio.abc.Stream | None:
+        """The stream to speak HTTP on, or None if the client failed to get that far."""
         if self._ssl_context is None:
             return stream
-        return trio.SSLStream(stream, self._ssl_context, server_side=True, https_compatible=True)
+        secured = trio.SSLStream(stream, self._ssl_context, server_side=True, https_compatible=True)
+        try:
+            with trio.fail_after(TAKE_TIMEOUT):
+                await secured.do_handshake()
+        except (trio.BrokenResourceError, trio.TooSlowError) as error:
+            log.debug("TLS handshake failed", error=str(error.__cause__ or error))
+            return None
+        return secured
+
+
+def _certificate(stream: trio.abc.Stream) -> dict[str, Any] | None:
+    if not isinstance(stream, trio.SSLStream):
+        return None
+    certificate: dict[str, Any] | None = stream.getpeercert()
+    return certificate or None
 
 
 class _Http1(TCPServer):
@@ -162,7 +185,6 @@ def _config() -> Config:
     config.include_server_header = False
     config.keep_alive_timeout = IDLE_TIMEOUT
     config.h11_max_incomplete_size = REQUEST_BYTES
-    config.ssl_handshake_timeout = TAKE_TIMEOUT
     return config
 
 

@@ -1,9 +1,9 @@
 """TLS for servers and clients: an ``ssl.SSLContext`` of the files an operator names, and a new certificate in it.
 
 The rule: what RFC 9113 section 9.2 asks of HTTP/2 over TLS is all that can be negotiated: TLS 1.2 with an ephemeral key
-exchange and an AEAD cipher, or TLS 1.3; no compression, no renegotiation; ALPN "h2" and nothing else. A handshake with
-a peer that knows no ALPN succeeds all the same: a context cannot demand it, so whoever uses one looks at
-``selected_alpn_protocol()`` after the handshake.
+exchange and an AEAD cipher, or TLS 1.3; no compression, no renegotiation; ALPN "h2" and nothing else, but for the port
+of :mod:`inferencegw.http`. A handshake with a peer that knows no ALPN succeeds all the same: a context cannot demand it,
+so whoever uses one looks at ``selected_alpn_protocol()`` after the handshake.
 
 Every problem with a file is a :class:`~inferencegw.errors.ConfigError` at start-up that names the file. OpenSSL says
 "PEM lib" for most of them, so each file is tried by itself first. A certificate that is about to expire is replaced
@@ -27,13 +27,16 @@ Path: TypeAlias = str | os.PathLike[str]
 _TLS12_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
-def server_context(cert: Path, key: Path, ca: Path | None = None, *, required: bool = True) -> ssl.SSLContext:
+def server_context(
+    cert: Path, key: Path, ca: Path | None = None, *, required: bool = True, alpn: str = "h2"
+) -> ssl.SSLContext:
     """For a server that shows the certificate (chain) in ``cert``.
 
     With ``ca`` (mTLS) only clients whose certificate one of its authorities has signed get past the handshake; no other
-    authority counts, not even those of the system. If it is not ``required``, those that show none do, too.
+    authority counts, not even those of the system. If it is not ``required``, those that show none do, too. ``alpn`` is the
+    one protocol to speak.
     """
-    context = _hardened(ssl.PROTOCOL_TLS_SERVER)
+    context = _hardened(ssl.PROTOCOL_TLS_SERVER, alpn)
     _load_identity(context, cert, key)
     if ca is not None:
         _load_certificates(context, ca, "CA")
@@ -46,7 +49,7 @@ def client_context(ca: Path | None = None, cert: Path | None = None, key: Path |
 
     The server's name is always checked. ``cert`` and ``key`` are what it shows to a server that wants to know (mTLS).
     """
-    context = _hardened(ssl.PROTOCOL_TLS_CLIENT)
+    context = _hardened(ssl.PROTOCOL_TLS_CLIENT, "h2")
     if ca is None:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     else:
@@ -70,13 +73,13 @@ def renew(contexts: Iterable[ssl.SSLContext], cert: Path, key: Path) -> None:
         _load_identity(context, cert, key)
 
 
-def _hardened(protocol: int) -> ssl.SSLContext:
+def _hardened(protocol: int, alpn: str) -> ssl.SSLContext:
     """A context without a certificate; ``ssl`` itself already rules compression out, and checks a server's name."""
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_ciphers(_TLS12_CIPHERS)
-    context.set_alpn_protocols(["h2"])
+    context.set_alpn_protocols([alpn])
     return context
 
 

@@ -51,6 +51,11 @@ class Looker:
             pass
         return json.loads((await self._line()).removeprefix("data: "))
 
+    async def end(self) -> None:
+        """Of the answer: a chunk of no bytes."""
+        while await self._line() != "0":
+            pass
+
     async def until(self, predicate: Any) -> Any:
         """The next state that is so."""
         while not predicate(state := await self.next("state")):
@@ -59,11 +64,19 @@ class Looker:
 
 
 @asynccontextmanager
-async def looking(front: Front) -> AsyncIterator[Looker]:
+async def looking(front: Front, key: str = "") -> AsyncIterator[Looker]:
     """Read them for as long as the block lasts."""
     async with await trio.open_tcp_stream(*front.http) as stream:
-        await stream.send_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        shown = f"Authorization: Bearer {key}\r\n" if key else ""
+        await stream.send_all(f"GET /events HTTP/1.1\r\nHost: localhost\r\n{shown}\r\n".encode())
         yield Looker(stream)
+
+
+async def status(front: Front, host: str, key: str = "") -> int:
+    """Of the events, asked for under that name."""
+    shown = {"authorization": f"Bearer {key}"} if key else {}
+    async with front.client.stream("GET", "/events", headers={"host": host, **shown}) as answer:
+        return answer.status_code
 
 
 @pytest.fixture(autouse=True)
@@ -149,18 +162,32 @@ async def test_only_so_many_may_look(monkeypatch: pytest.MonkeyPatch) -> None:
         assert status == 200
 
 
-async def test_the_page_and_the_events_are_for_who_may_look(tmp_path: Path) -> None:
-    """Where there are keys, any of them; scrapers and probes need none."""
+async def test_the_events_are_for_who_may_look(tmp_path: Path) -> None:
+    """Where there are keys, any of them; scrapers and probes need none, nor does the page that asks for one."""
     key = key_text(bytes(KEY_BYTES))
     keys = tmp_path / "keys"
     keys.write_text(f"[keys.somebody]\nsha256 = '{hash_of(key).hex()}'\n")
     async with a_front(*scripted(1), keys_file=str(keys)) as front:
-        for path in ("/", "/events"):
-            assert (await front.get(path)).status_code == 403
-            assert (await front.get(path, authorization="Bearer nobody's")).status_code == 403
-        assert (await front.get("/", authorization=f"Bearer {key}")).status_code == 200
-        for path in ("/metrics", "/healthz", "/readyz"):
+        for shown in ({}, {"authorization": "Bearer nobody's"}, {"authorization": f"Basic {key}"}):
+            answer = await front.get("/events", **shown)
+            assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+        assert (await front.get(f"/events?key={key}")).status_code == 401  # addresses are in logs and histories
+        async with looking(front, key) as looker:
+            assert await looker.status() == 200
+        for path in ("/", "/metrics", "/healthz", "/readyz"):
             assert (await front.get(path)).status_code == 200
+
+
+async def test_a_stream_ends_when_its_key_is_taken_back(tmp_path: Path) -> None:
+    """At the reload, and as streams end, so that the page asks again at once and is told why it has nothing."""
+    key = key_text(bytes(KEY_BYTES))
+    keys = tmp_path / "keys"
+    keys.write_text(f"[keys.somebody]\nsha256 = '{hash_of(key).hex()}'\n")
+    async with a_front(*scripted(1), keys_file=str(keys)) as front, looking(front, key) as looker:
+        await looker.next("state")
+        keys.write_text(f"[keys.somebody]\nsha256 = '{hash_of(key_text(bytes([1]) * KEY_BYTES)).hex()}'\n")
+        front.gateway.reload()
+        await looker.end()
 
 
 async def test_a_site_whose_name_was_made_to_lead_here_sees_nothing(tmp_path: Path) -> None:
@@ -171,12 +198,12 @@ async def test_a_site_whose_name_was_made_to_lead_here_sees_nothing(tmp_path: Pa
     async with a_front(*scripted(1)) as front:
         port = front.http[1]
         for host in (f"elsewhere.test:{port}", "elsewhere.test", "127.0.0.1.elsewhere.test"):
-            assert (await front.get("/", host=host)).status_code == 403
+            answer = await front.get("/events", host=host)
+            assert (answer.status_code, answer.text) == (403, "you may not look: this is for the same machine\n")
         for host in (f"127.0.0.1:{port}", "localhost", f"[::1]:{port}"):
-            assert (await front.get("/", host=host)).status_code == 200
+            assert await status(front, host) == 200
     async with a_front(*scripted(1), keys_file=str(keys)) as front:
-        answer = await front.get("/", host="gateway.test", authorization=f"Bearer {key}")
-        assert answer.status_code == 200
+        assert await status(front, "gateway.test", key) == 200
 
 
 async def test_the_page_loads_nothing_from_elsewhere() -> None:
