@@ -1,9 +1,12 @@
 """``/``: the dashboard, one file that a browser needs nothing else for.
 
 The rule: no build step, no library, nothing from elsewhere: it works where the cluster's is the only network there is.
-Browsers are told so: what the page itself does not contain may not be loaded, but for ``/events`` of the same port.
+Browsers are told so: what the page itself does not contain may not be loaded, but for ``/events`` of the same port, and
+no script runs but the one that was shipped: the page may hold a key.
 """
 
+import base64
+import hashlib
 from importlib.resources import files
 from typing import Final
 
@@ -13,10 +16,14 @@ __all__ = ["dashboard"]
 
 PAGE: Final = files("inferencegw.http").joinpath("dashboard.html").read_text(encoding="utf-8")
 
+_SCRIPT: Final = PAGE.partition("<script>")[2].partition("</script>")[0]
+
+_SCRIPT_HASH: Final = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
+
 _HEADERS: Final = {
     "content-security-policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:;"
-        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_SCRIPT_HASH}'; connect-src 'self';"
+        " img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "cache-control": "no-cache",
     "x-content-type-options": "nosniff",

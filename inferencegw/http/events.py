@@ -4,8 +4,8 @@ The rule: nobody is waited for and nothing is kept. There is no queue: whoever i
 true then, so one who is slow misses some, and one who takes nothing is cut off by the server
 (:data:`~inferencegw.http.server.TAKE_TIMEOUT`). However many look, the portrait is made once for all of them.
 
-A stream ends with the gateway: it is one of the tasks that are cancelled when the drain is through. And it ends with the
-key that it was opened with.
+A stream ends with the gateway: it is one of the tasks that are cancelled when the drain is through. And it ends with
+the key that it was opened with.
 """
 
 import json

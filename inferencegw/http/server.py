@@ -8,8 +8,8 @@ Why not ``hypercorn.trio.serve``: it shields what it sends, so one client that d
 opens sockets of its own, other ones than gRPC's would be for the same host; and it has no bound on connections. Its
 ``TCPServer``, which speaks HTTP on one stream, is what it is made of, and what we use.
 
-With a context it is TLS, and only that: a peer that begins in clear is dropped. The certificate that a peer has shown is
-in its requests' state, under CERTIFICATE.
+With a context it is TLS, and only that: a peer that begins in clear is dropped. The certificate that a peer has shown
+is in its requests' state, under CERTIFICATE.
 
 HTTP/1.1 only: hypercorn's HTTP/2 is h2 3.2 and hpack 3.0 as they are, from whose advisories ``inferencegw.rpc`` is free
 (docs: advisories), and a peer could have it in three ways: by ALPN, by an upgrade, or by just speaking it.

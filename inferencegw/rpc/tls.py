@@ -2,8 +2,8 @@
 
 The rule: what RFC 9113 section 9.2 asks of HTTP/2 over TLS is all that can be negotiated: TLS 1.2 with an ephemeral key
 exchange and an AEAD cipher, or TLS 1.3; no compression, no renegotiation; ALPN "h2" and nothing else, but for the port
-of :mod:`inferencegw.http`. A handshake with a peer that knows no ALPN succeeds all the same: a context cannot demand it,
-so whoever uses one looks at ``selected_alpn_protocol()`` after the handshake.
+of :mod:`inferencegw.http`. A handshake with a peer that knows no ALPN succeeds all the same: a context cannot demand
+it, so whoever uses one looks at ``selected_alpn_protocol()`` after the handshake.
 
 Every problem with a file is a :class:`~inferencegw.errors.ConfigError` at start-up that names the file. OpenSSL says
 "PEM lib" for most of them, so each file is tried by itself first. A certificate that is about to expire is replaced
@@ -33,8 +33,8 @@ def server_context(
     """For a server that shows the certificate (chain) in ``cert``.
 
     With ``ca`` (mTLS) only clients whose certificate one of its authorities has signed get past the handshake; no other
-    authority counts, not even those of the system. If it is not ``required``, those that show none do, too. ``alpn`` is the
-    one protocol to speak.
+    authority counts, not even those of the system. If it is not ``required``, those that show none do, too. ``alpn`` is
+    the one protocol to speak.
     """
     context = _hardened(ssl.PROTOCOL_TLS_SERVER, alpn)
     _load_identity(context, cert, key)

@@ -60,6 +60,12 @@ class Page:
         await self.send("Page.navigate", url=address)
         await self._loaded.wait()
 
+    async def reload(self) -> None:
+        """Load the same once more."""
+        self._loaded = trio.Event()
+        await self.send("Page.reload")
+        await self._loaded.wait()
+
     async def prefer(self, scheme: str) -> None:
         """What the person has chosen: ``light`` or ``dark``."""
         await self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])

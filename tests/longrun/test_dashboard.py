@@ -19,6 +19,7 @@ from inferencegw.http.app import serve_http
 from inferencegw.replica import Replica
 from inferencegw.rpc import open_channel
 from inferencegw.v1.gateway_pb2 import HEDGE_RACE, InferRequest
+from tests.gateway.papers import CLIENT, OTHER, keys_file
 from tests.gateway.support import INFER, config
 from tests.http.browser import CHROMIUM, Page, a_page
 
@@ -116,3 +117,36 @@ async def test_a_person_sees_what_is_and_what_becomes_of_it(tmp_path: Path) -> N
             address = f"http://{address_text(cluster.served['http'])}/"
             assert {one for one in page.requested if not one.startswith("data:")} == {address, f"{address}events"}
             assert page.complaints == []
+
+
+ENTER: Final = """(() => {
+  const form = document.getElementById("ask");
+  form.querySelector("input").value = %r;
+  form.requestSubmit();
+})()"""
+
+
+async def test_where_keys_are_needed_the_page_asks_for_one_and_again_when_it_is_taken_back(tmp_path: Path) -> None:
+    """A wrong one is told to be wrong; the right one outlives a reload of the page, and is in no address."""
+    keys = keys_file(tmp_path / "keys", ("alice", CLIENT, ""))
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            gateway = Gateway(config(http_port=0, keys_file=keys))
+            address = f"http://{address_text((await nursery.start(partial(serve_http, gateway)))['http'])}/"
+            await nursery.start(gateway.run)
+            async with a_page(address, tmp_path / "browser") as page:
+                await page.until(reads("ready", "a key is needed"))
+                await page.ask(ENTER % OTHER)
+                await page.until(reads("ready", "this key is not known here"))
+                await page.ask(ENTER % CLIENT)
+                await page.until(reads("ready", "not ready: no replica takes calls"))
+                assert await page.ask("document.getElementById('ask').hidden")
+                await page.reload()
+                await page.until(reads("ready", "not ready: no replica takes calls"))
+                keys_file(tmp_path / "keys", ("bob", OTHER, ""))
+                gateway.reload()
+                await page.until(reads("ready", "this key is not known here"))
+                assert await page.ask("sessionStorage.getItem('inferencegw-key') + localStorage.length") == "0"
+            assert {one for one in page.requested if not one.startswith("data:")} == {address, f"{address}events"}
+            assert all("status of 401" in one for one in page.complaints), page.complaints
+            nursery.cancel_scope.cancel()
