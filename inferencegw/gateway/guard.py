@@ -128,8 +128,11 @@ class GatewayGuard:
         self._by_certificate = config.tls_cert is not None and config.tls_ca is not None
         self._membership = membership
         self._nagging = Nagging("calls refused")
-        if self._path is not None and config.tls_cert is None and not is_loopback(config.host):
-            log.warning("keys travel in clear", host=config.host, remedy="--tls-cert and --tls-key")
+        if self._path is not None and not is_loopback(config.host):
+            if config.tls_cert is None:
+                log.warning("keys travel in clear", host=config.host, remedy="--tls-cert and --tls-key")
+            if config.http_port is not None:  # which has no TLS in any case
+                log.warning("keys travel in clear over HTTP", host=config.host, remedy="a proxy with TLS before it")
 
     # -- for the server ----------------------------------------------------------------------------------------------
 
