@@ -75,7 +75,7 @@ class Readings:
     def _calls(self) -> dict[str, Value]:
         statistics = self.dispatcher.statistics()
         return {
-            "calls_denied_total": dict.fromkeys((one.value for one in Denial), 0) | self.guard.statistics().refused,
+            "calls_denied_total": {**dict.fromkeys((one.value for one in Denial), 0), **self.guard.statistics().refused},
             "inflight": self.slots.in_flight,
             "queue_depth": statistics.waiting,
             "hedge_wins_total": statistics.hedging.won,
