@@ -114,7 +114,7 @@ class _Operator:
     """How to go on: nothing for a new rollout, or ``resume``, or ``rollback``."""
     told: list[str] = attrs.field(factory=list)
 
-    async def work(self) -> None:
+    async def work(self) -> None:  # noqa: ASYNC910 - it counts for ever
         tries = 0
         for number in count():
             gateway = self.gateways[number % len(self.gateways)]
