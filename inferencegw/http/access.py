@@ -2,6 +2,10 @@
 
 The rule: the guard decides, here as there (``inferencegw.gateway.guard``, the need LOOK); this is the one place that
 asks it about HTTP. ``/metrics``, ``/healthz`` and ``/readyz`` are not asked about: scrapers and probes have no keys.
+
+A browser on the same machine also runs what other sites have written, and such a site may have its own name lead here
+(DNS rebinding), which makes it the browser's "same origin". So who shows no key must have asked for an address, or for
+``localhost``: no name of anybody else's.
 """
 
 import functools
@@ -12,7 +16,7 @@ import trio
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from inferencegw.config import address_text
+from inferencegw.config import address_text, is_address
 from inferencegw.gateway import Gateway
 from inferencegw.rpc import Peer
 
@@ -29,9 +33,15 @@ def for_lookers(gateway: Gateway, endpoint: Endpoint) -> Endpoint:
         client = request.client
         peer = Peer("" if client is None else address_text((client.host, client.port)))
         shown = tuple(("authorization", value) for value in request.headers.getlist("authorization"))
-        if gateway.guard.may_look(peer, shown):
+        if (shown or _names_nobody(request)) and gateway.guard.may_look(peer, shown):
             return await endpoint(request)
         await trio.lowlevel.checkpoint()
         return PlainTextResponse("you may not see this: the page is for the same machine, or who shows a key\n", 403)
 
     return guarded
+
+
+def _names_nobody(request: Request) -> bool:
+    """Whether its ``Host`` is one that no other site can have."""
+    host = request.url.hostname or ""
+    return host == "localhost" or is_address(host)

@@ -1,6 +1,7 @@
 """gateway/readings.py and whatever counts: after each story its metrics say what has happened, and nothing else."""
 
 import io
+import random
 import re
 from collections import Counter
 from typing import Any
@@ -19,7 +20,7 @@ from inferencegw.telemetry.log import configure_logging
 from inferencegw.telemetry.meter import Histogram
 from inferencegw.v1.gateway_pb2 import HEDGE_RACE
 from tests.gateway.house import House, house, paced, scripted
-from tests.gateway.support import Script, config, refuses, sends, token, wait_for_ever
+from tests.gateway.support import PATIENCE, Script, address_of, config, refuses, sends, token, wait_for_ever
 
 
 def read(it: House, name: str) -> Any:
@@ -154,6 +155,27 @@ async def test_a_client_that_leaves_a_broken_stream_has_not_seen_it_fail(autojum
         await it.settled()
         assert read(it, "attempts_total") == {"first": 1, "migrate": 1}
         assert (read(it, "migrations_total"), read(it, "migrations_failed_total")) == ({}, {})
+
+
+async def test_members_are_counted_by_what_is_held_of_them() -> None:
+    """This one included; how long the others take to answer is told by name."""
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            one = Gateway(config(id="g1", gossip_port=0, gossip_profile="fast"), rng=random.Random(1))
+            seed = address_of((await nursery.start(one.run))["gossip"])
+            settings = config(id="g2", gossip_port=0, join=(seed,), gossip_profile="fast")
+            two = Gateway(settings, rng=random.Random(2))
+            await nursery.start(two.run)
+            assert one.membership is not None
+            await one.membership.cluster.wait_until(lambda view: not view.is_alone)
+            readings = one.readings()
+            assert readings["swim_members"] == {"alive": 2, "suspect": 0, "dead": 0, "left": 0}
+            times = readings["swim_probe_rtt_seconds"]
+            assert isinstance(times, dict)
+            assert set(times) <= {"g2"}  # it may not have been probed yet
+            assert readings["swim_refutations_total"] == 0
+            assert readings.keys() == BY_NAME.keys()
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_replica_that_nobody_has_reached_is_told_by_its_address() -> None:

@@ -5,16 +5,20 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
 from inferencegw.gateway import Gateway, run_gateway
+from inferencegw.gateway.rollout_order import RolloutOrder
+from inferencegw.gateway.rollout_run import Run
 from inferencegw.http import events
 from inferencegw.http.app import serve_http
 from inferencegw.http.events import MAX_LOOKERS
 from inferencegw.policy.keys import KEY_BYTES, hash_of, key_text
+from inferencegw.v1.admin_pb2 import RolloutPhase, RolloutRequest, RolloutResponse
 from tests.gateway.house import scripted
 from tests.gateway.support import config, sends, token, wait_for_ever
 from tests.http.support import PATIENCE, Front, a_front
@@ -58,7 +62,7 @@ class Looker:
 async def looking(front: Front) -> AsyncIterator[Looker]:
     """Read them for as long as the block lasts."""
     async with await trio.open_tcp_stream(*front.http) as stream:
-        await stream.send_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+        await stream.send_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         yield Looker(stream)
 
 
@@ -106,6 +110,29 @@ async def test_a_replica_that_goes_is_seen_to_go_and_the_ring_with_it() -> None:
         assert [row["id"] for row in state["replicas"] if row["connected"]] == ["r2"]
 
 
+async def test_members_and_a_rollout_are_seen_as_they_are() -> None:
+    """The gateway itself is a member; a rollout is told by its latest step, and stays when it is over."""
+    async with a_front(id="g1", gossip_port=0, gossip_profile="fast") as front, looking(front) as looker:
+        state = await looker.next("state")
+        assert state["rollout"] is None
+        [member] = state["members"]
+        facts = {name: value for name, value in member.items() if name != "for"}
+        assert facts == {"id": "g1", "role": "gateway", "state": "alive", "rtt": None, "here": True}
+        updater = front.gateway._updater
+        assert updater is not None
+        run = updater.running = updater.latest = Run(RolloutOrder.of(RolloutRequest(model_version="v2")))
+        phase = RolloutPhase.ROLLOUT_PHASE_DRAIN
+        run.told.append(RolloutResponse(phase=phase, replica_id="r1", done=1, total=3, message="2 left"))
+        step = {"phase": "drain", "replica": "r1", "done": 1, "total": 3, "message": "2 left"}
+        state = await looker.until(lambda state: state["rollout"] is not None)
+        assert state["rollout"] == {**step, "running": True}
+        assert front.gateway.readings()["rollout_step"] == {"drain": 1}
+        updater.running = None
+        state = await looker.until(lambda state: not state["rollout"]["running"])
+        assert state["rollout"] == {**step, "running": False}
+        assert front.gateway.readings()["rollout_step"] == {}
+
+
 async def test_only_so_many_may_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """One more is refused, and has its turn when somebody has left."""
     assert MAX_LOOKERS > 1
@@ -122,7 +149,7 @@ async def test_only_so_many_may_look(monkeypatch: pytest.MonkeyPatch) -> None:
         assert status == 200
 
 
-async def test_the_page_and_the_events_are_for_who_may_look(tmp_path: Any) -> None:
+async def test_the_page_and_the_events_are_for_who_may_look(tmp_path: Path) -> None:
     """Where there are keys, any of them; scrapers and probes need none."""
     key = key_text(bytes(KEY_BYTES))
     keys = tmp_path / "keys"
@@ -134,6 +161,22 @@ async def test_the_page_and_the_events_are_for_who_may_look(tmp_path: Any) -> No
         assert (await front.get("/", authorization=f"Bearer {key}")).status_code == 200
         for path in ("/metrics", "/healthz", "/readyz"):
             assert (await front.get(path)).status_code == 200
+
+
+async def test_a_site_whose_name_was_made_to_lead_here_sees_nothing(tmp_path: Path) -> None:
+    """The browser would believe that it is the same site; with a key it is no browser's doing."""
+    key = key_text(bytes(KEY_BYTES))
+    keys = tmp_path / "keys"
+    keys.write_text(f"[keys.somebody]\nsha256 = '{hash_of(key).hex()}'\n")
+    async with a_front(*scripted(1)) as front:
+        port = front.http[1]
+        for host in (f"elsewhere.test:{port}", "elsewhere.test", "127.0.0.1.elsewhere.test"):
+            assert (await front.get("/", host=host)).status_code == 403
+        for host in (f"127.0.0.1:{port}", "localhost", f"[::1]:{port}"):
+            assert (await front.get("/", host=host)).status_code == 200
+    async with a_front(*scripted(1), keys_file=str(keys)) as front:
+        answer = await front.get("/", host="gateway.test", authorization=f"Bearer {key}")
+        assert answer.status_code == 200
 
 
 async def test_the_page_loads_nothing_from_elsewhere() -> None:
@@ -159,7 +202,7 @@ async def test_the_stream_ends_with_the_gateway() -> None:
             run = partial(run_gateway, config("127.0.0.1:1", http_port=0), handle_signals=False, beside=beside)
             place = (await nursery.start(run))["http"]
             async with await trio.open_tcp_stream(*place) as stream:
-                await stream.send_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+                await stream.send_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 seen = b""
                 while b"event: state" not in seen:
                     seen += await stream.receive_some()

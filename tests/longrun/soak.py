@@ -254,9 +254,10 @@ def _calls(status: admin_pb2.GatewayStatus) -> int:
 @asynccontextmanager
 async def a_cluster() -> AsyncIterator[Cluster]:
     """One that is up, for the block."""
-    command = [sys.executable, "-m", "inferencegw", "cluster", "up", *FLAGS]
+    # On the leash of a child: it goes down with us, however we end.
+    command = [sys.executable, "-m", "inferencegw.cli._leash", "cluster", "up", *FLAGS]
     async with trio.open_nursery() as nursery:
-        start = partial(trio.run_process, command, stdout=subprocess.PIPE, check=False)
+        start = partial(trio.run_process, command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, check=False)
         process: trio.Process = await nursery.start(start)
         assert process.stdout is not None
         async with process.stdout:

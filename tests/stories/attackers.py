@@ -216,7 +216,7 @@ async def garbage_datagrams(target: Target, rng: random.Random) -> bool:
 FLOODS: Final = frozenset(floods(WRONG))
 """The kinds of which one connection floods the gateway."""
 
-PAUSE: Final = 0.1
+PAUSE: Final = 0.2
 """Seconds between two visits of one attacker, on average."""
 
 ATTACKS: Final[dict[str, tuple[Attack, int]]] = {
@@ -251,7 +251,7 @@ class Account:
 async def attack_for_ever(name: str, attack: Attack, target: Target, account: Account, seed: int) -> NoReturn:
     """Come again and again."""
     rng = random.Random(f"{name} {seed}")
-    await trio.sleep(rng.uniform(0.0, PAUSE))
+    await trio.sleep(rng.uniform(0.0, PAUSE / 2))
     while True:
         account.came[name] += 1
         account.thrown_out[name] += await attack(target, rng)

@@ -16,6 +16,10 @@ PATIENCE: Final = 2.0
 """Seconds without a token after which a call that nothing holds up is stuck. High: what is stuck is found late. Low:
 slow models are called stuck."""
 
+SECOND_LOOK: Final = 0.5
+"""Seconds that it has to be stuck before our eyes. High: what is stuck is found late. Low: in real time, a machine that
+had no time for anybody is taken for a call that nobody serves."""
+
 HOLDS_UP: Final = (Kind.POWER, Kind.FREEZE, Kind.CUT, Kind.HOLD, Kind.SLOW, Kind.FAULT)
 """What may silence a call without ending it. A crash and a stop are not among them: the kernel says at once that the
 process has gone, and whoever does not hear that is deaf."""
@@ -30,7 +34,11 @@ class CallsGoOn(Checker):
     def __init__(self, *args: object) -> None:
         super().__init__(*args)  # type: ignore[arg-type]
         self._queued: dict[str, float] = {}
+<<<<<<< HEAD
         self._drained: dict[str, float] = {}
+=======
+        self._stuck: dict[Answer, float] = {}
+>>>>>>> f6482802464fe455209623d5acb1d66489eb81bf
 
     def look(self, now: float) -> None:
         for node in self.cluster.nodes.values():
@@ -39,9 +47,14 @@ class CallsGoOn(Checker):
             elif node.is_running and node.name in node.view.members and node.view.members[node.name].meta.draining:
                 self._drained[node.name] = now
         patience = PATIENCE + self._slowest_token()
-        for answer in self.cluster.open_answers:
-            if now - answer.progress > patience:
-                self.require(self._is_held_up(answer, now), f"{answer}: stuck since {answer.progress:.3f}")
+        stuck = [
+            answer
+            for answer in self.cluster.open_answers
+            if now - answer.progress > patience and not self._is_held_up(answer, now)
+        ]
+        self._stuck = {answer: self._stuck.get(answer, now) for answer in stuck}
+        for answer, seen in self._stuck.items():
+            self.require(now - seen <= SECOND_LOOK, f"{answer}: stuck since {answer.progress:.3f}")
 
     def _slowest_token(self) -> float:
         """Seconds that a first token may take, of the replica that is made to be the slowest."""
