@@ -34,11 +34,8 @@ class CallsGoOn(Checker):
     def __init__(self, *args: object) -> None:
         super().__init__(*args)  # type: ignore[arg-type]
         self._queued: dict[str, float] = {}
-<<<<<<< HEAD
         self._drained: dict[str, float] = {}
-=======
         self._stuck: dict[Answer, float] = {}
->>>>>>> f6482802464fe455209623d5acb1d66489eb81bf
 
     def look(self, now: float) -> None:
         for node in self.cluster.nodes.values():
