@@ -124,6 +124,7 @@ class Log:
 
     async def until(self, found: Callable[[list[str]], bool]) -> None:
         with trio.fail_after(PATIENCE):
+            await trio.lowlevel.checkpoint()
             while not found(self.lines):
                 await self._news.wait()
 
