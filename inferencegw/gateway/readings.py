@@ -73,9 +73,9 @@ class Readings:
         }
 
     def _calls(self) -> dict[str, Value]:
-        statistics = self.dispatcher.statistics()
+        statistics, denied = self.dispatcher.statistics(), self.guard.statistics().refused
         return {
-            "calls_denied_total": {**dict.fromkeys((one.value for one in Denial), 0), **self.guard.statistics().refused},
+            "calls_denied_total": {one.value: denied.get(one.value, 0) for one in Denial},
             "inflight": self.slots.in_flight,
             "queue_depth": statistics.waiting,
             "hedge_wins_total": statistics.hedging.won,
