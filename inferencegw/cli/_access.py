@@ -23,7 +23,7 @@ KEY_VARIABLE: Final = "TRIO_GW_KEY"
 SYSTEM: Final = "system"
 
 MAX_FILE_BYTES: Final = 4096
-"""Longest file with a key. High: memory, where a wrong file is named. Low: comments around it do not fit."""
+"""Longest file with a key. High: memory, where a wrong file is named. Low: a key does not fit."""
 
 
 @Parameter(name="*")

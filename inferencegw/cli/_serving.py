@@ -1,7 +1,7 @@
 """What the server commands share: the ready line, and what SIGHUP does.
 
-The rule: a reload changes all that it can, or nothing. What cannot be used leaves the configuration as it was and is
-one error in the log; what needs a restart is named in a warning.
+The rule: a reload changes all options that it can, or none. What cannot be used leaves them as they were and is one
+error in the log; what needs a restart is named in a warning.
 
 Standard output gets exactly one line, when the server accepts calls, for a script to wait for and read the port from;
 systemd is told the same, and more, where it has asked (:mod:`~inferencegw.cli._notify`).
@@ -21,7 +21,7 @@ from inferencegw.cli._exit import CommandError, describe, leaves
 from inferencegw.cli._notify import Notifier
 from inferencegw.config import GatewayConfig, ReplicaConfig, address_text
 from inferencegw.errors import ConfigError
-from inferencegw.settings.live import Live
+from inferencegw.settings.live import Live, reload_files
 from inferencegw.settings.sources import Sources
 from inferencegw.telemetry.log import LogLevel, set_level
 
@@ -85,13 +85,17 @@ async def serve(run_server: Callable[..., Awaitable[None]], sources: Sources[C],
 
 
 def _reload(sources: Sources[C], notifier: Notifier, live: Live[C]) -> None:
-    """Read everything again and put it into force; it is as it was where that cannot be."""
+    """Read everything again and put it into force; options are as they were where that cannot be.
+
+    Keys and certificates are read again in any case: a slip in the one file must not keep a revoked key of the other.
+    """
     with notifier.reloading():
         try:
             # The file is small and local: no thread for it.
             changes = live.reload(sources.read().config)
         except ConfigError as error:
             log.error("configuration not changed", reason=str(error))  # noqa: TRY400 - whose fault it is needs no traceback
+            reload_files(live)
             return
         if "log_level" in changes.applied:  # and not otherwise: it may have been set by order
             set_level(cast("LogLevel", live.now.log_level))

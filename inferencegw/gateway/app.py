@@ -227,7 +227,7 @@ class Gateway:
         if self._dispatcher is None or self._updater is None:
             return {}
         draining = 0.0 if self._draining_since is None else trio.current_time() - self._draining_since
-        parts = (self._dispatcher, self.pool, self.slots, self.membership, self._updater)
+        parts = (self._dispatcher, self.pool, self.slots, self.membership, self._updater, self.guard)
         return Readings(self.config, *parts, draining).all()
 
     def portrait(self) -> Portrait | None:

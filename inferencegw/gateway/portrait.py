@@ -1,7 +1,8 @@
 """A gateway at one moment as a document, for the dashboard: what a person who looks at it wants to see together.
 
-The rule: plain values that JSON has, all of them looked up where they live, none of them what a user wrote or a model
-answered. Lists are bounded: a page that shows a thousand streams shows none.
+The rule: plain values that JSON has, all of them looked up where they live, none of them of a prompt or of what a
+model answered; names (of calls, of models) are as callers chose them. Lists are bounded: a page that shows a thousand
+streams shows none.
 """
 
 from collections.abc import Iterator

@@ -15,11 +15,13 @@ from inferencegw import __version__
 from inferencegw.config import GatewayConfig
 from inferencegw.gateway.attempt import AttemptKind
 from inferencegw.gateway.dispatcher import Dispatcher
+from inferencegw.gateway.guard import GatewayGuard
 from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.slots import Slots
 from inferencegw.gateway.status import Overview
 from inferencegw.gateway.updater import RollingUpdater
 from inferencegw.membership import MembershipService
+from inferencegw.policy.access import Denial
 from inferencegw.policy.breaker import BreakerState
 from inferencegw.policy.verdict import Verdict
 from inferencegw.swim.member import MemberState
@@ -42,6 +44,7 @@ class Readings:
     slots: Slots
     membership: MembershipService | None
     updater: RollingUpdater
+    guard: GatewayGuard
     draining: float
 
     def all(self) -> dict[str, Value]:
@@ -70,8 +73,9 @@ class Readings:
         }
 
     def _calls(self) -> dict[str, Value]:
-        statistics = self.dispatcher.statistics()
+        statistics, denied = self.dispatcher.statistics(), self.guard.statistics().refused
         return {
+            "calls_denied_total": {one.value: denied.get(one.value, 0) for one in Denial},
             "inflight": self.slots.in_flight,
             "queue_depth": statistics.waiting,
             "hedge_wins_total": statistics.hedging.won,

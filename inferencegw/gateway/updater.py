@@ -147,7 +147,9 @@ class RollingUpdater:
             known = ", ".join(run.view.replicas) or "none"
             raise RpcError(StatusCode.NOT_FOUND, f"no replica {unknown[0]!r} is known; there are {known}")
         before = {name: one.version for name, one in run.view.replicas.items()}
-        state = order.over(saved, before=before, counts=answers.counts, now_ms=self._now_ms())
+        # Who is silent now and started again by the end would seem to have seen nothing else.
+        counts = {**answers.counts, **dict.fromkeys(answers.silent, Count(0))}
+        state = order.over(saved, before=before, counts=counts, now_ms=self._now_ms())
         run.begin(self._plan(order, state))
         if order.dry_run:
             run.tell_dry()
@@ -262,7 +264,7 @@ class RollingUpdater:
         waiting = run.waiting_elsewhere + Counter(self.dispatcher.gate.waiting_by_model)
         run.view = view_of(overview.replicas(), waiting, run.missing)
 
-    async def _note(self, run: Run, state: RolloutState) -> None:
+    async def _note(self, run: Run, state: RolloutState) -> None:  # noqa: ASYNC910 - who has done nothing has nothing to write
         """A new phase: write it down, once there is something to resume; tell it, unless it waits for its receipt."""
         plan = run.decided
         log.info("rollout", phase=plan.phase.value, replica_id=plan.in_hand, reason=plan.reason)
@@ -272,7 +274,7 @@ class RollingUpdater:
         if not plan.is_over:
             run.tell(plan.reason)
 
-    async def _save(self, run: Run, state: RolloutState) -> None:
+    async def _save(self, run: Run, state: RolloutState) -> None:  # noqa: ASYNC910 - likewise, where there is no file
         """ConfigError where that cannot be, the first time: nothing has been touched yet. Later it pauses."""
         try:
             await self.file.save(state)

@@ -56,8 +56,9 @@ class Feed:
 
     async def show(self, send: Send, may_look: Callable[[], bool]) -> None:
         """Send events: the rings when they are others than before, the state each time."""
-        self._lookers += 1
+        self._lookers += 1  # before anything is awaited: whoever comes at the same moment is to be counted
         try:
+            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             await _write(send, f"retry: {RECONNECT_MS}\n\n")
             shown = ""
             while may_look():
@@ -92,7 +93,6 @@ class _Stream(Response):
         self._may_look = may_look
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_until_gone, receive, nursery.cancel_scope)
             await self._feed.show(send, self._may_look)

@@ -98,7 +98,7 @@ class _Server:
             for stream in self._open:
                 stream.socket.close()
 
-    async def _serve_stream(self, stream: trio.SocketStream) -> None:
+    async def _serve_stream(self, stream: trio.SocketStream) -> None:  # noqa: ASYNC910 - it serves, or closes
         if len(self._open) >= MAX_CONNECTIONS:
             await trio.aclose_forcefully(stream)
             return

@@ -37,7 +37,10 @@ def read_keyring(path: str) -> Keyring:
     """
     try:
         with Path(path).open("rb") as file:
-            return Keyring.parse(file.read(MAX_FILE_BYTES).decode())
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:  # what is cut off would be keys that are missing
+            raise ConfigError(f"is longer than {MAX_FILE_BYTES} bytes")
+        return Keyring.parse(data.decode())
     except OSError as error:
         raise ConfigError(f"keyring_file = {path!r}: cannot be read: {error.strerror}") from error
     except (ConfigError, UnicodeDecodeError) as error:

@@ -110,7 +110,7 @@ class KeyTable:
         """The keys of a file. ConfigError names what cannot be used in it, and what is allowed."""
         try:
             document = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # also for numbers too long to be read, and lists too deep
             raise ConfigError(f"is not TOML: {error}") from error
         tables = document.pop("keys", {})
         if document or not isinstance(tables, dict):

@@ -2,7 +2,7 @@
 
 The rule: what RFC 9113 section 9.2 asks of HTTP/2 over TLS is all that can be negotiated: TLS 1.2 with an ephemeral key
 exchange and an AEAD cipher, or TLS 1.3; no compression, no renegotiation; ALPN "h2" and nothing else, but for the port
-of :mod:`inferencegw.http`. A handshake with a peer that knows no ALPN succeeds all the same: a context cannot demand
+of ``inferencegw.http``. A handshake with a peer that knows no ALPN succeeds all the same: a context cannot demand
 it, so whoever uses one looks at ``selected_alpn_protocol()`` after the handshake.
 
 Every problem with a file is a :class:`~inferencegw.errors.ConfigError` at start-up that names the file. OpenSSL says

@@ -137,12 +137,13 @@ def read_file(path: Path) -> Mapping[str, Any]:
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST_FILE + 1)
-        if len(data) > LARGEST_FILE:
-            raise ConfigError(f"{path}: must be at most {LARGEST_FILE} bytes long")
-        return tomllib.loads(data.decode())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}: name a file with --config") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    if len(data) > LARGEST_FILE:
+        raise ConfigError(f"{path}: must be at most {LARGEST_FILE} bytes long")
+    try:
+        return tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:  # also for numbers too long to be read, and lists too deep
         raise ConfigError(f"{path}: must be TOML: {error}") from error
 
 
@@ -172,6 +173,8 @@ def _checked(option: Option, value: Any, origin: str) -> Any:
         raise ConfigError(f"{shown}: must be {_NAMES[option.type]}")
     if not all(map(_is_unicode, items)):
         raise ConfigError(f"{shown}: must be UTF-8")
+    if any(isinstance(item, str) and "\0" in item for item in items):  # no file, host or name has one
+        raise ConfigError(f"{shown}: must be without NUL")
     if option.type is float:
         value = float(min(value, sys.float_info.max) if isinstance(value, int) else value)
     try:

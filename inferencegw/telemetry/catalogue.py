@@ -85,6 +85,7 @@ CATALOGUE: Final = (
     Metric("queue_depth", _G, "Calls that wait for a slot"),
     Metric("queue_wait_seconds", _H, "Seconds from a call's arrival to its first slot", bounds=WAITS),
     Metric("queue_rejected_total", _C, "Calls that got no slot: queue_full, queue_timeout or no_replica", ("reason",)),
+    Metric("calls_denied_total", _C, "Calls, of any method, that were not let in or were ended because a key was taken back: by gw-reason", ("reason",)),
     Metric("replica_inflight", _G, "Slots of a replica that this gateway holds", ("replica",)),
     Metric("replica_state", _G, "1 for what is the matter with a replica: healthy, gray, partitioned or dead; 0 for the others", ("replica", "state")),
     Metric("breaker_state", _G, "1 for the state of a replica's breaker: closed, open or half_open; 0 for the others", ("replica", "state")),

@@ -142,7 +142,7 @@ async def _end_and_restart(cluster: TestCluster, fault: Fault) -> None:
     await _restart(cluster, node)
 
 
-async def _restart(cluster: TestCluster, node: Node) -> None:
+async def _restart(cluster: TestCluster, node: Node) -> None:  # noqa: ASYNC910 - who is there is not waited for
     """Unless somebody has done so, or a manager is about to."""
     if cluster.nodes[node.name] is node and node.name not in cluster.managed:
         await cluster.restart(node.name)

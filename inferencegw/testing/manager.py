@@ -145,13 +145,13 @@ class Rollout:
         except RpcError as error:
             self.error = error
 
-    async def until(self, phase: str, replica_id: str) -> None:
+    async def until(self, phase: str, replica_id: str) -> None:  # noqa: ASYNC910 - what was told is not waited for
         """Wait until that was told; an error means that it never is."""
         while (phase, replica_id) not in self.phases:
             assert self.error is None, self.error
             await trio.sleep(BETWEEN)
 
-    async def until_told(self, words: str) -> None:
+    async def until_told(self, words: str) -> None:  # noqa: ASYNC910 - likewise
         """Wait until a step has said so, likewise."""
         while not any(words in step.message for step in self.steps):
             assert self.error is None, self.error

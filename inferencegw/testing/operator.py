@@ -6,6 +6,7 @@ failed is rolled back; and when all faults are over, one must finish. It is brok
 there are: the gateway that runs it is killed, its caller leaves, it was to pause.
 """
 
+import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -37,9 +38,9 @@ BETWEEN: Final = 1.0
 ENDS: Final = ("FINISHED", "PAUSED", "STOPPED")
 """What a rollout tells last that is not broken off."""
 
-TRIES: Final = 6
-"""Rollouts, after all faults are over, of which one must finish. High: one that never does is found late. Low: an error
-that has its reason in what was before is taken for one that has none."""
+PATIENCE: Final = 240.0
+"""Seconds, after all faults are over, in which a rollout must finish. High: one that never does is found late. Low: one
+that has yet to give up what is in hand, a minute for each wait, is taken for one that never ends."""
 
 
 @attrs.frozen(kw_only=True)
@@ -114,8 +115,8 @@ class _Operator:
     """How to go on: nothing for a new rollout, or ``resume``, or ``rollback``."""
     told: list[str] = attrs.field(factory=list)
 
-    async def work(self) -> None:
-        tries = 0
+    async def work(self) -> None:  # noqa: ASYNC910 - it counts for ever
+        last = math.inf
         for number in count():
             gateway = self.gateways[number % len(self.gateways)]
             if not self.cluster.nodes[gateway].serves:
@@ -127,8 +128,9 @@ class _Operator:
                 if calm and self._is_done():
                     return
                 await self.faults_over.wait()  # who was away may have come back as it was
-            tries += calm
-            if tries == TRIES:
+            if calm:
+                last = min(last, trio.current_time() + PATIENCE)
+            if trio.current_time() > last:
                 raise CheckFailed(f"RolloutsEnd: nothing is wrong any more, and none finishes: {self.told}")
             await trio.sleep(BETWEEN)
 

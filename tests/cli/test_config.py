@@ -124,6 +124,7 @@ class Log:
 
     async def until(self, found: Callable[[list[str]], bool]) -> None:
         with trio.fail_after(PATIENCE):
+            await trio.lowlevel.checkpoint()
             while not found(self.lines):
                 await self._news.wait()
 
@@ -195,11 +196,14 @@ def test_systemd_is_told_of_a_reload_and_its_end_whatever_comes_of_it(content: s
     file = tmp_path / "gw.toml"
     file.write_text(content, encoding="utf-8")
     live = Live(GatewayConfig())
+    reread = []
+    live.subscribe(lambda before, now: reread.append(now))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, structlog.testing.capture_logs() as log:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(PATIENCE)
         _reload(Sources(GatewayConfig, file), Notifier(str(tmp_path / "notify")), live)
         assert [manager.recv(4096).split(b"\n")[0] for _ in range(2)] == [b"RELOADING=1", b"READY=1"]
+    assert len(reread) == 1  # files of keys are read again, whatever becomes of the options
     [line] = log
     assert (line["event"], live.now.queue_size) == {
         "queue_size = 5": ("configuration reloaded", 5),

@@ -4,6 +4,7 @@ import io
 import random
 import re
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from trio.testing import MockClock
 
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway import Gateway
+from inferencegw.policy.access import Denial
 from inferencegw.policy.verdict import Verdict
 from inferencegw.rpc import ServerCall
 from inferencegw.telemetry.catalogue import BY_NAME
@@ -270,3 +272,14 @@ async def test_each_line_that_a_call_causes_has_its_name_and_none_has_what_was_w
     assert by_event["replica connected", False] == 1
     assert {one for line in lines for one in re.findall(r"request_id=(\S+)", line)} == names
     assert secret not in log.getvalue()
+
+
+async def test_who_is_not_let_in_is_counted_by_reason(autojump_clock: MockClock, tmp_path: Path) -> None:
+    """Also for what has never happened: its first time is to be an increase. No such call has begun."""
+    keys = tmp_path / "keys"
+    keys.write_text(f"[keys.somebody]\nsha256 = '{'0' * 64}'\n")
+    async with house(autojump_clock, *scripted(1), keys_file=str(keys)) as it:
+        assert (await it.told()).code is StatusCode.UNAUTHENTICATED
+        denied = it.gateway.readings()["calls_denied_total"]
+        assert denied == {one.value: one is Denial.NO_KEY for one in Denial}
+        assert read(it, "requests_total") == {}

@@ -113,7 +113,7 @@ async def test_a_port_that_is_taken_names_itself_and_its_option() -> None:
     async with listener:
         place = listener.socket.getsockname()
         settings = config("127.0.0.1:1", http_port=place[1])
-        with pytest.raises(ExceptionGroup) as caught:
+        with pytest.RaisesGroup(OSError, flatten_subgroups=True) as caught:
             await run_gateway(settings, handle_signals=False, beside=serve_http)
         error: BaseException = caught.value
         while isinstance(error, BaseExceptionGroup):

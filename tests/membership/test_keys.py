@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from inferencegw.errors import ConfigError
-from inferencegw.membership.keys import RECHECK, KeyringFile, read_keyring
+from inferencegw.membership.keys import MAX_FILE_BYTES, RECHECK, KeyringFile, read_keyring
 
 ONE, TWO = (base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2))
 
@@ -29,6 +29,7 @@ def test_a_keyring_is_read_first_key_first(tmp_path: Path) -> None:
         (b"c2hvcnQ=\n", "a key has 5 bytes: must have 32"),
         (b"!\n", "a line is not base64"),
         (b"\xff\xfe\n", "can't decode byte"),
+        (ONE.encode() + b"\n" + b"#" * MAX_FILE_BYTES, f"is longer than {MAX_FILE_BYTES} bytes"),
     ],
 )
 def test_a_file_without_keys_is_refused_by_its_name(tmp_path: Path, content: bytes | None, message: str) -> None:

@@ -61,6 +61,8 @@ def test_whatever_is_shown_that_is_no_key_is_nobodys(shown: str) -> None:
         ("keys = 3", "keys: must be"),
         ("[keys]\nalice = 3", r"keys.alice = 3: must be a table: \[keys.alice\]"),
         ("[keys", "is not TOML"),
+        ("keys = " + "[" * 100_000, "is not TOML"),
+        ("keys = " + "1" * 5000, "is not TOML"),
         ("other = 1", r"other: must be \[keys.NAME\] and nothing else"),
         ("[keys.'a b']", "keys.'a b': a name must be 1 to 64 letters"),
         ("[keys.a]", "keys.a.sha256: must be 64 digits"),

@@ -13,7 +13,6 @@ from inferencegw.v1.gateway_pb2 import InferRequest, InferResponse
 from tests.docs.recipe import recipe
 
 from .processes import client
-from .storm import storm
 
 PATIENCE = 100.0
 """Seconds until a test is given up: processes take a second to start where many do."""
@@ -21,14 +20,6 @@ PATIENCE = 100.0
 LENGTH = 40
 
 SLOW = ("--token-delay-ms", "20")
-
-
-async def test_thirty_clients_see_nothing_of_gateways_that_are_killed_one_after_the_other() -> None:
-    """Kill -9, each of them once: zero failed, zero wrong tokens. (The long form: ``tests/longrun``.)"""
-    with trio.fail_after(PATIENCE):
-        result = await storm(clients=30, kills=2, period=2.0, token_delay_ms=20)
-    assert result.wrong == []
-    assert result.moved > 0, str(result)
 
 
 def addresses(cluster: ProcessCluster) -> list[str]:

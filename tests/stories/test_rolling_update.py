@@ -113,7 +113,7 @@ async def test_a_rolling_update_under_load_drops_nothing_and_its_receipt_is_what
         assert receipt.requests_running == 0
 
 
-@story(replicas=2, **QUICK)
+@story("virtual", replicas=2, **QUICK)
 async def test_a_replica_that_is_told_to_leave_hands_its_streams_over_at_no_cost(cluster: TestCluster) -> None:
     """As SIGTERM: no drain was ordered, and still the stream goes on elsewhere; NEUTRAL, and no attempt is spent."""
     async with cluster.open_client() as client, client.stream("hello", max_tokens=100) as stream:
@@ -134,7 +134,7 @@ async def test_a_replica_that_is_told_to_leave_hands_its_streams_over_at_no_cost
     assert gateway.tally.count(0) == Count(0, total=1, handed_over=1)
 
 
-@story(replicas=2, gateways=2, **QUICK)
+@story("virtual", replicas=2, gateways=2, **QUICK)
 async def test_a_cordoned_replica_takes_the_calls_that_come_and_no_gateway_sends_any(cluster: TestCluster) -> None:
     """What it has goes on beyond any drain timeout; uncordoned, it is used again."""
     async with cluster.open_client() as client, client.stream("hello", max_tokens=100) as stream:
@@ -155,7 +155,7 @@ async def test_a_cordoned_replica_takes_the_calls_that_come_and_no_gateway_sends
     assert (await cluster.generate("hello")).replicas == [home]
 
 
-@story(replicas=3, gateways=2, **QUICK)
+@story("virtual", replicas=3, gateways=2, **QUICK)
 async def test_while_a_second_gateway_serves_its_calls_are_in_the_receipt_too(cluster: TestCluster) -> None:
     """Cordons and drains reach it by gossip, and its counts are asked of it."""
     manage(cluster, "g1")
@@ -173,7 +173,7 @@ async def test_while_a_second_gateway_serves_its_calls_are_in_the_receipt_too(cl
     assert (list(receipt.gateways), list(receipt.unasked)) == (["g1", "g2"], [])
 
 
-@story(replicas=3, **QUICK)
+@story("virtual", replicas=3, **QUICK)
 async def test_while_another_replica_is_dead_no_further_one_is_taken_away(cluster: TestCluster) -> None:
     """r3 is killed while r1 is updated: r1 comes back, r2 waits until r3 does, and no call fails."""
     manage(cluster, "g1")
@@ -195,7 +195,7 @@ async def test_while_another_replica_is_dead_no_further_one_is_taken_away(cluste
     assert (rollout.last.receipt.requests_total, rollout.last.receipt.requests_dropped) == (len(load.answers), 0)
 
 
-@story(replicas=3, **QUICK)
+@story("virtual", replicas=3, **QUICK)
 async def test_the_replica_in_hand_may_die_as_well(cluster: TestCluster) -> None:
     """It was to be stopped in any case: it is started with the new version."""
     manage(cluster, "g1")
@@ -235,7 +235,7 @@ async def test_a_rollout_whose_gateway_is_killed_is_resumed_on_another_one_by_wh
     assert (second.last.phase, second.last.receipt.requests_dropped) == (FINISHED, 0)
 
 
-@story(replicas=3, gateways=2, **QUICK)
+@story("virtual", replicas=3, gateways=2, **QUICK)
 async def test_a_resumed_rollout_with_its_file_knows_the_version_and_counts_from_the_beginning(
     cluster: TestCluster,
 ) -> None:
@@ -264,7 +264,7 @@ async def test_a_resumed_rollout_with_its_file_knows_the_version_and_counts_from
     assert [view.members[name].meta.model_version for name in ("r1", "r2", "r3")] == ["v1", "v1", "v1"]
 
 
-@story(replicas=3, **QUICK)
+@story("virtual", replicas=3, **QUICK)
 async def test_a_bad_version_halts_after_one_replica_and_is_rolled_back(cluster: TestCluster) -> None:
     """v2 leaves out a token: the canary sees it, no other replica is touched, and clients notice nothing at all."""
     manage(cluster, "g1", v1={"fault": ""}, v2={"fault": "skip@3"})
@@ -283,7 +283,7 @@ async def test_a_bad_version_halts_after_one_replica_and_is_rolled_back(cluster:
     assert (rollout.last.receipt.requests_dropped, back.last.receipt.requests_dropped) == (0, 0)
 
 
-@story(replicas=2, **QUICK)
+@story("virtual", replicas=2, **QUICK)
 async def test_a_rollout_that_would_overload_the_rest_refuses_and_says_by_how_much(cluster: TestCluster) -> None:
     """Six generations on eight slots: without r1 there are four. Nothing is touched."""
     manage(cluster, "g1")

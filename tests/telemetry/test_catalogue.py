@@ -8,13 +8,14 @@ from inferencegw.telemetry.catalogue import BY_NAME, CATALOGUE, Kind, Metric
 
 PROMISED = """
     requests_total{code,reason} ttft_seconds inter_token_seconds request_duration_seconds inflight queue_depth
-    queue_wait_seconds queue_rejected_total{reason} replica_inflight replica_state breaker_state
-    breaker_transitions_total attempts_total{kind} hedge_wins_total hedge_cancel_seconds migrations_total{reason}
+    queue_wait_seconds queue_rejected_total{reason} calls_denied_total{reason} replica_inflight replica_state
+    breaker_state breaker_transitions_total attempts_total{kind} hedge_wins_total hedge_cancel_seconds
+    migrations_total{reason}
     migrations_failed_total{reason} tokens_delivered_total tokens_discarded_total budget_denied_total ring_lookup_steps
     swim_members{state} swim_probe_rtt_seconds swim_refutations_total drain_seconds rollout_step leases_granted_total
     leases_released_total event_loop_lag_seconds build_info
 """
-"""As the design has them; where it names labels, those."""
+"""As the design has them, and calls_denied_total, which it forgot; where it names labels, those."""
 
 each = pytest.mark.parametrize("metric", CATALOGUE, ids=lambda metric: metric.name)
 

@@ -99,7 +99,7 @@ async def test_what_a_call_does_is_logged_with_its_name_and_what_others_do_is_no
 
     async def one(name: str) -> None:
         name_call(name)
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:  # noqa: ASYNC112 - that it is a task of its own is the point
             nursery.start_soon(say)
 
     async def say() -> None:

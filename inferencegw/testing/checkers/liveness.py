@@ -34,12 +34,15 @@ class CallsGoOn(Checker):
     def __init__(self, *args: object) -> None:
         super().__init__(*args)  # type: ignore[arg-type]
         self._queued: dict[str, float] = {}
+        self._drained: dict[str, float] = {}
         self._stuck: dict[Answer, float] = {}
 
     def look(self, now: float) -> None:
         for node in self.cluster.nodes.values():
             if node.is_running and isinstance(node.process, Gateway) and node.process.gate.waiting:
                 self._queued[node.name] = now
+            elif node.is_running and node.name in node.view.members and node.view.members[node.name].meta.draining:
+                self._drained[node.name] = now
         patience = PATIENCE + self._slowest_token()
         stuck = [
             answer
@@ -60,7 +63,8 @@ class CallsGoOn(Checker):
         if now - self._queued.get(answer.gateway, -math.inf) <= LONGEST_PAUSE + LOOK:
             return True
         hosts = {answer.gateway, answer.client, *answer.replicas}
-        # Where something came between since its last token, it may have been given to any other replica.
-        if not answer.tokens or self.cluster.history.touching(hosts, answer.progress, now):
+        # Where something came between since its last token, or it was handed over, any other replica may have it.
+        handed_over = any(self._drained.get(name, -math.inf) >= answer.progress for name in answer.replicas)
+        if not answer.tokens or handed_over or self.cluster.history.touching(hosts, answer.progress, now):
             hosts |= self.cluster.nodes.keys()
         return bool(self.cluster.history.touching(hosts, now - PATIENCE, now, HOLDS_UP))
