@@ -46,7 +46,8 @@ def refusal(gateway: Gateway) -> Response:
         return PlainTextResponse(
             "a key is needed: `Authorization: Bearer KEY`\n", 401, headers={"www-authenticate": "Bearer"}
         )
-    who = "who shows a certificate" if gateway.config.tls_ca is not None else "the same machine"
+    asks_for_certificates = gateway.to_lookers is not None and gateway.config.tls_ca is not None
+    who = "who shows a certificate" if asks_for_certificates else "the same machine"
     return PlainTextResponse(f"you may not look: this is for {who}\n", 403)
 
 
