@@ -117,14 +117,14 @@ class _Server:
     async def _secured(self, stream: "_Taken") -> trio.abc.Stream | None:
         """The stream to speak HTTP on, or None if the client failed to get that far."""
         if self._ssl_context is None:
-            return stream
+            return stream  # noqa: ASYNC910 - what is sent and received on it is waited for
         secured = trio.SSLStream(stream, self._ssl_context, server_side=True, https_compatible=True)
         try:
             with trio.fail_after(TAKE_TIMEOUT):
                 await secured.do_handshake()
         except (trio.BrokenResourceError, trio.TooSlowError) as error:
             log.debug("TLS handshake failed", error=str(error.__cause__ or error))
-            return None
+            return None  # noqa: ASYNC910 - it was waited for
         return secured
 
 
