@@ -21,7 +21,6 @@ Fellows are told by the address that the gossip has for them: they have certific
 import enum
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -37,6 +36,7 @@ from inferencegw.policy.keys import ApiKey, KeyTable
 from inferencegw.rpc import Peer, ServerCall
 from inferencegw.rpc.credentials import shown_key
 from inferencegw.rpc.trust import is_trusted
+from inferencegw.settings.files import read_named
 from inferencegw.swim.member import MemberRole
 
 __all__ = ["NEEDS", "STATUSES", "GatewayGuard", "Need", "read_keys"]
@@ -99,16 +99,7 @@ _MESSAGES: Final = {
 
 def read_keys(path: str) -> KeyTable:
     """The keys in the file at ``path``; ConfigError where it cannot be read, or cannot be used."""
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise ConfigError(f"is longer than {MAX_FILE_BYTES} bytes")
-        return KeyTable.parse(data.decode())
-    except OSError as error:
-        raise ConfigError(f"keys_file = {path!r}: cannot be read: {error.strerror}") from error
-    except (ConfigError, UnicodeDecodeError) as error:
-        raise ConfigError(f"keys_file = {path!r}: {error}") from error
+    return read_named("keys_file", path, MAX_FILE_BYTES, KeyTable.parse)
 
 
 class GatewayGuard:

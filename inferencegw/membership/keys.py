@@ -9,13 +9,13 @@ Why in the event loop and not in a thread: it is a few hundred bytes from the pa
 virtual time.
 """
 
-from pathlib import Path
 from typing import Final, NoReturn
 
 import structlog
 import trio
 
 from inferencegw.errors import ConfigError
+from inferencegw.settings.files import read_named
 from inferencegw.swim.keyring import Keyring
 
 __all__ = ["RECHECK", "KeyringFile", "read_keyring"]
@@ -35,16 +35,7 @@ def read_keyring(path: str) -> Keyring:
     Raises:
         ConfigError: it cannot be read, or does not hold keys.
     """
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:  # what is cut off would be keys that are missing
-            raise ConfigError(f"is longer than {MAX_FILE_BYTES} bytes")
-        return Keyring.parse(data.decode())
-    except OSError as error:
-        raise ConfigError(f"keyring_file = {path!r}: cannot be read: {error.strerror}") from error
-    except (ConfigError, UnicodeDecodeError) as error:
-        raise ConfigError(f"keyring_file = {path!r}: {error}") from error
+    return read_named("keyring_file", path, MAX_FILE_BYTES, Keyring.parse)
 
 
 class KeyringFile:
