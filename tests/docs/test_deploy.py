@@ -99,7 +99,7 @@ def test_the_image_runs_the_command_as_somebody_who_is_not_root() -> None:
 
 
 def test_the_image_is_built_of_what_the_package_is_and_of_nothing_else() -> None:
-    """Not of the folder as it is: a keyring is in it, where compose.yaml has its maker put it, and would be in a layer."""
+    """Not of the folder as it is: a keyring is in it, where compose.yaml has one put it, and would be in a layer."""
     copied = [
         line["value"].split()
         for line in IMAGE.structure
