@@ -31,8 +31,8 @@ __all__ = ["client_context", "renew", "server_context"]
 Path: TypeAlias = PathLike
 
 MAX_FILE_BYTES: Final = 2**20
-"""Longest file with a certificate chain, or a key. High: memory, where a wrong file is named. Low: a long chain, with
-what people write beside it, does not fit."""
+"""Longest file with certificates, or a key. High: memory, where a wrong file is named. Low: a system's authorities,
+some hundred thousand bytes, do not fit."""
 
 # Of TLS 1.2's suites, those RFC 9113 appendix A does not prohibit and every gRPC library speaks. TLS 1.3 has no others,
 # and OpenSSL keeps its suites in another list.
@@ -51,7 +51,7 @@ def server_context(
     context = _hardened(ssl.PROTOCOL_TLS_SERVER, alpn)
     _Identity.read(cert, key).show_in([context])
     if ca is not None:
-        _load_certificates(context, ca, "CA")
+        _believe(context, ca)
         context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
     return context
 
@@ -65,7 +65,7 @@ def client_context(ca: Path | None = None, cert: Path | None = None, key: Path |
     if ca is None:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     else:
-        _load_certificates(context, ca, "CA")
+        _believe(context, ca)
     if cert is not None and key is not None:
         _Identity.read(cert, key).show_in([context])
     elif cert is not None:
@@ -93,14 +93,17 @@ def _hardened(protocol: int, alpn: str) -> ssl.SSLContext:
     return context
 
 
-def _load_certificates(context: ssl.SSLContext, path: Path, role: str) -> None:
-    """Make ``context`` trust what is in the file."""
+def _believe(context: ssl.SSLContext, ca: Path) -> None:
+    """Make ``context`` trust the authorities in the file."""
+    with _copy(_read("CA", ca)) as copy:
+        _load_certificates(context, copy, f"CA {ca}")
+
+
+def _load_certificates(context: ssl.SSLContext, copy: str, name: str) -> None:
     try:
-        context.load_verify_locations(cafile=path)
+        context.load_verify_locations(cafile=copy)
     except ssl.SSLError as error:
-        raise ConfigError(f"TLS {role} {path}: holds no certificate in PEM form") from error
-    except OSError as error:
-        raise ConfigError(f"TLS {role} {path}: cannot be read: {error.strerror}") from error
+        raise ConfigError(f"TLS {name}: holds no certificate in PEM form") from error
 
 
 @attrs.frozen
@@ -121,10 +124,7 @@ class _Identity:
         """Make ``contexts`` show the certificate and sign with the key; ConfigError, and no change, if they cannot."""
         with _copy(self.chain) as chain, _copy(self.secret) as secret:
             trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            try:
-                trial.load_verify_locations(cafile=chain)
-            except ssl.SSLError as error:
-                raise ConfigError(f"TLS certificate {self.cert}: holds no certificate in PEM form") from error
+            _load_certificates(trial, chain, f"certificate {self.cert}")
             try:
                 for context in (trial, *contexts):
                     context.load_cert_chain(chain, secret, password=_passphrase_of(self.key))

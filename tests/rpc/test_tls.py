@@ -196,6 +196,7 @@ def files(gateway: Identity, client: Identity, tmp_path_factory: pytest.TempPath
         ("cert", "other-key", None, "TLS key {0}/other-key: does not belong to certificate {0}/cert"),
         ("cert", "encrypted-key", None, "TLS key {}/encrypted-key: is encrypted; give one without a passphrase"),
         ("cert", "key", "missing", "TLS CA {}/missing: cannot be read: No such file or directory"),
+        ("cert", "key", "long", "TLS CA {}/long: is longer than 1048576 bytes"),
         ("cert", "key", "key", "TLS CA {}/key: holds no certificate in PEM form"),
     ],
 )
