@@ -25,7 +25,7 @@ __all__ = ["CACHED", "member_digest", "offers", "packed", "version_of", "view_di
 
 T = TypeVar("T")
 
-CACHED: Final = 8192
+CACHED: Final = 2048
 """Mixes and versions kept. High: memory. Low: big clusters work them out again."""
 
 _MASK: Final = 2**64 - 1

@@ -11,7 +11,6 @@ those that it starts has the name, whoever logs it.
 Why standard error: standard output belongs to the ready line and to what a command was asked to print.
 """
 
-import contextlib
 import sys
 from collections.abc import MutableMapping
 from typing import Any, Final, TextIO, get_args
@@ -22,6 +21,7 @@ from google.protobuf.message import Message
 
 from inferencegw.config import FORMATS, LEVELS, LogLevel
 from inferencegw.errors import ConfigError
+from inferencegw.telemetry.sink import Sink
 
 __all__ = ["LEVELS", "LogLevel", "configure_logging", "name_call", "set_level"]
 
@@ -36,6 +36,8 @@ _ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F
 
 def configure_logging(level: str, *, form: str = "logfmt", stream: TextIO | None = None) -> None:
     """Send every event at ``level`` or above to ``stream`` (standard error as it is now), one line each.
+
+    Nobody waits for its reader (:class:`~inferencegw.telemetry.sink.Sink`).
 
     Raises:
         ConfigError: there is no such level or format; the log is as it was.
@@ -55,7 +57,7 @@ def configure_logging(level: str, *, form: str = "logfmt", stream: TextIO | None
             _json_line if form == "json" else _logfmt_line,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=_LoggerFactory(stream or sys.stderr),
+        logger_factory=_LoggerFactory(Sink(stream or sys.stderr, _tell_of_lost)),
         # Module-level loggers outlive a configuration: a second call (a reload, the next test) must reach them too.
         cache_logger_on_first_use=False,
     )
@@ -99,27 +101,25 @@ def withhold_text(_logger: object, _method: str, event_dict: MutableMapping[str,
 
 @attrs.frozen
 class _LoggerFactory:
-    """Makes the loggers: each knows the name it was asked for, all write whole lines to one stream."""
+    """Makes the loggers: each knows the name it was asked for, all write whole lines to one place."""
 
-    stream: TextIO
+    sink: Sink
 
-    def __call__(self, name: str = "inferencegw", *args: object) -> "_StreamLogger":
-        return _StreamLogger(name, self.stream)
+    def __call__(self, name: str = "inferencegw", *args: object) -> "_LineLogger":
+        return _LineLogger(name, self.sink)
 
 
 @attrs.frozen
-class _StreamLogger:
+class _LineLogger:
     name: str
-    stream: TextIO
+    sink: Sink
 
     def write(self, line: str) -> None:
-        """One write per event, so that processes that share a terminal do not mix their lines.
-
-        An event that cannot be written is lost: the log is the only place to say so, and a full disk or a log reader
-        that died is no reason to stop serving.
-        """
-        with contextlib.suppress(OSError):
-            self.stream.write(line + "\n")
-            self.stream.flush()
+        """An event that cannot be written is lost: that is no reason to stop serving, or to wait."""
+        self.sink.write(line)
 
     debug = info = warning = error = critical = exception = write
+
+
+def _tell_of_lost(lines: int) -> None:
+    structlog.get_logger(__name__).warning("lines of the log were lost: nobody took them", lines=lines)

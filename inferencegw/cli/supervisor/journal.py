@@ -1,15 +1,17 @@
 """Where the logs of children go: to a file for each, or to standard error with the child's name before each line.
 
-The rule: one write for each line, so that lines of several children do not mix. A line that cannot be written is lost:
-a full disk, or a reader that left, is no reason to stop serving (as in :mod:`inferencegw.telemetry.log`).
+The rule: one write for each line, so that lines of several children do not mix. A line that cannot be written now is
+lost: a full disk, or a reader that has left or paused, is no reason to stop serving (see
+:mod:`inferencegw.telemetry.sink`).
 """
 
-import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO, TypeAlias
+
+from inferencegw.telemetry.sink import Sink
 
 __all__ = ["Listener", "open_journal"]
 
@@ -27,11 +29,14 @@ def open_journal(directory: Path | None, width: int) -> Iterator[Callable[[str],
         OSError: the directory or a file cannot be made; it says which.
     """
     if directory is None:
-        yield lambda name: _writer(sys.stderr, f"{name:<{width}} | ")
+        shared = Sink(
+            sys.stderr, lambda lines: shared.write(f"{'':<{width}} | {lines} lines were lost: nobody took them")
+        )
+        yield lambda name: _writer(shared, f"{name:<{width}} | ")
     else:
         directory.mkdir(parents=True, exist_ok=True)
         with ExitStack() as files:
-            yield lambda name: _writer(files.enter_context(_log_file(directory / f"{name}.log")), "")
+            yield lambda name: _writer(_file_sink(files.enter_context(_log_file(directory / f"{name}.log"))), "")
 
 
 def _log_file(path: Path) -> TextIO:
@@ -39,10 +44,10 @@ def _log_file(path: Path) -> TextIO:
     return path.open("a", encoding="utf-8", buffering=1)
 
 
-def _writer(stream: TextIO, prefix: str) -> Listener:
-    def write(line: str) -> None:
-        with contextlib.suppress(OSError):
-            stream.write(f"{prefix}{line}\n")
-            stream.flush()
+def _file_sink(file: TextIO) -> Sink:
+    sink: Sink = Sink(file, lambda lines: sink.write(f"{lines} lines were lost: the disk was full"))
+    return sink
 
-    return write
+
+def _writer(sink: Sink, prefix: str) -> Listener:
+    return lambda line: sink.write(f"{prefix}{line}")
