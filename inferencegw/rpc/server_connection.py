@@ -17,11 +17,12 @@ from h2.settings import SettingCodes
 from inferencegw.config import RpcLimits
 from inferencegw.errors import ConnectionLost, Metadata, RpcError, StatusCode
 from inferencegw.rpc import frames
-from inferencegw.rpc.connection import ClosedBy, Connection
+from inferencegw.rpc.closed import ClosedBy
 from inferencegw.rpc.events import CallEnded, CallReceived
 from inferencegw.rpc.fields import list_bytes
 from inferencegw.rpc.frames import ErrorCode
 from inferencegw.rpc.framing import ConnectionViolation
+from inferencegw.rpc.inbound import Inbound
 from inferencegw.rpc.messages import ENCODINGS, MessageReader
 from inferencegw.rpc.metadata import Fields, decode_metadata, decode_timeout, encode_metadata
 from inferencegw.rpc.status import trailer_fields
@@ -72,7 +73,7 @@ class InboundCall(Stream):
         self.connection.finish(self, status, metadata)  # type: ignore[attr-defined]
 
 
-class ServerConnection(Connection[InboundCall]):
+class ServerConnection(Inbound[InboundCall]):
     """See the module's text."""
 
     _client_side = False
