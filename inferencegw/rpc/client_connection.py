@@ -64,6 +64,7 @@ class ClientConnection(Inbound[OutboundCall]):
     """
 
     _client_side = True
+    _data_turn = 0.0
 
     def __init__(self, limits: RpcLimits, now: float, *, authority: str, scheme: str) -> None:
         self._origin: Fields = [(b":scheme", scheme.encode()), (b":authority", authority.encode())]

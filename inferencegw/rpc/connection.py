@@ -51,6 +51,8 @@ class Connection(abc.ABC, Generic[StreamT]):
     """
 
     _client_side: ClassVar[bool]
+    _data_turn: ClassVar[float]
+    """Of a turn that another frame takes, how much DATA takes: of a server's, who is ours, none."""
 
     def __init__(self, limits: RpcLimits, now: float) -> None:
         self.limits = limits
@@ -105,7 +107,8 @@ class Connection(abc.ABC, Generic[StreamT]):
     def receive_untrusted(self, data: bytes, now: float, turn: float = math.inf) -> list[Event]:
         """Take bytes from the peer. Never raises on account of them.
 
-        After ``turn`` frames that are no DATA the rest is ``waiting``: :meth:`go_on` with it before there is more.
+        After ``turn`` frames the rest is ``waiting``: :meth:`go_on` with it before there is more. DATA counts for next
+        to nothing at a server, and for nothing at a client.
         """
         self._keepalive.heard(now)
         self._arrived = self._splitter.feed_untrusted(data)
@@ -116,15 +119,17 @@ class Connection(abc.ABC, Generic[StreamT]):
         self._now = now
         self._known_stream_id = self._h2.highest_inbound_stream_id
         self.waiting = False
+        data_turn = self._data_turn
         if self.ended is None:
             try:
                 for kind, flags, stream_id, payload in self._arrived:
                     if kind == FrameType.DATA:
                         self._on_data(flags, stream_id, payload)
-                        continue
-                    self._on_frame(kind, flags, stream_id, payload)
-                    turn -= 1
-                    if turn <= 0:
+                        turn -= data_turn
+                    else:
+                        self._on_frame(kind, flags, stream_id, payload)
+                        turn -= 1.0
+                    if turn <= 0.0:
                         self.waiting = True
                         break
             except ConnectionViolation as error:

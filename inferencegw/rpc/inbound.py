@@ -40,6 +40,10 @@ from inferencegw.rpc.status import from_reset
 
 __all__ = ["Inbound"]
 
+SPLINTER_BYTES: Final = 64
+"""DATA that is shorter and completes no message counts as a flood. High: clients who write in small pieces are taken
+for hostile. Low: a message of megabytes may come in as many frames as it has octets, at microseconds for each."""
+
 _U32: Final = struct.Struct(">I")
 _SETTING: Final = struct.Struct(">HI")
 _KNOWN_SETTINGS: Final = frozenset(int(code) for code in SettingCodes)
@@ -105,6 +109,7 @@ class Inbound(Connection[StreamT]):
         """Cut ``data`` into messages; False if that ended the call."""
         reader = stream.reader
         if reader is None:  # not gRPC: the body of a request that gets an HTTP answer
+            self._weigh(len(data))
             return True
         before = reader.partial_bytes
         try:
@@ -117,6 +122,8 @@ class Inbound(Connection[StreamT]):
             stream.held_bytes += wire_bytes
             self._held_bytes += wire_bytes
             self._announce(stream)
+        else:
+            self._weigh(len(data))
         if reader.partial_bytes != before:
             self._partial_bytes += reader.partial_bytes - before
             if self._partial_bytes > self.limits.max_partial_bytes:
@@ -124,6 +131,11 @@ class Inbound(Connection[StreamT]):
                 self._fail_call(stream, error, ErrorCode.ENHANCE_YOUR_CALM)
                 return False
         return True
+
+    def _weigh(self, length: int) -> None:
+        """Count DATA that brought nothing whole. What a server sends may be cut on its way, as small as tokens."""
+        if length < SPLINTER_BYTES and not self._client_side:
+            self._spend(Flood.SPLINTER)
 
     def _announce(self, stream: StreamT) -> None:
         if not stream.announced:
@@ -146,7 +158,9 @@ class Inbound(Connection[StreamT]):
         """
         if stream_id == 0 or self._is_idle(stream_id):
             raise ConnectionViolation(ErrorCode.PROTOCOL_ERROR, f"DATA on stream {stream_id}")
-        if not self._closed.is_expected(stream_id, length):
+        if self._closed.is_expected(stream_id, length):
+            self._weigh(length)
+        else:
             self._spend(Flood.STRAY)
         if increment := self._window.credit(self._held_bytes):
             self._out.add(frames.window_update(0, increment))

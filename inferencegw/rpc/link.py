@@ -27,9 +27,9 @@ _READ_BYTES: Final = 64 * 1024
 _DISCARD_BYTES: Final = 1024 * 1024
 
 _TURN: Final = 8
-"""Frames other than DATA that one connection may have looked at until all others have had their turn: a read may bring
-thousands of requests that are reset at once, which is a tenth of a second in which nobody else is heard. High: others
-wait longer for a peer that floods. Low: more turns for one that is busy; tokens, which are DATA, take none."""
+"""Frames that one connection may have looked at until all others have had their turn: a read may bring thousands of
+requests that are reset at once, which is a tenth of a second in which nobody else is heard. High: others wait longer
+for a peer that floods. Low: more turns for one that is busy; tokens, which are a server's DATA, take none."""
 
 
 class Link:

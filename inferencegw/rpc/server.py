@@ -235,6 +235,8 @@ class _Session:
                 call.scope.cancel()
 
     def _begin(self, stream: InboundCall) -> None:
+        if stream.closed:
+            return  # it was reset within the turn that brought it: nothing was begun, and nobody is asked
         method = self._methods.get(stream.path)
         if method is None:
             stream.finish(RpcError(StatusCode.UNIMPLEMENTED, f"unknown method {stream.path}"))
