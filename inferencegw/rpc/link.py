@@ -36,6 +36,8 @@ class Link:
     """Runs one connection over one stream.
 
     ``handle`` gets each event, ``wake_writer`` each stream that may write on; ``attend`` is called after every input.
+    Links that share a ``lane`` take what they have left over from a turn one after the other, one turn in each pass of
+    the scheduler: a hundred peers that flood hold up the rest no longer than one does.
     """
 
     def __init__(
@@ -45,12 +47,14 @@ class Link:
         handle: Callable[[Event], None],
         wake_writer: Callable[[Stream], None],
         attend: Callable[[], None] = lambda: None,
+        lane: trio.Lock | None = None,
     ) -> None:
         self.connection = connection
         self._transport = transport
         self._handle = handle
         self._wake_writer = wake_writer
         self._attend = attend
+        self._lane = trio.Lock() if lane is None else lane
         self._output_bell = Doorbell()
         self._clock_bell = Doorbell()
         self._alarm = 0.0
@@ -117,8 +121,8 @@ class Link:
             if data:
                 self._dispatch(self.connection.receive_untrusted(bytes(data), now, _TURN))
                 while self.connection.waiting:
-                    await trio.lowlevel.checkpoint()
-                    self._dispatch(self.connection.go_on(trio.current_time(), _TURN))
+                    async with self._lane:
+                        self._dispatch(self.connection.go_on(trio.current_time(), _TURN))
                 self.reset_clock()
             else:
                 self._dispatch(self.connection.handle_eof(now))

@@ -87,6 +87,7 @@ class Server:
         self._limits = limits
         self._ssl_context = ssl_context
         self._guard = guard
+        self._lane = trio.Lock()
         self._sessions: dict[int, _Session] = {}
         self._sessions_begun = 0
         self._accepting = trio.CancelScope()
@@ -151,7 +152,7 @@ class Server:
             await trio.aclose_forcefully(stream)
             return
         number = self._sessions_begun = self._sessions_begun + 1
-        session = self._sessions[number] = _Session(self._methods, self._limits, self._guard)
+        session = self._sessions[number] = _Session(self._methods, self._limits, self._guard, self._lane)
         try:
             secured = await self._secure(stream)
             if secured is not None:
@@ -195,9 +196,10 @@ async def serve(
 class _Session:
     """One client connection and its calls."""
 
-    def __init__(self, methods: dict[str, BoundRPCMethod], limits: RpcLimits, guard: Guard) -> None:
+    def __init__(self, methods: dict[str, BoundRPCMethod], limits: RpcLimits, guard: Guard, lane: trio.Lock) -> None:
         self._methods = methods
         self._guard = guard
+        self._lane = lane
         self._connection = ServerConnection(limits, trio.current_time())
         self._link: Link | None = None
         self._peer = Peer("")
@@ -210,7 +212,7 @@ class _Session:
 
     async def run(self, stream: trio.abc.Stream, peer: Peer) -> None:
         self._peer = peer
-        self._link = Link(stream, self._connection, self._handle, _wake_writer)
+        self._link = Link(stream, self._connection, self._handle, _wake_writer, lane=self._lane)
         async with trio.open_nursery() as self._calls:
             await self._link.run()
 
