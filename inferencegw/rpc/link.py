@@ -16,14 +16,14 @@ from inferencegw.rpc.events import Event
 from inferencegw.rpc.frames import ErrorCode
 from inferencegw.rpc.stream import Stream
 
-__all__ = ["LINGER", "Link"]
+__all__ = ["LINGER", "READ_BYTES", "Link"]
 
 LINGER: Final = 1.0
 """Seconds a connection that has ended may still take to say why. High: closing hangs on dead peers. Low: peers on slow
 links see a reset instead of a GOAWAY."""
 
 _FLUSH_PASSES: Final = 16
-_READ_BYTES: Final = 64 * 1024
+READ_BYTES: Final = 64 * 1024
 _DISCARD_BYTES: Final = 1024 * 1024
 
 _TURN: Final = 8
@@ -93,8 +93,11 @@ class Link:
         self._dispatch(self.connection.handle_eof(trio.current_time()))
         self._all.cancel()
 
-    async def run(self) -> ConnectionLost:
-        """Serve until the connection has ended; return why. The transport is closed then, however this ends."""
+    async def run(self, first: bytes = b"") -> ConnectionLost:
+        """Serve until the connection has ended; return why. The transport is closed then, however this ends.
+
+        ``first`` has been read already.
+        """
         try:
             with self._all:
                 async with trio.open_nursery() as nursery:
@@ -102,7 +105,7 @@ class Link:
                     with self._input:
                         async with trio.open_nursery() as inputs:
                             inputs.start_soon(self._watch_clock)
-                            inputs.start_soon(self._read)
+                            inputs.start_soon(self._read, first)
                     self._grant_time()
                     self._output_bell.ring()
         finally:
@@ -111,15 +114,12 @@ class Link:
         assert self.connection.ended is not None
         return self.connection.ended
 
-    async def _read(self) -> None:
+    async def _read(self, first: bytes) -> None:
         while self.connection.ended is None:
-            try:
-                data = await self._transport.receive_some(_READ_BYTES)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                data = b""
+            data, first = first or await self._receive(), b""
             now = trio.current_time()
             if data:
-                self._dispatch(self.connection.receive_untrusted(bytes(data), now, _TURN))
+                self._dispatch(self.connection.receive_untrusted(data, now, _TURN))
                 while self.connection.waiting:
                     async with self._lane:
                         self._dispatch(self.connection.go_on(trio.current_time(), _TURN))
@@ -127,6 +127,13 @@ class Link:
             else:
                 self._dispatch(self.connection.handle_eof(now))
                 self._all.cancel()
+
+    async def _receive(self) -> bytes:
+        """The next bytes, or none where the peer has gone."""
+        try:
+            return bytes(await self._transport.receive_some(READ_BYTES))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
 
     async def _watch_clock(self) -> None:
         while True:
@@ -177,7 +184,7 @@ class Link:
         try:
             await transport.send_eof()
             discarded = 0
-            while discarded < _DISCARD_BYTES and (data := await transport.receive_some(_READ_BYTES)):
+            while discarded < _DISCARD_BYTES and (data := await transport.receive_some(READ_BYTES)):
                 discarded += len(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the peer hung up first: that is what we wait for

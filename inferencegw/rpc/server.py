@@ -23,7 +23,8 @@ from inferencegw.errors import RpcError, StatusCode
 from inferencegw.rpc.call import Peer, ServerCall
 from inferencegw.rpc.events import Arrived, CallEnded, CallReceived, Event
 from inferencegw.rpc.flood import Flood
-from inferencegw.rpc.link import Link
+from inferencegw.rpc.frames import CLIENT_PREFACE
+from inferencegw.rpc.link import READ_BYTES, Link
 from inferencegw.rpc.server_connection import InboundCall, ServerConnection
 from inferencegw.rpc.sockets import watch_idle
 from inferencegw.rpc.stream import Stream
@@ -200,31 +201,62 @@ class _Session:
         self._methods = methods
         self._guard = guard
         self._lane = lane
-        self._connection = ServerConnection(limits, trio.current_time())
+        self._limits = limits
+        self._began = trio.current_time()
+        self._hello = trio.CancelScope(deadline=self._began + limits.handshake_timeout)
+        self._connection: ServerConnection | None = None
         self._link: Link | None = None
         self._peer = Peer("")
         self._calls: trio.Nursery | None = None
-        self._drain_deadline = float("inf")
+        self._drain_deadline: float | None = None
 
     @property
     def calls_open(self) -> int:
-        return len(self._connection.streams)
+        return 0 if self._connection is None else len(self._connection.streams)
 
     async def run(self, stream: trio.abc.Stream, peer: Peer) -> None:
+        first = await self._hear(stream)
+        if first is None:
+            await trio.aclose_forcefully(stream)
+            return
         self._peer = peer
+        self._connection = ServerConnection(self._limits, self._began)
         self._link = Link(stream, self._connection, self._handle, _wake_writer, lane=self._lane)
+        if self._drain_deadline is not None:
+            self.drain(self._drain_deadline)
         async with trio.open_nursery() as self._calls:
-            await self._link.run()
+            await self._link.run(first)
+
+    async def _hear(self, stream: trio.abc.Stream) -> bytes | None:
+        """What the client says first, or None where that is not how HTTP/2 begins (RFC 9113 section 3.4).
+
+        Nothing is made for a connection before: most of what scanners, probes and floods of connections open ends here.
+        """
+        first = b""
+        with self._hello:
+            while len(first) < len(CLIENT_PREFACE):
+                try:
+                    more = await stream.receive_some(READ_BYTES)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    return None
+                first += more
+                if not more or not CLIENT_PREFACE.startswith(first[: len(CLIENT_PREFACE)]):
+                    return None
+            return first
+        return None
 
     def drain(self, deadline: float) -> None:
         self._drain_deadline = deadline
+        if self._connection is None or self._link is None:
+            # What it says first may be under way. It is given as long as others have for the answer to our PING.
+            self._hello.deadline = min(self._hello.deadline, trio.current_time() + self._limits.keepalive_timeout)
+            return
         self._connection.drain(trio.current_time())
         for stream in self._connection.streams.values():
             if stream.owner is not None:
                 stream.owner.scope.deadline = min(stream.owner.deadline, deadline)
-        if self._link is not None:
-            self._link.flush_soon()
-            self._link.reset_clock()
+        self._link.flush_soon()
+        self._link.reset_clock()
 
     def _handle(self, event: Event) -> None:
         call: ServerCall | None = event.stream.owner
@@ -243,6 +275,7 @@ class _Session:
         if method is None:
             stream.finish(RpcError(StatusCode.UNIMPLEMENTED, f"unknown method {stream.path}"))
             return
+        assert self._connection is not None
         assert self._link is not None
         assert self._calls is not None
         call = ServerCall(self._link, stream, self._peer, method.signature.request_type)
@@ -252,7 +285,9 @@ class _Session:
             stream.finish(refusal)
             self._connection.charge(Flood.REFUSED)
             return
-        call.scope.deadline = min(call.deadline, self._drain_deadline)
+        call.scope.deadline = call.deadline
+        if self._drain_deadline is not None:
+            call.scope.deadline = min(call.deadline, self._drain_deadline)
         stream.owner = call
         self._calls.start_soon(self._guarded, call, method, name=stream.path)
 

@@ -1,5 +1,6 @@
 """What one client may make a server hold or wait for: connections, calls, headers, handshakes."""
 
+from contextlib import suppress
 from functools import partial
 
 import grpc
@@ -105,6 +106,23 @@ async def test_a_client_that_does_not_finish_its_handshake_is_let_go(sent: bytes
                 pass
             assert trio.current_time() == 3.0
             await ours.aclose()
+    assert server.statistics().connections == 0
+
+
+@pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r.", b"\x16\x03\x01"])
+async def test_who_does_not_begin_as_http_2_does_is_let_go_without_a_word(sent: bytes) -> None:
+    """Byte by byte as in one piece: nothing is made for it, and GOAWAY may be omitted (RFC 9113 section 3.4)."""
+    server = Server([Replica().service])
+    for pieces in ([sent], [sent[at : at + 1] for at in range(len(sent))]):
+        ours, theirs = await memory_pair()
+        with give_up():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(server.serve_stream, theirs, peer_address="pipe"))
+                with suppress(trio.BrokenResourceError):  # it need not wait for the rest
+                    for piece in pieces:
+                        await ours.send_all(piece)
+                assert await ours.receive_some() == b""
+                await ours.aclose()
     assert server.statistics().connections == 0
 
 
