@@ -25,6 +25,7 @@ from inferencegw.rpc.events import Arrived, CallEnded, CallReceived, Event
 from inferencegw.rpc.flood import Flood
 from inferencegw.rpc.frames import CLIENT_PREFACE
 from inferencegw.rpc.link import READ_BYTES, Link
+from inferencegw.rpc.places import Places
 from inferencegw.rpc.server_connection import InboundCall, ServerConnection
 from inferencegw.rpc.sockets import watch_idle
 from inferencegw.rpc.stream import Stream
@@ -87,8 +88,8 @@ class Server:
                     raise ValueError(f"two services are called {service.name}")
         self._limits = limits
         self._ssl_context = ssl_context
-        self._guard = guard
-        self._lane = trio.Lock()
+        self._places = Places(limits.max_connections)
+        self._shared = _Shared(self._methods, limits, guard, trio.Lock(), self._places)
         self._sessions: dict[int, _Session] = {}
         self._sessions_begun = 0
         self._accepting = trio.CancelScope()
@@ -145,7 +146,7 @@ class Server:
 
     async def serve_stream(self, stream: trio.abc.Stream, *, peer_address: str) -> None:
         """Serve one connection over any byte stream; return when it has ended. Never raises on account of the peer."""
-        full = len(self._sessions) >= self._limits.max_connections
+        full = self._places.full
         if full and not self._full:
             _log.warning("no more connections are taken", max_connections=self._limits.max_connections)
         self._full = full  # so that the log has one line for each time it becomes full, not for each client
@@ -153,13 +154,17 @@ class Server:
             await trio.aclose_forcefully(stream)
             return
         number = self._sessions_begun = self._sessions_begun + 1
-        session = self._sessions[number] = _Session(self._methods, self._limits, self._guard, self._lane)
+        surplus = self._places.enter(number, Peer(peer_address).host)
+        if surplus is not None:
+            self._sessions[surplus].dismiss()
+        session = self._sessions[number] = _Session(self._shared, number)
         try:
             secured = await self._secure(stream)
             if secured is not None:
                 await session.run(secured, Peer(peer_address, _certificate(secured)))
         finally:
             del self._sessions[number]
+            self._places.leave(number)
 
     async def _secure(self, stream: trio.abc.Stream) -> trio.abc.Stream | None:
         """The stream to speak HTTP/2 on, or None if the client failed to get that far."""
@@ -194,16 +199,30 @@ async def serve(
         await server.listen(host, port, connections=connections, task_status=task_status)
 
 
-class _Session:
-    """One client connection and its calls."""
+@attrs.frozen
+class _Shared:
+    """What a server's connections have in common."""
 
-    def __init__(self, methods: dict[str, BoundRPCMethod], limits: RpcLimits, guard: Guard, lane: trio.Lock) -> None:
-        self._methods = methods
-        self._guard = guard
-        self._lane = lane
-        self._limits = limits
+    methods: dict[str, BoundRPCMethod]
+    limits: RpcLimits
+    guard: Guard
+    lane: trio.Lock
+    places: Places
+
+
+class _Session:
+    """One client connection and its calls; ``place`` is the one it has taken."""
+
+    def __init__(self, shared: _Shared, place: int) -> None:
+        self._methods = shared.methods
+        self._guard = shared.guard
+        self._lane = shared.lane
+        self._limits = shared.limits
+        self._places = shared.places
+        self._place = place
+        self._served = 0
         self._began = trio.current_time()
-        self._hello = trio.CancelScope(deadline=self._began + limits.handshake_timeout)
+        self._hello = trio.CancelScope(deadline=self._began + self._limits.handshake_timeout)
         self._connection: ServerConnection | None = None
         self._link: Link | None = None
         self._peer = Peer("")
@@ -244,6 +263,12 @@ class _Session:
                     return None
             return first
         return None
+
+    def dismiss(self) -> None:
+        """Make room for another: there is no call here, and one that is under way may be sent again elsewhere."""
+        self._hello.cancel()
+        if self._link is not None:
+            self._link.close()
 
     def drain(self, deadline: float) -> None:
         self._drain_deadline = deadline
@@ -289,6 +314,8 @@ class _Session:
         if self._drain_deadline is not None:
             call.scope.deadline = min(call.deadline, self._drain_deadline)
         stream.owner = call
+        self._served += 1
+        self._places.work(self._place)
         self._calls.start_soon(self._guarded, call, method, name=stream.path)
 
     async def _guarded(self, call: ServerCall, method: BoundRPCMethod) -> None:
@@ -296,6 +323,9 @@ class _Session:
             await _run_call(call, method)
         finally:
             self._guard.release(call)
+            self._served -= 1
+            if not self._served:
+                self._places.rest(self._place)
 
 
 async def _run_call(call: ServerCall, method: BoundRPCMethod) -> None:
