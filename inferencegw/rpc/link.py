@@ -36,8 +36,8 @@ class Link:
     """Runs one connection over one stream.
 
     ``handle`` gets each event, ``wake_writer`` each stream that may write on; ``attend`` is called after every input.
-    Links that share a ``lane`` take what they have left over from a turn one after the other, one turn in each pass of
-    the scheduler: a hundred peers that flood hold up the rest no longer than one does.
+    Links that share a ``lane`` take what they have left over from two turns one after the other, one turn in each pass
+    of the scheduler: a hundred peers that flood hold up the rest no longer than one does.
     """
 
     def __init__(
@@ -120,6 +120,10 @@ class Link:
             now = trio.current_time()
             if data:
                 self._dispatch(self.connection.receive_untrusted(data, now, _TURN))
+                if self.connection.waiting:
+                    # Honest peers may say a little more than a turn at once, and do not queue behind floods for it.
+                    await trio.lowlevel.checkpoint()
+                    self._dispatch(self.connection.go_on(trio.current_time(), _TURN))
                 while self.connection.waiting:
                     async with self._lane:
                         self._dispatch(self.connection.go_on(trio.current_time(), _TURN))
