@@ -25,7 +25,7 @@ class Flood(enum.Enum):
     WINDOW_UPDATE = "WINDOW_UPDATE on no open stream"
     STRAY = "frames on closed streams or of unknown type"
     MALFORMED = "malformed requests"
-    REFUSED = "calls that may not be made"
+    REFUSED = "calls that may not be made, or of methods that there are not"
     SURPLUS = "calls above the limit"
     FOREIGN = "requests that are not gRPC"
 
@@ -49,7 +49,9 @@ BUDGETS: Final[dict[Flood, tuple[float, float]]] = {
     # No library makes one. Each costs as much as a call, and whatever had begun: MadeYouReset.
     Flood.MALFORMED: (128, 20),
     # By a server's guard, which says when to come again. High: keys are tried, and refusals cost as much as calls do.
-    # Low: behind one proxy those with a wrong key take down the connection of those with a good one.
+    # Low: behind one proxy those with a wrong key take down the connection of those with a good one. What there is not
+    # is told before the guard is asked, so that clients without a key can see that a server is older than they are; it
+    # costs as much, and so comes out of the same budget.
     Flood.REFUSED: (256, 50),
     # REFUSED_STREAM: a client that has seen our SETTINGS, or our last GOAWAY, makes none; before that it may make many.
     Flood.SURPLUS: (1024, 100),

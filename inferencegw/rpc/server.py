@@ -296,13 +296,14 @@ class _Session:
     def _begin(self, stream: InboundCall) -> None:
         if stream.closed:
             return  # it was reset within the turn that brought it: nothing was begun, and nobody is asked
-        method = self._methods.get(stream.path)
-        if method is None:
-            stream.finish(RpcError(StatusCode.UNIMPLEMENTED, f"unknown method {stream.path}"))
-            return
         assert self._connection is not None
         assert self._link is not None
         assert self._calls is not None
+        method = self._methods.get(stream.path)
+        if method is None:
+            stream.finish(RpcError(StatusCode.UNIMPLEMENTED, f"unknown method {stream.path}"))
+            self._connection.charge(Flood.REFUSED)
+            return
         call = ServerCall(self._link, stream, self._peer, method.signature.request_type)
         try:
             self._guard.admit(call)

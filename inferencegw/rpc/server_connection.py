@@ -195,6 +195,7 @@ class ServerConnection(Inbound[InboundCall]):
                 )
             call.timeout = _timeout(values)
         except RpcError as error:
+            self._spend(Flood.MALFORMED)
             self.finish(call, error, ())
             return
         call.reader = MessageReader(self.limits.max_message_bytes, encoding)
