@@ -17,10 +17,11 @@ from inferencegw import __version__
 from inferencegw.config import MAX_KEEPALIVE_TIME, RpcLimits
 from inferencegw.errors import ConnectionLost, Metadata, RpcError, StatusCode
 from inferencegw.rpc import frames
-from inferencegw.rpc.connection import ClosedBy, Connection
+from inferencegw.rpc.closed import ClosedBy
 from inferencegw.rpc.events import CallEnded
 from inferencegw.rpc.frames import ErrorCode
 from inferencegw.rpc.framing import ConnectionViolation
+from inferencegw.rpc.inbound import Inbound
 from inferencegw.rpc.messages import ENCODINGS, MessageReader
 from inferencegw.rpc.metadata import Fields, decode_metadata, encode_metadata, encode_timeout
 from inferencegw.rpc.status import from_http_status, from_trailers
@@ -55,7 +56,7 @@ class OutboundCall(Stream):
         self.connection.cancel(self)  # type: ignore[attr-defined]
 
 
-class ClientConnection(Connection[OutboundCall]):
+class ClientConnection(Inbound[OutboundCall]):
     """See the module's text.
 
     Attributes:
@@ -63,6 +64,7 @@ class ClientConnection(Connection[OutboundCall]):
     """
 
     _client_side = True
+    _data_turn = 0.0
 
     def __init__(self, limits: RpcLimits, now: float, *, authority: str, scheme: str) -> None:
         self._origin: Fields = [(b":scheme", scheme.encode()), (b":authority", authority.encode())]

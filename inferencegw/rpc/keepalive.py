@@ -7,8 +7,12 @@ seconds is dead.
 
 import enum
 import math
+from typing import Final
 
-__all__ = ["Keepalive", "Verdict"]
+__all__ = ["KEEPALIVE_PING", "Keepalive", "Verdict"]
+
+KEEPALIVE_PING: Final = b"keepaliv"
+"""What the PING carries: eight octets, to tell its answer from those of others."""
 
 
 class Verdict(enum.Enum):

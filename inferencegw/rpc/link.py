@@ -16,26 +16,28 @@ from inferencegw.rpc.events import Event
 from inferencegw.rpc.frames import ErrorCode
 from inferencegw.rpc.stream import Stream
 
-__all__ = ["LINGER", "Link"]
+__all__ = ["LINGER", "READ_BYTES", "Link"]
 
 LINGER: Final = 1.0
 """Seconds a connection that has ended may still take to say why. High: closing hangs on dead peers. Low: peers on slow
 links see a reset instead of a GOAWAY."""
 
 _FLUSH_PASSES: Final = 16
-_READ_BYTES: Final = 64 * 1024
+READ_BYTES: Final = 64 * 1024
 _DISCARD_BYTES: Final = 1024 * 1024
 
 _TURN: Final = 8
-"""Frames other than DATA that one connection may have looked at until all others have had their turn: a read may bring
-thousands of requests that are reset at once, which is a tenth of a second in which nobody else is heard. High: others
-wait longer for a peer that floods. Low: more turns for one that is busy; tokens, which are DATA, take none."""
+"""Frames that one connection may have looked at until all others have had their turn: a read may bring thousands of
+requests that are reset at once, which is a tenth of a second in which nobody else is heard. High: others wait longer
+for a peer that floods. Low: more turns for one that is busy; tokens, which are a server's DATA, take none."""
 
 
 class Link:
     """Runs one connection over one stream.
 
     ``handle`` gets each event, ``wake_writer`` each stream that may write on; ``attend`` is called after every input.
+    Links that share a ``lane`` take what they have left over from two turns one after the other, one turn in each pass
+    of the scheduler: a hundred peers that flood hold up the rest no longer than one does.
     """
 
     def __init__(
@@ -45,12 +47,14 @@ class Link:
         handle: Callable[[Event], None],
         wake_writer: Callable[[Stream], None],
         attend: Callable[[], None] = lambda: None,
+        lane: trio.Lock | None = None,
     ) -> None:
         self.connection = connection
         self._transport = transport
         self._handle = handle
         self._wake_writer = wake_writer
         self._attend = attend
+        self._lane = trio.Lock() if lane is None else lane
         self._output_bell = Doorbell()
         self._clock_bell = Doorbell()
         self._alarm = 0.0
@@ -89,8 +93,11 @@ class Link:
         self._dispatch(self.connection.handle_eof(trio.current_time()))
         self._all.cancel()
 
-    async def run(self) -> ConnectionLost:
-        """Serve until the connection has ended; return why. The transport is closed then, however this ends."""
+    async def run(self, first: bytes = b"") -> ConnectionLost:
+        """Serve until the connection has ended; return why. The transport is closed then, however this ends.
+
+        ``first`` has been read already.
+        """
         try:
             with self._all:
                 async with trio.open_nursery() as nursery:
@@ -98,7 +105,7 @@ class Link:
                     with self._input:
                         async with trio.open_nursery() as inputs:
                             inputs.start_soon(self._watch_clock)
-                            inputs.start_soon(self._read)
+                            inputs.start_soon(self._read, first)
                     self._grant_time()
                     self._output_bell.ring()
         finally:
@@ -107,22 +114,30 @@ class Link:
         assert self.connection.ended is not None
         return self.connection.ended
 
-    async def _read(self) -> None:
+    async def _read(self, first: bytes) -> None:
         while self.connection.ended is None:
-            try:
-                data = await self._transport.receive_some(_READ_BYTES)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                data = b""
+            data, first = first or await self._receive(), b""
             now = trio.current_time()
             if data:
-                self._dispatch(self.connection.receive_untrusted(bytes(data), now, _TURN))
-                while self.connection.waiting:
+                self._dispatch(self.connection.receive_untrusted(data, now, _TURN))
+                if self.connection.waiting:
+                    # Honest peers may say a little more than a turn at once, and do not queue behind floods for it.
                     await trio.lowlevel.checkpoint()
                     self._dispatch(self.connection.go_on(trio.current_time(), _TURN))
+                while self.connection.waiting:
+                    async with self._lane:
+                        self._dispatch(self.connection.go_on(trio.current_time(), _TURN))
                 self.reset_clock()
             else:
                 self._dispatch(self.connection.handle_eof(now))
                 self._all.cancel()
+
+    async def _receive(self) -> bytes:
+        """The next bytes, or none where the peer has gone."""
+        try:
+            return bytes(await self._transport.receive_some(READ_BYTES))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
 
     async def _watch_clock(self) -> None:
         while True:
@@ -173,7 +188,7 @@ class Link:
         try:
             await transport.send_eof()
             discarded = 0
-            while discarded < _DISCARD_BYTES and (data := await transport.receive_some(_READ_BYTES)):
+            while discarded < _DISCARD_BYTES and (data := await transport.receive_some(READ_BYTES)):
                 discarded += len(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the peer hung up first: that is what we wait for

@@ -23,7 +23,9 @@ from inferencegw.errors import RpcError, StatusCode
 from inferencegw.rpc.call import Peer, ServerCall
 from inferencegw.rpc.events import Arrived, CallEnded, CallReceived, Event
 from inferencegw.rpc.flood import Flood
-from inferencegw.rpc.link import Link
+from inferencegw.rpc.frames import CLIENT_PREFACE
+from inferencegw.rpc.link import READ_BYTES, Link
+from inferencegw.rpc.places import Places
 from inferencegw.rpc.server_connection import InboundCall, ServerConnection
 from inferencegw.rpc.sockets import watch_idle
 from inferencegw.rpc.stream import Stream
@@ -86,7 +88,8 @@ class Server:
                     raise ValueError(f"two services are called {service.name}")
         self._limits = limits
         self._ssl_context = ssl_context
-        self._guard = guard
+        self._places = Places(limits.max_connections)
+        self._shared = _Shared(self._methods, limits, guard, trio.Lock(), self._places)
         self._sessions: dict[int, _Session] = {}
         self._sessions_begun = 0
         self._accepting = trio.CancelScope()
@@ -143,7 +146,7 @@ class Server:
 
     async def serve_stream(self, stream: trio.abc.Stream, *, peer_address: str) -> None:
         """Serve one connection over any byte stream; return when it has ended. Never raises on account of the peer."""
-        full = len(self._sessions) >= self._limits.max_connections
+        full = self._places.full
         if full and not self._full:
             _log.warning("no more connections are taken", max_connections=self._limits.max_connections)
         self._full = full  # so that the log has one line for each time it becomes full, not for each client
@@ -151,13 +154,17 @@ class Server:
             await trio.aclose_forcefully(stream)
             return
         number = self._sessions_begun = self._sessions_begun + 1
-        session = self._sessions[number] = _Session(self._methods, self._limits, self._guard)
+        surplus = self._places.enter(number, Peer(peer_address).host)
+        if surplus is not None:
+            self._sessions[surplus].dismiss()
+        session = self._sessions[number] = _Session(self._shared, number)
         try:
             secured = await self._secure(stream)
             if secured is not None:
                 await session.run(secured, Peer(peer_address, _certificate(secured)))
         finally:
             del self._sessions[number]
+            self._places.leave(number)
 
     async def _secure(self, stream: trio.abc.Stream) -> trio.abc.Stream | None:
         """The stream to speak HTTP/2 on, or None if the client failed to get that far."""
@@ -192,37 +199,89 @@ async def serve(
         await server.listen(host, port, connections=connections, task_status=task_status)
 
 
-class _Session:
-    """One client connection and its calls."""
+@attrs.frozen
+class _Shared:
+    """What a server's connections have in common."""
 
-    def __init__(self, methods: dict[str, BoundRPCMethod], limits: RpcLimits, guard: Guard) -> None:
-        self._methods = methods
-        self._guard = guard
-        self._connection = ServerConnection(limits, trio.current_time())
+    methods: dict[str, BoundRPCMethod]
+    limits: RpcLimits
+    guard: Guard
+    lane: trio.Lock
+    places: Places
+
+
+class _Session:
+    """One client connection and its calls; ``place`` is the one it has taken."""
+
+    def __init__(self, shared: _Shared, place: int) -> None:
+        self._methods = shared.methods
+        self._guard = shared.guard
+        self._lane = shared.lane
+        self._limits = shared.limits
+        self._places = shared.places
+        self._place = place
+        self._served = 0
+        self._began = trio.current_time()
+        self._hello = trio.CancelScope(deadline=self._began + self._limits.handshake_timeout)
+        self._connection: ServerConnection | None = None
         self._link: Link | None = None
         self._peer = Peer("")
         self._calls: trio.Nursery | None = None
-        self._drain_deadline = float("inf")
+        self._drain_deadline: float | None = None
 
     @property
     def calls_open(self) -> int:
-        return len(self._connection.streams)
+        return 0 if self._connection is None else len(self._connection.streams)
 
     async def run(self, stream: trio.abc.Stream, peer: Peer) -> None:
+        first = await self._hear(stream)
+        if first is None:
+            await trio.aclose_forcefully(stream)
+            return
         self._peer = peer
-        self._link = Link(stream, self._connection, self._handle, _wake_writer)
+        self._connection = ServerConnection(self._limits, self._began)
+        self._link = Link(stream, self._connection, self._handle, _wake_writer, lane=self._lane)
+        if self._drain_deadline is not None:
+            self.drain(self._drain_deadline)
         async with trio.open_nursery() as self._calls:
-            await self._link.run()
+            await self._link.run(first)
+
+    async def _hear(self, stream: trio.abc.Stream) -> bytes | None:
+        """What the client says first, or None where that is not how HTTP/2 begins (RFC 9113 section 3.4).
+
+        Nothing is made for a connection before: most of what scanners, probes and floods of connections open ends here.
+        """
+        first = b""
+        with self._hello:
+            while len(first) < len(CLIENT_PREFACE):
+                try:
+                    more = await stream.receive_some(READ_BYTES)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    return None
+                first += more
+                if not more or not CLIENT_PREFACE.startswith(first[: len(CLIENT_PREFACE)]):
+                    return None
+            return first
+        return None
+
+    def dismiss(self) -> None:
+        """Make room for another: there is no call here, and one that is under way may be sent again elsewhere."""
+        self._hello.cancel()
+        if self._link is not None:
+            self._link.close()
 
     def drain(self, deadline: float) -> None:
         self._drain_deadline = deadline
+        if self._connection is None or self._link is None:
+            # What it says first may be under way. It is given as long as others have for the answer to our PING.
+            self._hello.deadline = min(self._hello.deadline, trio.current_time() + self._limits.keepalive_timeout)
+            return
         self._connection.drain(trio.current_time())
         for stream in self._connection.streams.values():
             if stream.owner is not None:
                 stream.owner.scope.deadline = min(stream.owner.deadline, deadline)
-        if self._link is not None:
-            self._link.flush_soon()
-            self._link.reset_clock()
+        self._link.flush_soon()
+        self._link.reset_clock()
 
     def _handle(self, event: Event) -> None:
         call: ServerCall | None = event.stream.owner
@@ -235,13 +294,16 @@ class _Session:
                 call.scope.cancel()
 
     def _begin(self, stream: InboundCall) -> None:
+        if stream.closed:
+            return  # it was reset within the turn that brought it: nothing was begun, and nobody is asked
+        assert self._connection is not None
+        assert self._link is not None
+        assert self._calls is not None
         method = self._methods.get(stream.path)
         if method is None:
             stream.finish(RpcError(StatusCode.UNIMPLEMENTED, f"unknown method {stream.path}"))
             self._connection.charge(Flood.REFUSED)
             return
-        assert self._link is not None
-        assert self._calls is not None
         call = ServerCall(self._link, stream, self._peer, method.signature.request_type)
         try:
             self._guard.admit(call)
@@ -249,8 +311,12 @@ class _Session:
             stream.finish(refusal)
             self._connection.charge(Flood.REFUSED)
             return
-        call.scope.deadline = min(call.deadline, self._drain_deadline)
+        call.scope.deadline = call.deadline
+        if self._drain_deadline is not None:
+            call.scope.deadline = min(call.deadline, self._drain_deadline)
         stream.owner = call
+        self._served += 1
+        self._places.work(self._place)
         self._calls.start_soon(self._guarded, call, method, name=stream.path)
 
     async def _guarded(self, call: ServerCall, method: BoundRPCMethod) -> None:
@@ -258,6 +324,9 @@ class _Session:
             await _run_call(call, method)
         finally:
             self._guard.release(call)
+            self._served -= 1
+            if not self._served:
+                self._places.rest(self._place)
 
 
 async def _run_call(call: ServerCall, method: BoundRPCMethod) -> None:

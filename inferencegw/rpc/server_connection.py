@@ -17,12 +17,13 @@ from h2.settings import SettingCodes
 from inferencegw.config import RpcLimits
 from inferencegw.errors import ConnectionLost, Metadata, RpcError, StatusCode
 from inferencegw.rpc import frames
-from inferencegw.rpc.connection import ClosedBy, Connection
+from inferencegw.rpc.closed import ClosedBy
 from inferencegw.rpc.events import CallEnded, CallReceived
 from inferencegw.rpc.fields import list_bytes
 from inferencegw.rpc.flood import Flood
 from inferencegw.rpc.frames import ErrorCode
 from inferencegw.rpc.framing import ConnectionViolation
+from inferencegw.rpc.inbound import Inbound
 from inferencegw.rpc.messages import ENCODINGS, MessageReader
 from inferencegw.rpc.metadata import Fields, decode_metadata, decode_timeout, encode_metadata
 from inferencegw.rpc.status import trailer_fields
@@ -73,10 +74,11 @@ class InboundCall(Stream):
         self.connection.finish(self, status, metadata)  # type: ignore[attr-defined]
 
 
-class ServerConnection(Connection[InboundCall]):
+class ServerConnection(Inbound[InboundCall]):
     """See the module's text."""
 
     _client_side = False
+    _data_turn = 1 / 32
 
     def __init__(self, limits: RpcLimits, now: float) -> None:
         self._drain = _Drain.NO
@@ -164,6 +166,7 @@ class ServerConnection(Connection[InboundCall]):
             return None
         if self._drain is _Drain.FINAL or len(self.streams) >= self.limits.max_streams:
             # Refused is a promise that nothing was done (section 8.7): the client may send it again elsewhere.
+            self._spend(Flood.SURPLUS)
             refused = self._begin(InboundCall, stream_id)
             self._reset(refused, ErrorCode.REFUSED_STREAM, None)
             return None
@@ -178,6 +181,7 @@ class ServerConnection(Connection[InboundCall]):
         call.answer = self._http_answer(values, fields)
         call.body = None
         if call.answer is not None:
+            self._spend(Flood.FOREIGN)
             if end_stream:
                 self._on_remote_end(call)
             return

@@ -15,7 +15,10 @@ MOST: Final = 2.0
 """Times the calm's p99 of the time to a first token."""
 
 CUT: Final = frozenset(
-    {"garbage", "PING flood", "SETTINGS flood", "empty DATA", "header flood", "header bomb", "malformed requests"}
+    {
+        *("garbage", "PING flood", "SETTINGS flood", "empty DATA", "splinters"),
+        *("header flood", "header bomb", "malformed requests"),
+    }
 )
 """Those whose connections are ended. The others are served slowly (resets), refused (keys), or waited for."""
 

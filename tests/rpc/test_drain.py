@@ -33,6 +33,7 @@ from tests.rpc.support import (
     give_up,
     grpcio_channel,
     grpcio_server,
+    memory_pair,
     on_both_wires,
     raw_client,
     raw_server,
@@ -64,6 +65,38 @@ class Gate:
 def farewell(peer: RawPeer) -> list[Frame]:
     """The GOAWAYs and PINGs that came, in order."""
     return [frame for frame in peer.control if isinstance(frame, GoAwayFrame | PingFrame) and "ACK" not in frame.flags]
+
+
+async def test_a_client_that_has_just_connected_when_a_server_drains_is_served_too() -> None:
+    """Its first bytes may have been under way: its call is, and GOAWAY is what it hears beside."""
+    server = Server([Replica().service])
+    ours, theirs = await memory_pair()
+    with give_up():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(server.serve_stream, theirs, peer_address="pipe"))
+            await trio.testing.wait_all_tasks_blocked()
+            server.drain()
+            peer = RawPeer(ours, is_client=True)
+            await peer.start()
+            await ask(peer, 1, a_request(2))
+            await peer.until_eof()
+            assert generated(peer, 1) == tokens(2)
+            assert [frame.last_stream_id for frame in peer.goaways()] == [MAX_STREAM_ID, 1]
+            await peer.stream.aclose()
+
+
+async def test_a_client_that_has_said_nothing_does_not_keep_a_draining_server(autojump_clock: MockClock) -> None:
+    """It is given ``keepalive_timeout``, as long as the others have for the answer to a PING."""
+    server = Server([Replica().service], limits=RpcLimits(keepalive_timeout=2.0))
+    ours, theirs = await memory_pair()
+    with give_up():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(server.serve_stream, theirs, peer_address="pipe"))
+            await trio.testing.wait_all_tasks_blocked()
+            server.drain()
+            assert await ours.receive_some() == b""
+            assert trio.current_time() == 2.0
+            await ours.aclose()
 
 
 @on_both_wires

@@ -1,5 +1,6 @@
 """What one client may make a server hold or wait for: connections, calls, headers, handshakes."""
 
+from contextlib import suppress
 from functools import partial
 
 import grpc
@@ -12,7 +13,7 @@ from trio.testing import MockClock
 from inferencegw.config import RpcLimits
 from inferencegw.errors import StatusCode
 from inferencegw.rpc import Server, ServerStatistics
-from tests.rpc.raw_peer import framed
+from tests.rpc.raw_peer import RawPeer, framed
 from tests.rpc.support import (
     PairMaker,
     Replica,
@@ -55,6 +56,53 @@ async def test_a_connection_above_the_limit_is_turned_away_and_those_below_go_on
         await ask(first, 1, a_request(2))
         await first.until_closed(1)
         assert generated(first, 1) == tokens(2)
+
+
+async def test_idle_connections_of_one_host_leave_a_place_for_others() -> None:
+    """GOAWAY for the one that has been without a call for longest; one that is served stays, and so do other hosts'."""
+    server = Server([Replica(wait_for_ever).service], limits=RpcLimits(max_connections=16))
+    with give_up():
+        async with trio.open_nursery() as nursery:
+
+            async def connect(host: str) -> RawPeer:
+                ours, theirs = await memory_pair()
+                nursery.start_soon(partial(server.serve_stream, theirs, peer_address=f"{host}:1"))
+                peer = RawPeer(ours, is_client=True)
+                await peer.start()
+                await peer.round_trip()
+                return peer
+
+            bob = await connect("bob")
+            served, idle, *others = [await connect("eve") for _ in range(14)]
+            await ask(served, 1, a_request())
+            await served.round_trip()
+            newcomer = await connect("bob")
+            await idle.until_eof()
+            assert [(frame.error_code, frame.last_stream_id) for frame in idle.goaways()] == [(0, 0)]
+            for peer in (bob, served, *others, newcomer):
+                await peer.round_trip()
+                assert peer.goaways() == []
+            assert server.statistics() == ServerStatistics(connections=16, calls=1)
+            for peer in (bob, served, idle, *others, newcomer):
+                await peer.stream.aclose()
+    assert server.statistics() == ServerStatistics(connections=0, calls=0)
+
+
+async def test_a_connection_that_has_begun_nothing_makes_room_too() -> None:
+    """Who has not even said the preface is let go when another comes."""
+    server = Server([Replica().service], limits=RpcLimits(max_connections=16))
+    with give_up():
+        async with trio.open_nursery() as nursery:
+            pipes = []
+            for _ in range(16):
+                ours, theirs = await memory_pair()
+                nursery.start_soon(partial(server.serve_stream, theirs, peer_address="eve:1"))
+                await trio.testing.wait_all_tasks_blocked()
+                pipes.append(ours)
+            assert await pipes[0].receive_some() == b""
+            assert server.statistics().connections == 15
+            for pipe in pipes:
+                await pipe.aclose()
 
 
 async def test_grpcio_is_told_the_limit_of_calls_and_queues_the_rest() -> None:
@@ -105,6 +153,23 @@ async def test_a_client_that_does_not_finish_its_handshake_is_let_go(sent: bytes
                 pass
             assert trio.current_time() == 3.0
             await ours.aclose()
+    assert server.statistics().connections == 0
+
+
+@pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r.", b"\x16\x03\x01"])
+async def test_who_does_not_begin_as_http_2_does_is_let_go_without_a_word(sent: bytes) -> None:
+    """Byte by byte as in one piece: nothing is made for it, and GOAWAY may be omitted (RFC 9113 section 3.4)."""
+    server = Server([Replica().service])
+    for pieces in ([sent], [sent[at : at + 1] for at in range(len(sent))]):
+        ours, theirs = await memory_pair()
+        with give_up():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(server.serve_stream, theirs, peer_address="pipe"))
+                with suppress(trio.BrokenResourceError):  # it need not wait for the rest
+                    for piece in pieces:
+                        await ours.send_all(piece)
+                assert await ours.receive_some() == b""
+                await ours.aclose()
     assert server.statistics().connections == 0
 
 

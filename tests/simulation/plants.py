@@ -31,7 +31,7 @@ from inferencegw.policy.rollout_view import ReplicaSight, RolloutView
 from inferencegw.replica import servicer as replica_servicer
 from inferencegw.rpc import ServerCall
 from inferencegw.rpc.client_connection import ClientConnection, OutboundCall
-from inferencegw.rpc.connection import ClosedBy
+from inferencegw.rpc.closed import ClosedBy
 from inferencegw.v1.replica_pb2 import GenerateResponse
 
 from .runner import Scale

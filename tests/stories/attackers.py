@@ -95,6 +95,7 @@ def floods(key: str) -> dict[str, bytes]:
         "PING flood": ping() * MANY,
         "SETTINGS flood": settings() * MANY,
         "empty DATA": headers(1, request(Encoder(), key)) + data(1) * MANY,
+        "splinters": headers(1, request(Encoder(), key)) + data(1, b"\x00") * 3 + data(1, b"\x01") * MANY,
         "rapid reset": requests(lambda n, block: headers(n, block) + rst_stream(n), ""),
         "rapid reset with a key": requests(lambda n, block: headers(n, block) + rst_stream(n), key),
         "rapid reset of whole calls": requests(

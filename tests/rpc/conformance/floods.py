@@ -107,6 +107,9 @@ _FLOODS: Final = (
         "streams the server has to reset, without end (more DATA than content-length)",
         _requests(lambda n, b: headers(n, b) + data(n, b"xx"), fields=(*_CALL, ("content-length", "1"))),
     ),
+    _flood("a message without end, in splinters", post(1), data(1, b"\x01") * MANY),
+    _cheap("requests above the limit of streams without end", _requests(headers)),
+    _cheap("requests that are not gRPC without end", _requests(lambda n, b: headers(n, b, end_stream=True))),
     _flood("CONTINUATION without end, empty", _endless_block),
     _flood("CONTINUATION without end, large", _endless_large_block),
     _flood(
