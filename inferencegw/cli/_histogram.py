@@ -17,7 +17,7 @@ ERROR: Final = 0.01
 """The share that a percentile may be too high by. High: coarse. Low: more buckets."""
 
 SHORTEST: Final = 1e-5
-"""Seconds that the first bucket ends with. High: short gaps are all alike. Low: more buckets, for what is no clock's."""
+"""Seconds that the first bucket ends with. High: short gaps are all alike. Low: more buckets, for noise."""
 
 BUCKETS: Final = 2000
 """How many; beyond the last bound there is the longest. High: memory. Low: long durations are all alike."""

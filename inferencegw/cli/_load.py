@@ -108,6 +108,7 @@ class Order:
                 raise ConfigError(f"{name} = {seconds}: must be a number above 0")
         if not 0 <= self.warm_up < math.inf:
             raise ConfigError(f"warm_up = {self.warm_up}: must be a number of seconds, or 0")
+        infer_request(self.fields, {}, hedge=self.hedge)  # now, and not in the first call
 
 
 class Load:
