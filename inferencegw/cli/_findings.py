@@ -39,7 +39,7 @@ class Progress:
     _tokens: int = 0
 
     def line(self, measure: Measure, now: float) -> Text:
-        """Rates are of the time since the look before."""
+        """Rates are of the time since the look before; the first token is the median of all."""
         seconds = measure.seconds(now)
         since = seconds - self._seconds
         calls, tokens = measure.answered - self._answered, measure.tokens - self._tokens
@@ -49,8 +49,10 @@ class Progress:
         rates = f"{calls / since:.1f} calls/s  {tokens / since:.0f} tokens/s" if since else "waits for the last calls"
         first = measure.ttft.percentile(50)
         return Text(
-            f"{seconds:.0f} s  {measure.under_way} under way  {rates}  first token p50 {_seconds(first)}  "
-            f"refused {measure.calls('refused')}  failed {measure.calls('failed')}"
+            f"{seconds:.0f} s  {measure.under_way} under way  {rates}  TTFT {_seconds(first)}  "
+            f"refused {measure.calls('refused')}  failed {measure.calls('failed')}",
+            no_wrap=True,
+            overflow="ellipsis",
         )
 
 
