@@ -87,7 +87,6 @@ def test_a_load_whose_end_was_not_known_ends_with_its_last_call() -> None:
     measure = Measure(2.0)
     answered(measure, 2.0, 4.0)
     measure.close(4.0)
-    measure.answered += measure.counts(4.0)
     assert measure.summary(9.0)["seconds"] == 2.0
     early = Measure(2.0)
     early.close(1.0)
