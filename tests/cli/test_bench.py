@@ -29,13 +29,11 @@ async def test_a_load_is_reported_to_people_and_to_scripts(command: Command, tmp
     (tmp_path / "key").write_text(CLIENT)
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "Why?"}\n{"prompt": "Why\\nnot?"}\n')
     async with a_cluster(a_replica("r1"), a_replica("r2"), keys_file=path) as cluster:
-        arguments = ("bench", "--gateway", cluster.address, "--requests", "12", "--max-tokens", "5", "--seed", "1")
-        arguments = (*arguments, "--key-file", str(tmp_path / "key"))
+        shown = ("--gateway", cluster.address, "--key-file", str(tmp_path / "key"))
+        arguments = ("bench", *shown, "--requests", "12", "--max-tokens", "5", "--seed", "1")
         people = await command(*arguments, "--prompts-file", str(tmp_path / "prompts.jsonl"), "--hedge", "race")
         scripts = await command(*arguments, "--json", "--shared-prefixes", "2", "--rate", "1000", "--connections", "2")
-        why = await command(
-            "why", people.rows[-1][3], "--gateway", cluster.address, "--key-file", str(tmp_path / "key")
-        )
+        why = await command("why", people.rows[-1][3], *shown)
     assert (people.status, people.err, scripts.status, scripts.err, why.status) == (0, "", 0, "", 0)
     lines = people.out.splitlines()
     assert lines[0] == f"load on {cluster.address}: 8 callers, 12 calls (seed 1)"
@@ -84,7 +82,7 @@ async def test_who_is_not_let_in_is_told_so_on_one_line(command: Command, tmp_pa
 
 
 def test_no_gateway_there_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
-    """Also where another one is there: half of a load is not what was ordered."""
+    """There is nothing to report."""
     assert execute(["bench", "--gateway", "127.0.0.1:1"]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""

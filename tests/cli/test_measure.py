@@ -24,9 +24,12 @@ def trailers(count: int, request_id: str = "q1") -> Metadata:
     return (("gw-request-id", request_id), ("gw-delivered", str(count)), ("gw-digest", f"{digest:08x}"))
 
 
-def refused(reason: str = "queue_full", code: StatusCode = StatusCode.RESOURCE_EXHAUSTED, **more: str) -> RpcError:
+def refused(
+    reason: str = "queue_full", code: StatusCode = StatusCode.RESOURCE_EXHAUSTED, *, pushback: str = ""
+) -> RpcError:
     """As a gateway refuses."""
-    metadata = (("gw-reason", reason), ("gw-request-id", "q2"), *more.items())
+    metadata: Metadata = (("gw-reason", reason), ("gw-request-id", "q2"))
+    metadata += (("grpc-retry-pushback-ms", pushback),) if pushback else ()
     return RpcError(code, "no more may", metadata=metadata)
 
 
@@ -138,7 +141,7 @@ def test_the_pauses_that_refusals_ask_for_are_counted() -> None:
     """Not that of a call which is not to come again."""
     measure = Measure(0.0)
     for told in ("250", "4000", "-1"):
-        Heard(measure, 0.0, 3).handle_error(refused(**{"grpc-retry-pushback-ms": told}))
+        Heard(measure, 0.0, 3).handle_error(refused(pushback=told))
     assert took(measure.summary(1.0), "pushback") == (2, 4.0)
 
 
