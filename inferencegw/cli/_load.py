@@ -122,11 +122,13 @@ class Load:
 
     Attributes:
         measure: what comes of it; None until there are connections.
+        stopped: whether it was ended early, by :meth:`stop`.
         hopeless: how a call ended that no other one would end otherwise than; None while there was none.
     """
 
     def __init__(self, order: Order, doors: Sequence[Gateways], prompts: Iterator[str], rng: random.Random) -> None:
         self.measure: Measure | None = None
+        self.stopped = False
         self.hopeless: RpcError | None = None
         self._order = order
         self._doors = doors
@@ -138,7 +140,7 @@ class Load:
         self._scope = trio.CancelScope()
 
     async def run(self) -> None:
-        """Make all calls, and return when the last one has ended; cancelled, leave those that are under way.
+        """Make all calls, and return when the last one has ended, or :meth:`stop` was called.
 
         Raises:
             RpcError: a gateway cannot be reached at first.
@@ -159,6 +161,14 @@ class Load:
                             calls.start_soon(self._ask, measure)
             finally:
                 measure.close(trio.current_time())
+
+    def stop(self) -> None:
+        """Make no more calls, and leave those that are under way; connections are closed behind them.
+
+        Cancelling :meth:`run` would take the connections from calls that have not heard of it, as if they had failed.
+        """
+        self.stopped = True
+        self._scope.cancel()
 
     async def _offer(self, measure: Measure, calls: trio.Nursery, moments: Iterator[float]) -> None:
         """An open loop: every call at its moment, whatever has become of those before."""

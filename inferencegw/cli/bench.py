@@ -6,7 +6,9 @@ of a processor this process itself took is part of it: a generator at its own li
 """
 
 import random
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -141,11 +143,7 @@ def bench(  # noqa: PLR0913 one parameter for each flag
     prompts = _prompts(rng, prompt_tokens, shared_prefixes, prompts_file)
     load = Load(order, _doors(gateway, connections, access, rng), prompts, rng)
     began, used = time.perf_counter(), time.process_time()
-    interrupted = False
-    try:
-        trio.run(_run, load)
-    except* KeyboardInterrupt:
-        interrupted = True
+    interrupted = trio.run(_run, load)
     if load.measure is None:
         return EXIT_INTERRUPTED
     found = {
@@ -196,21 +194,33 @@ def _doors(gateways: Sequence[str], connections: int, access: Access, rng: rando
     ]
 
 
-async def _run(load: Load) -> None:
-    """Make the calls; on a terminal, say meanwhile how it goes."""
-    if sys.stderr is None or not sys.stderr.isatty():
+async def _run(load: Load) -> bool:
+    """Make the calls, and on a terminal say meanwhile how it goes; whether Ctrl-C has ended it."""
+    async with trio.open_nursery() as others:
+        # Elsewhere there are no signals: a thread's caller has other means to end it.
+        if threading.current_thread() is threading.main_thread():
+            await others.start(_heed_ctrl_c, load, others)
+        if sys.stderr is not None and sys.stderr.isatty():
+            others.start_soon(_look, load)
         await load.run()
-        return
-    with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
-        async with trio.open_nursery() as looks:
-            looks.start_soon(_look, load, live)
-            await load.run()
-            looks.cancel_scope.cancel()
+        others.cancel_scope.cancel()
+    return load.stopped
 
 
-async def _look(load: Load, live: Live) -> NoReturn:
+async def _heed_ctrl_c(load: Load, everything: trio.Nursery, *, task_status: trio.TaskStatus[None]) -> None:
+    """End the load; a second Ctrl-C is everybody's: it ends the command, wherever that is."""
+    with trio.open_signal_receiver(signal.SIGINT) as interrupts:
+        task_status.started()
+        await anext(interrupts)
+    load.stop()
+    if load.measure is None:
+        everything.cancel_scope.cancel()  # it may be long in connecting
+
+
+async def _look(load: Load) -> NoReturn:
     progress = Progress()
-    while True:
-        await trio.sleep(LOOK_INTERVAL)
-        if load.measure is not None:
-            live.update(progress.line(load.measure, trio.current_time()), refresh=True)
+    with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
+        while True:
+            await trio.sleep(LOOK_INTERVAL)
+            if load.measure is not None:
+                live.update(progress.line(load.measure, trio.current_time()), refresh=True)
