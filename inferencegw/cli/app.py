@@ -40,6 +40,7 @@ for _name in (
     "status",
     "top",
     "why",
+    "bench",
     "ring",
     "drain",
     "undrain",
