@@ -16,6 +16,7 @@ from typing import Any, Final
 import pytest
 import trio
 
+from inferencegw.children import parse_ready_line
 from inferencegw.cli.app import execute
 from inferencegw.cli.members import LIST_MEMBERS, Row, row_of
 from inferencegw.cli.supervisor.plan import Plan
@@ -24,7 +25,6 @@ from inferencegw.config import split_address
 from inferencegw.errors import ManagerError
 from inferencegw.gateway.managers import open_manager
 from inferencegw.rpc import open_channel
-from inferencegw.testing.children import parse_ready_line
 from inferencegw.v1 import admin_pb2
 from tests.cli.conftest import Command
 from tests.gateway.papers import Papers
