@@ -66,10 +66,16 @@ def option(
 ) -> Any:
     """An attrs field for a number in ``[low, high]``, with the sentence that tells an operator what it costs.
 
-    Other metadata: ``reloadable=True`` for what SIGHUP may change; see :mod:`inferencegw.settings.options` for flags.
+    None is allowed where it is the default. Other metadata: ``reloadable=True`` for what SIGHUP may change; see
+    :mod:`inferencegw.settings.options` for flags.
     """
     about = {"help": help, "unit": unit, "low": low, "high": high}
-    return attrs.field(default=default, validator=_between(low, high, unit), metadata=about | metadata)
+    check = _between(low, high, unit)
+    return attrs.field(
+        default=default,
+        validator=attrs.validators.optional(check) if default is None else check,
+        metadata=about | metadata,
+    )
 
 
 @attrs.frozen(kw_only=True)

@@ -15,6 +15,7 @@ from cyclopts import Parameter
 from inferencegw.errors import ConfigError, Metadata
 from inferencegw.rpc.credentials import bearer
 from inferencegw.rpc.tls import client_context
+from inferencegw.settings.files import read_named
 
 __all__ = ["KEY_VARIABLE", "NOBODY", "Access"]
 
@@ -45,22 +46,14 @@ class Access:
 
     @property
     def key(self) -> str:
-        """The key to show; empty where there is none. ConfigError or OSError where the file cannot be used."""
+        """The key to show; empty where there is none. ConfigError where the file cannot be used."""
         if self.key_file is None:
             return os.environ.get(KEY_VARIABLE, "").strip()
-        with self.key_file.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES)
-        try:
-            key = data.decode("ascii").strip()
-        except UnicodeDecodeError:
-            key = ""
-        if not key:
-            raise ConfigError(f"key_file = {str(self.key_file)!r}: must hold a key, as `trio-gw keys` makes one")
-        return key
+        return read_named("key_file", self.key_file, MAX_FILE_BYTES, _key_in)
 
     @property
     def metadata(self) -> Metadata:
-        """The key, as every call carries it; ConfigError or OSError as above."""
+        """The key, as every call carries it; ConfigError as above."""
         return bearer(self.key)
 
     @property
@@ -71,6 +64,14 @@ class Access:
                 raise ConfigError(f"tls_ca: must be given with tls_cert and tls_key: a file, or '{SYSTEM}'")
             return None
         return client_context(None if self.tls_ca == SYSTEM else self.tls_ca, self.tls_cert, self.tls_key)
+
+
+def _key_in(text: str) -> str:
+    """What is in a file besides the space around it; of what is there instead of a key not a word is told."""
+    key = text.strip()
+    if not key:
+        raise ConfigError("must hold a key, as `trio-gw keys` makes one")
+    return key
 
 
 NOBODY: Final = Access()

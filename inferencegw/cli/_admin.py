@@ -61,7 +61,6 @@ async def reach(gateway: str, access: Access) -> AsyncIterator[tuple[Channel, tr
 
     Raises:
         ConfigError: ``gateway`` is no address, or there is a file that cannot be used.
-        OSError: a file cannot be read.
         RpcError: it cannot be connected to.
         CommandError: the deadline has passed; at first it is PATIENCE away.
     """
@@ -78,7 +77,7 @@ def ask(gateway: str, access: Access, name: str, request: Message) -> Any:
     """What ``gateway`` answers to the method ``name``.
 
     Raises:
-        ConfigError, OSError, RpcError, CommandError: as :func:`reach`; RpcError also where it refuses.
+        ConfigError, RpcError, CommandError: as :func:`reach`; RpcError also where it refuses.
     """
 
     async def call() -> Any:

@@ -53,12 +53,12 @@ class ClusterConfig:
     gossip_port: int = option(
         0, "UDP port for the first gateway's gossip; the others' follow. 0: free ones.", low=0, high=65_472, unit="port"
     )
-    http_port: int | None = attrs.field(
-        default=None,
-        metadata={
-            "help": "Port of the first gateway's HTTP; the others' follow. 0: free ones. None: no HTTP.",
-            "unit": "port",
-        },
+    http_port: int | None = option(
+        None,
+        "Port of the first gateway's HTTP; the others' follow. 0: free ones. None: no HTTP.",
+        low=0,
+        high=65_472,
+        unit="port",
     )
     manager_port: int = option(
         0,

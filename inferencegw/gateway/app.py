@@ -263,6 +263,7 @@ class Gateway:
             dispatcher.reconfigure(now)
             front.reconfigure(now)
             flights.grace = now.resume_grace
+            flights.recheck(self.guard.revocation)  # whose keys were read before: it has subscribed first
 
         self.live.subscribe(reconfigure)
 

@@ -230,8 +230,14 @@ class Call:
 
     def write_trailers(self, rpc: ServerCall, error: BaseException | None) -> None:
         """Say on ``rpc``, its own, how far it got and, if ``error`` ended it, why; then it is over."""
-        rpc.trailing_metadata += [*self.account(self.ledger), *self.facts(), *reason_trailer(error, rpc.deadline)]
-        self.close(error)
+        cause = cause_of(error, rpc)
+        rpc.trailing_metadata += [*self.account(self.ledger), *self.facts(), *reason_trailer(cause, rpc.deadline)]
+        self.close(cause)
+
+
+def cause_of(error: BaseException | None, rpc: ServerCall) -> BaseException | None:
+    """What has ended ``rpc``, whose handler ends with ``error``: of one that was expelled, why it was."""
+    return rpc.verdict if isinstance(error, trio.Cancelled) and rpc.verdict is not None else error
 
 
 def reason_trailer(error: BaseException | None, deadline: float) -> list[tuple[str, str]]:

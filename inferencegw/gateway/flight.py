@@ -21,7 +21,7 @@ import structlog
 import trio
 
 from inferencegw.errors import Metadata, RpcError, StatusCode
-from inferencegw.gateway.call import Call, reason_trailer
+from inferencegw.gateway.call import Call, cause_of, reason_trailer
 from inferencegw.gateway.dispatcher import Dispatcher, draining
 from inferencegw.gateway.request import refusal
 from inferencegw.gateway.tally import Tally
@@ -62,6 +62,7 @@ class Flight:
 
     Attributes:
         call: what generates.
+        shown: the metadata of whoever read it last, with the key that it now belongs to.
         scope: what it runs in.
         deadline: its reader's, or its last one's. It is the reader who is ended by it; replicas are told of it.
     """
@@ -69,7 +70,7 @@ class Flight:
     def __init__(self, request: InferRequest, metadata: Metadata, grace: Callable[[], float]) -> None:
         self._grace = grace
         self._request = request
-        self.metadata = metadata
+        self.metadata = self.shown = metadata
         self.messages_sent = 0
         self.deadline = math.inf
         self.scope = trio.CancelScope()
@@ -161,7 +162,7 @@ class Flight:
         finally:
             facts = self._facts or self.call.facts()
             account = self.call.account(reader.ledger)
-            rpc.trailing_metadata += [*account, *facts, *reason_trailer(error, rpc.deadline)]
+            rpc.trailing_metadata += [*account, *facts, *reason_trailer(cause_of(error, rpc), rpc.deadline)]
             self._detach(reader)
             del error  # or the error, its traceback and this frame would keep each other alive
 
@@ -169,6 +170,7 @@ class Flight:
         if self._reader is not None:
             self._reader.scope.cancel()
         self._reader = reader
+        self.shown = reader.rpc.metadata
         self._abandoned = None
         self.deadline = reader.rpc.deadline
         self.scope.deadline = math.inf
@@ -227,12 +229,12 @@ class Flight:
         self._abandoned = why
         self.scope.cancel()
 
-    def replace(self) -> None:
-        """It is of no use: its name goes to another call."""
+    def take_away(self, why: RpcError) -> None:
+        """Whoever reads it does so no more, nobody else will, and its record says ``why``."""
         if self._reader is not None:
             self._reader.scope.cancel()
             self._reader = None
-        self.abandon(refusal(StatusCode.ABORTED, "taken_over", "the same request has come again, after another text"))
+        self.abandon(why)
 
     async def run(self, call: Call, dispatcher: Dispatcher) -> None:  # noqa: ASYNC910 - the dispatcher waits
         """Its task: ``call``, until it was read to its end, has failed, or nobody has come for it."""
@@ -299,11 +301,19 @@ class Flights:
             if self._dispatcher.draining:
                 raise draining()
             if flight is not None:
-                flight.replace()
+                message = "the same request has come again, after another text"
+                flight.take_away(refusal(StatusCode.ABORTED, "taken_over", message))
             flight = self._flights[name] = Flight(request, rpc.metadata, self._grace_now)
             flight.call = begin(flight)
             self._calls.start_soon(self._run, name, flight, flight.call)
         return flight
+
+    def recheck(self, revocation: Callable[[Metadata], RpcError | None]) -> None:
+        """End those that belong to a key which is not one any more: it must not go on for a grace, unread."""
+        for flight in self._flights.values():
+            why = revocation(flight.shown)
+            if why is not None:
+                flight.take_away(why)
 
     async def _run(self, name: Name, flight: Flight, call: Call) -> None:
         try:

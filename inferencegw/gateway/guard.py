@@ -166,6 +166,16 @@ class GatewayGuard:
             call.expel(self._refuse(call, Denied(Denial.REVOKED)))
         log.info("keys changed", keys=len(table.keys))
 
+    def revocation(self, metadata: Metadata) -> RpcError | None:
+        """Why a client's call that was let in with ``metadata`` may not go on; None if it may.
+
+        It is for calls that no stream delivers at the moment: the others are expelled.
+        """
+        shown = shown_key(metadata)
+        if self._path is None or (shown is not None and self._access.table.find_untrusted(shown) is not None):
+            return None
+        return refusal(STATUSES[Denial.REVOKED], Denial.REVOKED.value, _MESSAGES[Denial.REVOKED])
+
     def statistics(self) -> AccessStatistics:
         """Counts for metrics and tests."""
         return self._access.statistics()

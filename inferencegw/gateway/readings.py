@@ -24,6 +24,7 @@ from inferencegw.membership import MembershipService
 from inferencegw.policy.access import Denial
 from inferencegw.policy.breaker import BreakerState
 from inferencegw.policy.verdict import Verdict
+from inferencegw.swim.effects import DropReason
 from inferencegw.swim.member import MemberState
 from inferencegw.telemetry.exposition import Value
 from inferencegw.v1 import admin_pb2
@@ -104,10 +105,12 @@ class Readings:
             return {}
         members = self.membership.refresh().members.values()
         counts = Counter(member.state for member in members)
+        heard = self.membership.statistics()
         return {
             "swim_members": {state.name.lower(): counts[state] for state in MemberState},
             "swim_probe_rtt_seconds": {one.member_id: one.rtt for one in members if one.rtt is not None},
-            "swim_refutations_total": self.membership.statistics().get("refutations", 0),
+            "swim_refutations_total": heard.get("refutations", 0),
+            "swim_packets_dropped_total": {one.value: heard.get(f"dropped_{one.value}", 0) for one in DropReason},
         }
 
     def _process(self) -> dict[str, Value]:

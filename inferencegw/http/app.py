@@ -25,8 +25,9 @@ from inferencegw.gateway import Gateway
 from inferencegw.http.access import permission, refusal
 from inferencegw.http.dashboard import dashboard
 from inferencegw.http.events import Feed
+from inferencegw.http.scrape import Scrape
 from inferencegw.http.server import serve
-from inferencegw.telemetry.exposition import CONTENT_TYPE, expose, registry_of
+from inferencegw.telemetry.exposition import CONTENT_TYPE
 from inferencegw.telemetry.meter import Histogram
 
 __all__ = ["application", "serve_http"]
@@ -54,11 +55,11 @@ async def serve_http(
 
 def application(gateway: Gateway) -> Starlette:
     """The ASGI application that tells of ``gateway``."""
-    registry = registry_of(gateway.readings)
+    scrape = Scrape(gateway.readings)
 
     async def metrics(_request: Request) -> Response:
         await trio.lowlevel.checkpoint()
-        return Response(expose(registry), media_type=CONTENT_TYPE)
+        return Response(scrape.text(), media_type=CONTENT_TYPE)
 
     async def readyz(_request: Request) -> Response:
         await trio.lowlevel.checkpoint()
@@ -77,7 +78,10 @@ def application(gateway: Gateway) -> Starlette:
         return feed.open(may_look) if may_look() else refusal(gateway)
 
     routes = {"/metrics": metrics, "/healthz": healthz, "/readyz": readyz, "/": page, "/events": events}
-    return Starlette(routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()])
+    app = Starlette(routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()])
+    # Or "/metrics/" would be answered with a redirect to whatever name the request's Host has.
+    app.router.redirect_slashes = False
+    return app
 
 
 async def healthz(_request: Request) -> Response:

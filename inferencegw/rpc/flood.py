@@ -23,7 +23,7 @@ class Flood(enum.Enum):
     WINDOW_UPDATE = "WINDOW_UPDATE on no open stream"
     STRAY = "frames on closed streams or of unknown type"
     MALFORMED = "malformed requests"
-    REFUSED = "calls that may not be made"
+    REFUSED = "calls that may not be made, or of methods that there are not"
 
 
 BUDGETS: Final[dict[Flood, tuple[float, float]]] = {
@@ -41,7 +41,9 @@ BUDGETS: Final[dict[Flood, tuple[float, float]]] = {
     Flood.STRAY: (1024, 500),
     Flood.MALFORMED: (256, 100),
     # By a server's guard, which says when to come again. High: keys are tried, and refusals cost as much as calls do.
-    # Low: behind one proxy those with a wrong key take down the connection of those with a good one.
+    # Low: behind one proxy those with a wrong key take down the connection of those with a good one. What there is not
+    # is told before the guard is asked, so that clients without a key can see that a server is older than they are; it
+    # costs as much, and so comes out of the same budget.
     Flood.REFUSED: (256, 50),
 }
 

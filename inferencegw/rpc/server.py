@@ -238,6 +238,7 @@ class _Session:
         method = self._methods.get(stream.path)
         if method is None:
             stream.finish(RpcError(StatusCode.UNIMPLEMENTED, f"unknown method {stream.path}"))
+            self._connection.charge(Flood.REFUSED)
             return
         assert self._link is not None
         assert self._calls is not None

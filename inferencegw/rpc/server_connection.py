@@ -20,6 +20,7 @@ from inferencegw.rpc import frames
 from inferencegw.rpc.connection import ClosedBy, Connection
 from inferencegw.rpc.events import CallEnded, CallReceived
 from inferencegw.rpc.fields import list_bytes
+from inferencegw.rpc.flood import Flood
 from inferencegw.rpc.frames import ErrorCode
 from inferencegw.rpc.framing import ConnectionViolation
 from inferencegw.rpc.messages import ENCODINGS, MessageReader
@@ -190,6 +191,7 @@ class ServerConnection(Connection[InboundCall]):
                 )
             call.timeout = _timeout(values)
         except RpcError as error:
+            self._spend(Flood.MALFORMED)
             self.finish(call, error, ())
             return
         call.reader = MessageReader(self.limits.max_message_bytes, encoding)

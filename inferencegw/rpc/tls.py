@@ -9,18 +9,30 @@ Every problem with a file is a :class:`~inferencegw.errors.ConfigError` at start
 "PEM lib" for most of them, so each file is tried by itself first. A certificate that is about to expire is replaced
 while the process runs (:func:`renew`); another authority takes a restart, which a drain makes harmless: a context can
 be made to believe one more, and never one less.
+
+A certificate and its key are read once, and what was read is tried and then used: somebody may be replacing the files
+at that moment, and a context that was given one of them and refused the other shakes hands with nobody. OpenSSL takes
+paths only, so it is shown a copy in memory.
 """
 
 import os
 import ssl
-from collections.abc import Callable, Iterable
-from typing import NoReturn, TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final, NoReturn, TypeAlias
+
+import attrs
 
 from inferencegw.errors import ConfigError
+from inferencegw.settings.files import PathLike, read_bounded
 
 __all__ = ["client_context", "renew", "server_context"]
 
-Path: TypeAlias = str | os.PathLike[str]
+Path: TypeAlias = PathLike
+
+MAX_FILE_BYTES: Final = 2**20
+"""Longest file with certificates, or a key. High: memory, where a wrong file is named. Low: a system's authorities,
+some hundred thousand bytes, do not fit."""
 
 # Of TLS 1.2's suites, those RFC 9113 appendix A does not prohibit and every gRPC library speaks. TLS 1.3 has no others,
 # and OpenSSL keeps its suites in another list.
@@ -37,9 +49,9 @@ def server_context(
     the one protocol to speak.
     """
     context = _hardened(ssl.PROTOCOL_TLS_SERVER, alpn)
-    _load_identity(context, cert, key)
+    _Identity.read(cert, key).show_in([context])
     if ca is not None:
-        _load_certificates(context, ca, "CA")
+        _believe(context, ca)
         context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
     return context
 
@@ -53,9 +65,9 @@ def client_context(ca: Path | None = None, cert: Path | None = None, key: Path |
     if ca is None:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     else:
-        _load_certificates(context, ca, "CA")
+        _believe(context, ca)
     if cert is not None and key is not None:
-        _load_identity(context, cert, key)
+        _Identity.read(cert, key).show_in([context])
     elif cert is not None:
         raise ConfigError(f"TLS certificate {cert}: cannot be shown to a server without its key")
     elif key is not None:
@@ -68,9 +80,7 @@ def renew(contexts: Iterable[ssl.SSLContext], cert: Path, key: Path) -> None:
 
     Connections that are there go on with what they were begun with.
     """
-    _load_identity(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), cert, key)  # only to see whether they can be used
-    for context in contexts:
-        _load_identity(context, cert, key)
+    _Identity.read(cert, key).show_in(contexts)
 
 
 def _hardened(protocol: int, alpn: str) -> ssl.SSLContext:
@@ -83,25 +93,59 @@ def _hardened(protocol: int, alpn: str) -> ssl.SSLContext:
     return context
 
 
-def _load_certificates(context: ssl.SSLContext, path: Path, role: str) -> None:
-    """Make ``context`` trust what is in the file."""
-    try:
-        context.load_verify_locations(cafile=path)
-    except ssl.SSLError as error:
-        raise ConfigError(f"TLS {role} {path}: holds no certificate in PEM form") from error
-    except OSError as error:
-        raise ConfigError(f"TLS {role} {path}: cannot be read: {error.strerror}") from error
+def _believe(context: ssl.SSLContext, ca: Path) -> None:
+    """Make ``context`` trust the authorities in the file."""
+    with _copy(_read("CA", ca)) as copy:
+        _load_certificates(context, copy, f"CA {ca}")
 
 
-def _load_identity(context: ssl.SSLContext, cert: Path, key: Path) -> None:
-    """Make ``context`` show the certificate in ``cert`` and sign with ``key``."""
-    _load_certificates(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), cert, "certificate")  # only to see whether it is one
+def _load_certificates(context: ssl.SSLContext, copy: str, name: str) -> None:
     try:
-        context.load_cert_chain(cert, key, password=_passphrase_of(key))
+        context.load_verify_locations(cafile=copy)
     except ssl.SSLError as error:
-        raise ConfigError(f"TLS key {key}: {_problem(error, cert)}") from error
-    except OSError as error:
-        raise ConfigError(f"TLS key {key}: cannot be read: {error.strerror}") from error
+        raise ConfigError(f"TLS {name}: holds no certificate in PEM form") from error
+
+
+@attrs.frozen
+class _Identity:
+    """A certificate chain and its key, as they were in two files."""
+
+    cert: Path
+    key: Path
+    chain: bytes = attrs.field(repr=False)
+    secret: bytes = attrs.field(repr=False)
+
+    @classmethod
+    def read(cls, cert: Path, key: Path) -> "_Identity":
+        """Those of the files; ConfigError where one cannot be read."""
+        return cls(cert, key, _read("certificate", cert), _read("key", key))
+
+    def show_in(self, contexts: Iterable[ssl.SSLContext]) -> None:
+        """Make ``contexts`` show the certificate and sign with the key; ConfigError, and no change, if they cannot."""
+        with _copy(self.chain) as chain, _copy(self.secret) as secret:
+            trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            _load_certificates(trial, chain, f"certificate {self.cert}")
+            try:
+                for context in (trial, *contexts):
+                    context.load_cert_chain(chain, secret, password=_passphrase_of(self.key))
+            except ssl.SSLError as error:
+                raise ConfigError(f"TLS key {self.key}: {_problem(error, self.cert)}") from error
+
+
+def _read(role: str, path: Path) -> bytes:
+    try:
+        return read_bounded(path, MAX_FILE_BYTES)
+    except ConfigError as error:
+        raise ConfigError(f"TLS {role} {path}: {error}") from error
+
+
+@contextmanager
+def _copy(data: bytes) -> Iterator[str]:
+    """A path where ``data`` is, in memory and for this process alone."""
+    with os.fdopen(os.memfd_create("pem"), "wb") as file:
+        file.write(data)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
 
 
 def _problem(error: ssl.SSLError, cert: Path) -> str:

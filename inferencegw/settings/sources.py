@@ -19,6 +19,7 @@ import attrs
 
 from inferencegw.config import GatewayConfig, ReplicaConfig
 from inferencegw.errors import ConfigError
+from inferencegw.settings.files import read_bounded
 from inferencegw.settings.options import CONFIG_VARIABLE, PREFIX, Option, build, options_of
 
 __all__ = ["DEFAULT", "Settings", "Sources", "read_file"]
@@ -135,12 +136,9 @@ class Sources(Generic[C]):
 def read_file(path: Path) -> Mapping[str, Any]:
     """What is in a TOML file; ConfigError where it cannot be read or is none."""
     try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST_FILE + 1)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}: name a file with --config") from error
-    if len(data) > LARGEST_FILE:
-        raise ConfigError(f"{path}: must be at most {LARGEST_FILE} bytes long")
+        data = read_bounded(path, LARGEST_FILE)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}: name a file with --config") from error
     try:
         return tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:  # also for numbers too long to be read, and lists too deep

@@ -102,6 +102,7 @@ CATALOGUE: Final = (
     Metric("swim_members", _G, "Members of the gossip, this one included, by what is held of them", ("state",)),
     Metric("swim_probe_rtt_seconds", _G, "Seconds that a member's answers to probes take, smoothed", ("member",)),
     Metric("swim_refutations_total", _C, "Rumours about this process that it has contradicted"),
+    Metric("swim_packets_dropped_total", _C, "Datagrams on the gossip's port that were not heard: foreign, unsealed, of an unknown key, replayed and so on", ("reason",)),
     Metric("drain_seconds", _G, "Seconds since this gateway began to drain; 0 while it does not"),
     Metric("rollout_step", _G, "Replicas that the rollout running here has done, by what it does now; nothing where none runs", ("phase",)),
     Metric("leases_granted_total", _C, "Slots given to attempts"),

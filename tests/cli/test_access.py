@@ -86,9 +86,10 @@ async def test_a_certificate_opens_a_door_that_asks_for_one(command: Command, tm
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (("--key-file", "none.key"), 1, "none.key: No such file or directory"),
+        (("--key-file", "none.key"), 2, "key_file = 'none.key': cannot be read: No such file or directory"),
         (("--key-file", "empty.key"), 2, "key_file = 'empty.key': must hold a key, as `trio-gw keys` makes one"),
-        (("--key-file", "binary.key"), 2, "key_file = 'binary.key': must hold a key, as `trio-gw keys` makes one"),
+        (("--key-file", "binary.key"), 2, "key_file = 'binary.key': 'utf-8' codec can't decode byte 0xff in .*"),
+        (("--key-file", "long.key"), 2, "key_file = 'long.key': is longer than 4096 bytes"),
         (("--key-file", "two.key"), 2, "key: must be what `trio-gw keys` has made, and nothing else"),
         (("--tls-cert", "c.pem"), 2, "tls_ca: must be given with tls_cert and tls_key: a file, or 'system'"),
         (("--tls-ca", "system", "--tls-cert", "empty.key"), 2, "TLS certificate empty.key: cannot be shown to a .*"),
@@ -107,8 +108,10 @@ def test_a_file_that_is_of_no_use_is_said_before_anything_is_sent(
 ) -> None:
     """One line with its name; not a word of what is in it."""
     monkeypatch.chdir(tmp_path)
-    for file, content in {"empty.key": b"", "binary.key": b"\xff", "two.key": b"gwk_a\ngwk_b\n"}.items():
-        Path(file).write_bytes(content)
+    long = CLIENT.encode() + b"\n" * 4096  # whose first 4096 bytes are a key and nothing else
+    files = {"empty": b"", "binary": b"\xff", "two": b"gwk_a\ngwk_b\n", "long": long}
+    for file, content in files.items():
+        Path(f"{file}.key").write_bytes(content)
     prompt = ("p",) if name == "generate" else ()
     assert execute([name, *prompt, *arguments]) == status
     error = capsys.readouterr().err

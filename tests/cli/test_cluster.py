@@ -352,6 +352,8 @@ def test_a_port_that_is_taken_is_one_line_and_nobody_is_left(capsys: pytest.Capt
     [
         (("--replicas", "0"), "ClusterConfig.replicas = 0: must be a number from 1 to 256 (replicas)"),
         (("--gateways", "65"), "ClusterConfig.gateways = 65: must be a number from 1 to 64 (gateways)"),
+        (("--http-port", "-1"), "ClusterConfig.http_port = -1: must be a number from 0 to 65472 (port)"),
+        (("--http-port", "65500"), "ClusterConfig.http_port = 65500: must be a number from 0 to 65472 (port)"),
         (("--model-version", ""), "model_version = '' (--model-version): must be 1 to 64 bytes long in UTF-8"),
         (("--gossip-profile", "x"), "gossip_profile = 'x' (--gossip-profile): must be one of "),
         (("--drain-timeout", "nan"), "drain_timeout = nan (--drain-timeout): must be a number from 0 to 3600 "),

@@ -10,6 +10,7 @@ import io
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,7 @@ from inferencegw.cli.app import app
 from inferencegw.config import GatewayConfig, ReplicaConfig
 from inferencegw.gateway.app import GOODBYE_TIMEOUT, HEALTH_NAMES
 from inferencegw.gateway.managers.kubernetes import STOP_MARGIN, KubernetesManager, Target
+from inferencegw.gateway.updater import LAST_ACT
 from inferencegw.rpc.health import LIVENESS
 from inferencegw.v1 import replica_pb2
 
@@ -96,6 +98,23 @@ def test_the_image_runs_the_command_as_somebody_who_is_not_root() -> None:
     assert program == shlex.split(UNIT["Service"]["ExecStart"])[0]
 
 
+def test_the_image_is_built_of_what_the_package_is_and_of_nothing_else() -> None:
+    """Not of the folder as it is: a keyring is in it, where compose.yaml has one put it, and would be in a layer."""
+    copied = [
+        line["value"].split()
+        for line in IMAGE.structure
+        if line["instruction"] == "COPY" and "--from" not in line["value"]
+    ]
+    sources = {source for *its, _ in copied for source in its}
+    root = DEPLOY.parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert sources == {"pyproject.toml", project["readme"], *project["license-files"], "inferencegw"}
+    assert all((root / source).exists() for source in sources)
+    [keyring] = {secret["file"] for secret in COMPOSE["secrets"].values()}
+    path = (DEPLOY / keyring).resolve().relative_to(root)
+    assert f"/{path}" in (root / ".gitignore").read_text(encoding="utf-8").split()
+
+
 def test_everybody_runs_one_image_as_its_user() -> None:
     """What compose builds is what it and Kubernetes run."""
     user = {line["instruction"]: line["value"] for line in IMAGE.structure}["USER"]
@@ -150,8 +169,8 @@ def test_services_and_budgets_select_pods_that_there_are() -> None:
 
 
 def test_there_is_time_for_a_drain_everywhere() -> None:
-    """Before anything is killed: what precedes the drain, the drain and the goodbyes."""
-    of_gateway = GatewayConfig().drain_timeout + 2 * GOODBYE_TIMEOUT
+    """Before anything is killed: what precedes the drain, the drain, a rollout's last act and the goodbyes."""
+    of_gateway = GatewayConfig().drain_timeout + LAST_ACT + 2 * GOODBYE_TIMEOUT
     of_replica = ReplicaConfig().drain_timeout + 2 * GOODBYE_TIMEOUT
     pause = container("gateway")["lifecycle"]["preStop"]["sleep"]["seconds"]
     grace = {name: one["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] for name, one in WORKLOADS.items()}
@@ -201,3 +220,9 @@ def test_the_unit_waits_for_the_ready_word_and_watches_the_event_loop() -> None:
     assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"
     assert (service["KillMode"], service["RestartPreventExitStatus"]) == ("mixed", "2")
     assert service["User"] not in {"", "root"}
+
+
+def test_the_unit_is_started_again_for_as_long_as_it_takes() -> None:
+    """By default systemd gives up after five starts in ten seconds, which is where a port is taken for a while."""
+    assert UNIT["Service"]["Restart"] == "always"
+    assert UNIT["Unit"]["StartLimitIntervalSec"] == "0"

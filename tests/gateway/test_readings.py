@@ -17,6 +17,7 @@ from inferencegw.gateway import Gateway
 from inferencegw.policy.access import Denial
 from inferencegw.policy.verdict import Verdict
 from inferencegw.rpc import ServerCall
+from inferencegw.swim.effects import DropReason
 from inferencegw.telemetry.catalogue import BY_NAME
 from inferencegw.telemetry.log import configure_logging
 from inferencegw.telemetry.meter import Histogram
@@ -71,7 +72,7 @@ async def test_every_metric_of_the_catalogue_is_read_and_no_other(autojump_clock
     """What is not there yet is empty, but named; without gossip there is none of it."""
     async with house(autojump_clock, *scripted(1)) as it:
         readings = it.gateway.readings()
-        gossip = {"swim_members", "swim_probe_rtt_seconds", "swim_refutations_total"}
+        gossip = {"swim_members", "swim_probe_rtt_seconds", "swim_refutations_total", "swim_packets_dropped_total"}
         assert readings.keys() == BY_NAME.keys() - gossip
 
 
@@ -177,6 +178,25 @@ async def test_members_are_counted_by_what_is_held_of_them() -> None:
             assert set(times) <= {"g2"}  # it may not have been probed yet
             assert readings["swim_refutations_total"] == 0
             assert readings.keys() == BY_NAME.keys()
+            nursery.cancel_scope.cancel()
+
+
+async def test_what_the_gossip_did_not_hear_is_counted_by_reason() -> None:
+    """Also for what has never happened: its first time is to be an increase. Here somebody knocks at the wrong port."""
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            gateway = Gateway(config(id="g1", gossip_port=0, gossip_profile="fast"), rng=random.Random(1))
+            place = (await nursery.start(gateway.run))["gossip"]
+            membership = gateway.membership
+            assert membership is not None
+            with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as stranger:
+                await stranger.sendto(b"GET / HTTP/1.1\r\nhost: somewhere.example\r\n\r\n", place)
+                await stranger.sendto(b"?", place)
+                while sum(count for name, count in membership.statistics().items() if name.startswith("dropped_")) < 2:
+                    await trio.lowlevel.checkpoint()
+            dropped = gateway.readings()["swim_packets_dropped_total"]
+            heard_of = {DropReason.FOREIGN, DropReason.TRUNCATED}
+            assert dropped == {one.value: one in heard_of for one in DropReason}
             nursery.cancel_scope.cancel()
 
 

@@ -43,6 +43,14 @@ async def test_a_gateway_with_a_replica_is_alive_and_ready() -> None:
         assert (await front.get("/elsewhere")).status_code == 404
 
 
+async def test_a_path_with_a_slash_too_many_leads_nowhere() -> None:
+    """A redirect would go to the name in ``Host``, which whoever asks may choose."""
+    async with a_front() as front:
+        for path in ("/metrics/", "/readyz/", "/events/"):
+            answer = await front.get(path, host="elsewhere.example")
+            assert (answer.status_code, answer.headers.get("location")) == (404, None)
+
+
 async def test_a_gateway_without_a_replica_is_alive_and_not_ready() -> None:
     """Starting it again would bring no replica, and no call should be sent to it."""
     async with a_front() as front:

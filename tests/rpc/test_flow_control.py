@@ -20,6 +20,7 @@ from trio.testing import MockClock
 from inferencegw.config import RpcLimits
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.rpc import Server, ServerCall, open_channel, open_channel_over
+from inferencegw.rpc.flood import BUDGETS, Flood
 from inferencegw.rpc.outbox import HIGH_WATER_BYTES
 from inferencegw.v1.replica_pb2 import GenerateRequest, GenerateResponse, GetInfoRequest, GetInfoResponse
 from tests.rpc.raw_peer import FRAME_HEADER_BYTES, RawPeer, framed
@@ -313,8 +314,11 @@ async def ask_until_cut_off(peer: RawPeer) -> int:
     raise AssertionError("count never ends")
 
 
-async def test_a_peer_that_asks_and_never_reads_is_cut_off(autojump_clock: MockClock) -> None:
+async def test_a_peer_that_asks_and_never_reads_is_cut_off(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Answers without flow control (statuses) pile up to ``max_output_bytes`` and no further."""
+    monkeypatch.setitem(BUDGETS, Flood.REFUSED, (10_000, 1))  # or there would not be so many
     limits = RpcLimits(max_output_bytes=65_536)
     server = Server([], limits=limits)
     ours, theirs = trio.testing.lockstep_stream_pair()

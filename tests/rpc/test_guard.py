@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -103,6 +104,20 @@ async def test_who_asks_again_and_again_for_what_it_may_not_have_is_sent_away(mo
         await peer.until_eof()
     answered = [stream for stream in streams if peer.streams[stream].ended]
     assert {peer.streams[stream].status for stream in answered} == {StatusCode.UNAUTHENTICATED}
+    assert len(answered) == burst + 1
+    assert [frame.error_code for frame in peer.goaways()] == [ErrorCode.ENHANCE_YOUR_CALM]
+
+
+@pytest.mark.parametrize("path", [GENERATE.path + "s", "/no.such.Service/Method", "/"])
+async def test_who_asks_again_and_again_for_what_there_is_not_is_sent_away(path: str, mock_clock: MockClock) -> None:
+    """Out of the same budget, also where there is no guard; until then each is answered UNIMPLEMENTED."""
+    burst = int(BUDGETS[Flood.REFUSED][0])
+    async with raw_client(Server([Replica().service])) as peer:
+        streams = range(1, 2 * burst + 20, 2)
+        await peer.send(*(peer.headers(stream, request_headers(path), end_stream=True) for stream in streams))
+        await peer.until_eof()
+    answered = [stream for stream in streams if peer.streams[stream].ended]
+    assert {peer.streams[stream].status for stream in answered} == {StatusCode.UNIMPLEMENTED}
     assert len(answered) == burst + 1
     assert [frame.error_code for frame in peer.goaways()] == [ErrorCode.ENHANCE_YOUR_CALM]
 

@@ -17,6 +17,7 @@ from inferencegw.config import RpcLimits
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.rpc import Server, ServerCall
 from inferencegw.rpc.flood import BUDGETS, Flood
+from inferencegw.rpc.frames import ErrorCode
 from inferencegw.v1.replica_pb2 import GenerateResponse
 from tests.rpc.raw_peer import Header, RawPeer, framed
 from tests.rpc.support import (
@@ -148,6 +149,21 @@ async def test_a_grpc_request_that_cannot_be_served_gets_a_status(
         assert exchange.headers[":status"] == "200"
         assert exchange.headers["content-type"] == "application/grpc"
         assert len(replica.calls) == 1  # the neighbour's
+
+
+@pytest.mark.parametrize("field", [("grpc-encoding", "snappy"), ("grpc-timeout", "5")])
+async def test_who_calls_again_and_again_in_a_way_that_nobody_reads_is_sent_away(
+    field: Header, mock_clock: MockClock
+) -> None:
+    """No guard is asked about such a call; as many as a burst are answered."""
+    head = request_headers(GENERATE.path, field)
+    burst = int(BUDGETS[Flood.MALFORMED][0])
+    async with raw_client(Server([Replica().service])) as peer:
+        streams = range(1, 2 * burst + 20, 2)
+        await peer.send(*(peer.headers(stream, head, end_stream=True) for stream in streams))
+        await peer.until_eof()
+    assert len([stream for stream in streams if peer.streams[stream].ended]) == burst
+    assert [frame.error_code for frame in peer.goaways()] == [ErrorCode.ENHANCE_YOUR_CALM]
 
 
 async def test_the_answer_to_an_unknown_encoding_names_those_that_are_known() -> None:

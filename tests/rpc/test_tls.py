@@ -6,12 +6,13 @@ The handshakes are between two ``ssl.SSLObject`` in memory; test_tls_grpcio.py h
 import pathlib
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 
 from inferencegw.errors import ConfigError
-from inferencegw.rpc.tls import client_context, server_context
+from inferencegw.rpc.tls import MAX_FILE_BYTES, client_context, renew, server_context
 from tests.rpc.identity import Identity
 
 
@@ -173,6 +174,7 @@ def files(gateway: Identity, client: Identity, tmp_path_factory: pytest.TempPath
         "other-key": client.key.read_bytes(),
         "encrypted-key": encrypted,
         "empty": b"",
+        "long": gateway.cert.read_bytes() + b"#" * MAX_FILE_BYTES,
         "prose": b"-----BEGIN CERTIFICATE-----\nTo whom it may concern\n-----END CERTIFICATE-----\n",
     }
     for name, content in contents.items():
@@ -187,12 +189,14 @@ def files(gateway: Identity, client: Identity, tmp_path_factory: pytest.TempPath
         ("empty", "key", None, "TLS certificate {}/empty: holds no certificate in PEM form"),
         ("prose", "key", None, "TLS certificate {}/prose: holds no certificate in PEM form"),
         ("key", "cert", None, "TLS certificate {}/key: holds no certificate in PEM form"),
+        ("long", "key", None, "TLS certificate {}/long: is longer than 1048576 bytes"),
         ("cert", "missing", None, "TLS key {}/missing: cannot be read: No such file or directory"),
         ("cert", ".", None, "TLS key {}: cannot be read: Is a directory"),
         ("cert", "cert", None, "TLS key {0}/cert: holds no private key in PEM form"),
         ("cert", "other-key", None, "TLS key {0}/other-key: does not belong to certificate {0}/cert"),
         ("cert", "encrypted-key", None, "TLS key {}/encrypted-key: is encrypted; give one without a passphrase"),
         ("cert", "key", "missing", "TLS CA {}/missing: cannot be read: No such file or directory"),
+        ("cert", "key", "long", "TLS CA {}/long: is longer than 1048576 bytes"),
         ("cert", "key", "key", "TLS CA {}/key: holds no certificate in PEM form"),
     ],
 )
@@ -215,3 +219,28 @@ def test_a_client_s_certificate_and_key_go_together(gateway: Identity) -> None:
         client_context(cert=gateway.cert)
     with pytest.raises(ConfigError, match=r"^TLS key .*key\.pem: is of no use without its certificate$"):
         client_context(key=gateway.key)
+
+
+def test_files_that_are_replaced_while_a_certificate_is_renewed_leave_no_context_without_its_key(
+    client: Identity, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was tried is what is used, in every context; the next reload takes what is there then."""
+    (tmp_path / "new").mkdir()
+    old, new = Identity.make(tmp_path, "gateway.test"), Identity.make(tmp_path / "new", "gateway.test")
+    servers = [server_context(old.cert, old.key) for _ in range(2)]
+    load = ssl.SSLContext.load_cert_chain
+
+    def load_while_somebody_copies(context: ssl.SSLContext, *args: Any, **options: Any) -> None:
+        load(context, *args, **options)
+        old.key.write_bytes(client.key.read_bytes())
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", load_while_somebody_copies)
+    old.cert.write_bytes(new.cert.read_bytes())
+    old.key.write_bytes(new.key.read_bytes())
+    renew(servers, old.cert, old.key)
+    for server in servers:
+        shake_hands(server, client_context(new.ca))
+    with pytest.raises(ConfigError, match="does not belong to certificate"):
+        renew(servers, old.cert, old.key)
+    for server in servers:
+        shake_hands(server, client_context(new.ca))

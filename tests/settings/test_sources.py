@@ -156,7 +156,7 @@ def test_the_value_of_a_name_that_nobody_knows_is_not_repeated() -> None:
         (b"id = '\xff'", "must be TOML: "),
         (b"id = " + b"[" * 100_000, "must be TOML: "),
         (b"port = " + b"1" * 5000, "must be TOML: "),
-        (b"#" * (2**20 + 1), "must be at most 1048576 bytes long"),
+        (b"#" * (2**20 + 1), "is longer than 1048576 bytes: name a file with --config"),
     ],
 )
 def test_a_file_that_is_no_toml_is_refused_by_its_name(content: bytes, message: str, tmp_path: Path) -> None:

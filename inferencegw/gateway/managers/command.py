@@ -2,14 +2,22 @@
 
 The rule: no shell. The text is split into words as a shell would, quotes included; a word that is ``;`` stands between
 the two commands; ``{id}`` in any word, and ``{version}`` in one of START's, are replaced in their place, so that
-nothing in a name can become another word. A name comes from the gossip: it may not become an option either.
+nothing in a name can become another word. A name comes from the gossip: it may not become an option either, and has
+nothing in it that a shell obeys or that leads to another folder, for what is run may be ``ssh HOST ...`` or a script.
 
 STOP is to return when the process has ended, START when it has been asked for. What a command writes goes to a file
 that has no name, of which the end is shown where it fails: a pipe would be held open by whatever START leaves running.
+
+A command is a process group of its own. One whose time is up is ended with all of its group, or what hangs would go on
+behind the back of the next try. That may be beyond us (``sudo`` makes it root's): then it is left, and that is said; to
+wait for it would hold the rollout, and the gateway's own end, for as long as it likes.
 """
 
+import contextlib
+import os
 import re
 import shlex
+import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -27,12 +35,22 @@ TIMEOUT: Final = 120.0
 """Seconds that a command has, where the operator does not say. High: one that hangs is noticed late. Low: one that
 waits for a drain is ended before it is done."""
 
+GRACE: Final = 2.0
+"""Seconds from SIGTERM to SIGKILL, and from there until it is left. High: a gateway that leaves waits for a command
+that does not end. Low: a command cannot tidy up."""
+
 LAST_WORDS_BYTES: Final = 500
 """What is shown of a command's output, from its end. High: long errors. Low: the cause may not be among it."""
 
 SEPARATOR: Final = ";"
 _TIMEOUT: Final = "timeout="
 _PLACE: Final = re.compile(r"\{id\}|\{version\}")
+
+_SAFE: Final = {
+    "{id}": re.compile(r"(?!\.\.?$)[\w.:@+=,\[\]-]+"),
+    "{version}": re.compile(r"[\w.:@+=,/-]+"),
+}
+"""What a value may be, whole: addresses too, and versions that are an image's name."""
 
 
 @attrs.frozen
@@ -83,33 +101,54 @@ class CommandManager:
         await self._run("start", replica_id, self.start_command, {"{id}": replica_id, "{version}": version})
 
     async def _run(self, what: str, replica_id: str, template: Sequence[str], values: dict[str, str]) -> None:  # noqa: ASYNC910 - a command is waited for
-        problem = ""
-        with tempfile.TemporaryFile() as output:
-            try:
-                command = [_filled(word, values) for word in template]
-                with trio.fail_after(self.timeout):
-                    result = await trio.run_process(
-                        command,
-                        stdin=subprocess.DEVNULL,
-                        stdout=output,
-                        stderr=subprocess.STDOUT,
-                        check=False,
-                        process_group=0,  # Ctrl-C is for us to act on, not to cut a command short in its middle
-                    )
-            except trio.TooSlowError:
-                problem = f"{template[0]} has not ended after {self.timeout:g} s{_last_words(output)}"
-            except (OSError, ValueError) as error:
-                problem = f"{template[0]} cannot be run: {error}"
-            else:
-                if result.returncode:
-                    problem = f"{template[0]} ended with status {result.returncode}{_last_words(output)}"
+        try:
+            command = [_filled(word, values) for word in template]
+            with tempfile.TemporaryFile() as output:
+                problem = await self._problem(command, output)
+        except (OSError, ValueError) as error:  # the former where there is no place for the file, too
+            raise ManagerError(f"cannot {what} replica {replica_id}: {template[0]} cannot be run: {error}") from error
         if problem:
-            raise ManagerError(f"cannot {what} replica {replica_id}: {problem}")
+            raise ManagerError(f"cannot {what} replica {replica_id}: {template[0]} {problem}")
+
+    async def _problem(self, command: Sequence[str], output: IO[bytes]) -> str:
+        """Run it; how it has failed, with its last words, or nothing."""
+        process = await trio.lowlevel.open_process(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            process_group=0,  # Ctrl-C is for us to act on, not to cut a command short in its middle
+        )
+        try:
+            with trio.move_on_after(self.timeout):
+                status = await process.wait()
+                return f"ended with status {status}{_last_words(output)}" if status else ""
+        finally:
+            if process.returncode is None:
+                with trio.CancelScope(shield=True):
+                    await _end_group(process)
+        left = f", and cannot be ended: it is left, as pid {process.pid}" if process.returncode is None else ""
+        return f"has not ended after {self.timeout:g} s{left}{_last_words(output)}"
+
+
+async def _end_group(process: trio.Process) -> None:
+    """SIGTERM to all of them, and SIGKILL to who is left; returns when the first one has ended, or time is up."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        # Nobody is left, or nobody of ours. The number is no other group's: it is not given out as long as there is one
+        # of the group, and not again until all others have been.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)
+        with trio.move_on_after(GRACE):
+            await process.wait()
 
 
 def _filled(word: str, values: dict[str, str]) -> str:
-    """The word with the values in their places; ValueError where one would make an option of it."""
-    # In one pass: a value that has another one's braces in it stays as it is.
+    """The word with the values in their places; ValueError where one would be more than a value."""
+    for place in _PLACE.findall(word):
+        if not _SAFE[place].fullmatch(values[place]):
+            raise ValueError(
+                f"{values[place]!r} may not stand for {place}: only letters, digits and . : @ + = , _ - are passed on"
+            )
     filled = _PLACE.sub(lambda place: values[place[0]], word)
     if filled.startswith("-") and not word.startswith("-"):
         raise ValueError(f"{filled!r} would be taken for an option")

@@ -17,6 +17,7 @@ and patch on ``statefulsets``; get, patch and delete on ``pods``.
 It was tested against a server on loopback that plays these parts of Kubernetes, and against nothing else.
 """
 
+import json
 import os
 import re
 import ssl
@@ -42,7 +43,10 @@ HOLD: Final = "inferencegw/stopped"
 """The finalizer."""
 
 REQUEST_TIMEOUT: Final = 10.0
-"""Seconds for an answer. High: a server that hangs is noticed late. Low: a busy one seems to."""
+"""Seconds for a whole answer. High: a server that hangs is noticed late. Low: a busy one seems to."""
+
+MAX_ANSWER_BYTES: Final = 4_194_304
+"""Of one object. High: memory. Low: an object that there may be cannot be looked at; etcd holds 1.5 MiB of one."""
 
 POLL_INTERVAL: Final = 1.0
 """Seconds between two looks at what the cluster does by itself. High: each step takes longer. Low: more questions."""
@@ -68,6 +72,10 @@ class _Failed(Exception):
 
 class _NotFound(_Failed):
     """There is no such object."""
+
+
+class _Passing(_Failed):
+    """The server's or the network's trouble: who only looks may look again."""
 
 
 @attrs.frozen
@@ -221,14 +229,20 @@ class KubernetesManager:
             await self._ask("DELETE", path, {"preconditions": {"uid": uid}})
             pod = await self._ask("GET", path)
         patience = pod["spec"].get("terminationGracePeriodSeconds", 30) + STOP_MARGIN
+        trouble = ""
         with trio.move_on_after(patience):  # noqa: ASYNC912 - a pod that has ended is not waited for
             while _runs(pod):
                 await trio.sleep(POLL_INTERVAL)
-                pod = await self._ask("GET", path)
+                try:
+                    pod = await self._ask("GET", path)
+                except _Passing as error:  # an API server that is replaced must not halt a rollout
+                    trouble = f"; {error}"
+                    continue
+                trouble = ""
                 if pod["metadata"]["uid"] != uid:
                     raise _Failed(f"somebody has taken the finalizer {HOLD} from its pod, and it was made again")
             return
-        raise _Failed(f"its containers have not ended after {patience:g} s")
+        raise _Failed(f"its containers have not ended after {patience:g} s: does its node still work?{trouble}")
 
     async def _start(self, name: str, version: str) -> None:
         path = self._pod_path(name)
@@ -252,13 +266,19 @@ class KubernetesManager:
 
     async def _until_seen(self, generation: int) -> None:
         """Or the pod could be made again from the template before."""
+        trouble = ""
         with trio.move_on_after(SEEN_PATIENCE):
             while True:
-                status = (await self._ask("GET", self._statefulset_path)).get("status", {})
-                if status.get("observedGeneration", 0) >= generation:
-                    return
+                try:
+                    status = (await self._ask("GET", self._statefulset_path)).get("status", {})
+                except _Passing as error:
+                    trouble = f"; {error}"
+                else:
+                    trouble = ""
+                    if status.get("observedGeneration", 0) >= generation:
+                        return
                 await trio.sleep(POLL_INTERVAL)
-        raise _Failed(f"the StatefulSet's controller has not seen the new template after {SEEN_PATIENCE:g} s")
+        raise _Failed(f"the StatefulSet's controller has not seen the new template after {SEEN_PATIENCE:g} s{trouble}")
 
     async def _require_place(self, name: str, error: _NotFound) -> None:
         """Raise ``error`` unless the StatefulSet is to have a pod of that name, which is not there only now."""
@@ -284,17 +304,50 @@ class KubernetesManager:
     async def _ask(
         self, method: str, path: str, body: Object | None = None, content_type: str = "application/json"
     ) -> Object:
+        request = self._client.build_request(method, path, json=body, headers={"Content-Type": content_type})
+        what = f"Kubernetes: {method} {path}"
         try:
-            response = await self._client.request(method, path, json=body, headers={"Content-Type": content_type})
-            answer = response.json()
+            with trio.fail_after(REQUEST_TIMEOUT):  # of all of it: the client's own is for each part that comes
+                status, content = await self._exchange(request)
+        except trio.TooSlowError as error:
+            raise _Passing(f"{what}: no answer after {REQUEST_TIMEOUT:g} s") from error
+        except httpx2.TransportError as error:
+            raise _Passing(f"{what}: {_reason(error)}") from error
         except (httpx2.HTTPError, OSError, ValueError) as error:
-            raise _Failed(f"Kubernetes: {method} {path}: {_reason(error)}") from error
-        if not isinstance(answer, dict):
-            raise _Failed(f"Kubernetes: {method} {path}: the answer is no object")
-        if response.is_error:
-            kind = _NotFound if response.status_code == httpx2.codes.NOT_FOUND else _Failed
-            raise kind(f"Kubernetes: {response.status_code}: {answer.get('message', 'no reason given')}")
+            raise _Failed(f"{what}: {_reason(error)}") from error
+        passing = status == httpx2.codes.TOO_MANY_REQUESTS or status >= httpx2.codes.INTERNAL_SERVER_ERROR
+        said = _object(content)
+        if said is None and not passing:  # then what stands before the server may say it in a page of its own
+            raise _Failed(f"{what}: the answer ({status}) is no object")
+        answer = said or {}
+        if httpx2.codes.is_error(status):
+            kind = _Passing if passing else _NotFound if status == httpx2.codes.NOT_FOUND else _Failed
+            raise kind(f"Kubernetes: {status}: {answer.get('message', 'no reason given')}")
         return answer
+
+    async def _exchange(self, request: httpx2.Request) -> tuple[int, bytes]:
+        """Status and body; ValueError where that is too long."""
+        response = await self._client.send(request, stream=True)
+        content = bytearray()
+        try:
+            # To its end, which the caller's time bounds: generators that are left in their middle are closed by nobody.
+            async for part in response.aiter_bytes():
+                content += part[: MAX_ANSWER_BYTES + 1 - len(content)]
+        finally:
+            with trio.CancelScope(shield=True):  # it closes a socket, and waits for nobody
+                await response.aclose()
+        if len(content) > MAX_ANSWER_BYTES:
+            raise ValueError(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
+        return response.status_code, bytes(content)
+
+
+def _object(content: bytes) -> Object | None:
+    """What it says in JSON; None where that is no object."""
+    try:
+        answer = json.loads(content)
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None
 
 
 def _reason(error: BaseException) -> str:
@@ -314,4 +367,4 @@ def _runs(pod: Object) -> bool:
     statuses = pod.get("status", {}).get("containerStatuses", [])
     if not statuses:
         return bool(pod["spec"].get("nodeName"))
-    return any("running" in status["state"] for status in statuses)
+    return any("running" in status.get("state", ()) for status in statuses)

@@ -1,15 +1,17 @@
 """The operator's own commands: how a spec is read, what is run, and what is said where that fails."""
 
+import gc
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import trio
 
 from inferencegw.errors import ConfigError, ManagerError
-from inferencegw.gateway.managers import open_manager
+from inferencegw.gateway.managers import command, open_manager
 from inferencegw.gateway.managers.command import LAST_WORDS_BYTES, TIMEOUT, CommandManager
 
 WRITE = f'\'{sys.executable}\' -c \'import sys; open(sys.argv[1], "a").write(" ".join(sys.argv[2:]) + "\\n")\''
@@ -60,13 +62,27 @@ def test_a_spec_that_cannot_be_used_is_one_line(text: str, problem: str) -> None
 
 
 async def test_the_commands_are_run_with_id_and_version_in_their_places(tmp_path: Path) -> None:
-    """One argument stays one, whatever is in it; what looks like a place in a value is none."""
+    """One argument stays one; a place that is none of ours stays as it is."""
     log = tmp_path / "log"
     spec = f"command:{WRITE} '{log}' stop {{id}} ; {WRITE} '{log}' start [{{id}}={{version}}] {{other}}"
     async with open_manager(spec) as manager:
-        await manager.stop("r 1; rm *")
-        await manager.start("{version}", "$(v2) {id}")
-    assert log.read_text().splitlines() == ["stop r 1; rm *", "start [{version}=$(v2) {id}] {other}"]
+        await manager.stop("[::1]:50051")
+        await manager.start("r-1_ä", "registry:5000/llm@v2.1+a")
+    assert log.read_text().splitlines() == ["stop [::1]:50051", "start [r-1_ä=registry:5000/llm@v2.1+a] {other}"]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "r 1", "r1;reboot", "$(id)", "`id`", "r1\n", "a|b", "a&b", "'", "{version}", "a*", "~", "..", "a/../b"]
+)
+async def test_what_a_shell_or_a_folder_would_obey_is_not_passed_on(tmp_path: Path, name: str) -> None:
+    """``ssh HOST stop {id}`` has a shell at its other end, and a name is anybody's word in the gossip."""
+    log = tmp_path / "log"
+    async with open_manager(f"command:{WRITE} '{log}' {{id}} ; {WRITE} '{log}' {{id}} {{version}}") as manager:
+        with pytest.raises(ManagerError, match=r"may not stand for \{id\}: only letters, digits and"):
+            await manager.stop(name)
+        with pytest.raises(ManagerError, match=r"may not stand for \{version\}: only letters, digits and"):
+            await manager.start("r1", "v2;reboot")
+    assert not log.exists()
 
 
 @pytest.mark.parametrize("name", ["--now", "-"])
@@ -105,7 +121,7 @@ async def test_a_command_that_fails_without_a_word_says_its_status() -> None:
     ("spec", "replica_id", "reason"),
     [
         ("no-such-command-anywhere {id} ; true {id} {version}", "r1", "No such file or directory"),
-        ("true {id} ; true {id} {version}", "r\0", "embedded null byte"),
+        ("true {id} ; true {id} {version}", "r\0", "may not stand for {id}"),
     ],
 )
 async def test_a_command_that_cannot_be_run_says_why(spec: str, replica_id: str, reason: str) -> None:
@@ -135,3 +151,56 @@ async def test_what_a_start_leaves_running_does_not_hold_it(tmp_path: Path) -> N
         with trio.fail_after(10):
             await manager.start("r1", "v2")
     os.kill(int(pid_file.read_text()), signal.SIGKILL)
+
+
+async def test_a_command_that_hangs_is_ended_with_all_that_it_has_started(tmp_path: Path) -> None:
+    """A script that waits for another program: what hangs is the program, and it would go on after us."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    hang = f"sh -c '(trap \"\" TERM; echo begun; exec sleep 99 3>{fifo}); true' {{id}}"
+    async with open_manager(f"command:timeout=0.3 {hang} ; true {{id}} {{version}}") as manager:
+        with pytest.raises(ManagerError, match=r"sh has not ended after 0.3 s: begun$"):
+            await manager.stop("r1")
+    with trio.fail_after(5):
+        await trio.lowlevel.wait_readable(reader)  # who has it open for writing is no more
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of a process and its pidfd that are left
+async def test_a_command_that_cannot_be_ended_does_not_hold_the_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is root's by now, as with ``sudo``; nor the gateway's own end."""
+    asked: list[tuple[int, int]] = []
+
+    def killpg(group: int, number: int) -> None:
+        asked.append((group, number))
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(command, "GRACE", 0.01)
+    monkeypatch.setattr(os, "killpg", killpg)
+    async with open_manager("command:timeout=0.05 sleep 99{id} ; true {id} {version}") as manager:
+        with trio.fail_after(5):
+            with pytest.raises(ManagerError) as caught:
+                await manager.stop("0")
+    pids = {pid for pid, _ in asked}
+    pid = pids.pop()
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)  # noqa: ASYNC222 - it has just been killed
+    assert (pids, [number for _, number in asked]) == (set(), [signal.SIGTERM, signal.SIGKILL])
+    told = f"sleep has not ended after 0.05 s, and cannot be ended: it is left, as pid {pid}"
+    assert str(caught.value) == f"cannot stop replica 0: {told}"
+    del caught
+    gc.collect()  # here, where its warning is expected
+
+
+async def test_a_machine_without_a_place_for_files_is_an_error_of_the_manager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container whose root is read-only, say: it says so, and nothing is run."""
+
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    async with open_manager("command:true {id} ; true {id} {version}") as manager:
+        with pytest.raises(ManagerError, match=r"stop replica r1: true cannot be run: .*No usable temporary dir"):
+            await manager.stop("r1")

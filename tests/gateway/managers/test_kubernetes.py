@@ -289,8 +289,10 @@ async def test_a_statefulset_that_would_do_something_else_is_refused_at_once(
     [
         ((403, b'{"message": "statefulsets is forbidden"}'), "Kubernetes: 403: statefulsets is forbidden"),
         ((503, b"{}"), "Kubernetes: 503: no reason given"),
-        ((200, b"<html>"), f"Kubernetes: GET {STATEFULSET_PATH}: Expecting value"),
-        ((200, b"[]"), f"Kubernetes: GET {STATEFULSET_PATH}: the answer is no object"),
+        ((503, b"<html>"), "Kubernetes: 503: no reason given"),
+        ((200, b"<html>"), f"Kubernetes: GET {STATEFULSET_PATH}: the answer (200) is no object"),
+        ((200, b"[]"), f"Kubernetes: GET {STATEFULSET_PATH}: the answer (200) is no object"),
+        ((200, b" " * 4_194_305), f"Kubernetes: GET {STATEFULSET_PATH}: the answer is longer than 4194304 bytes"),
     ],
 )
 async def test_an_answer_that_is_none_is_told_in_one_line(
@@ -303,6 +305,52 @@ async def test_an_answer_that_is_none_is_told_in_one_line(
                 pass
     assert str(caught.value).startswith(f"cannot use StatefulSet prod/llm: {reason}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_trouble_that_passes_while_it_only_looks_does_not_halt_it(
+    mount: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """An API server that is replaced, or is too busy for a moment; what lasts is told in the end."""
+    cluster = Kubernetes()
+    told: list[str] = []
+    answer = Kubernetes.answer
+
+    def trouble(self: Kubernetes, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+        # Only between two looks: what acts is not done twice.
+        before = self.requests[-1:]
+        if method == "GET" and before in (["GET " + path], ["PATCH " + path]) and told.count(path) < 3:
+            told.append(path)
+            return status, b"{}"
+        return answer(self, method, path, headers, body)
+
+    monkeypatch.setattr(Kubernetes, "answer", trouble)
+    async with managed(monkeypatch, cluster) as manager:
+        await manager.stop("llm-0")
+        await manager.start("llm-0", "v2")
+        assert sorted(told) == sorted([POD_PATH + "llm-0", STATEFULSET_PATH] * 3)
+        cluster.failure = status, b'{"message": "not now"}'
+        with pytest.raises(ManagerError, match=f"cannot start replica llm-0: Kubernetes: {status}: not now"):
+            await manager.start("llm-0", "v2")
+
+
+async def test_an_answer_that_does_not_come_to_an_end_is_not_waited_for(
+    mount: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time is for all of it: a server that sends a byte now and then has no more."""
+    monkeypatch.setattr(kubernetes, "REQUEST_TIMEOUT", 0.2)
+
+    async def trickle(_self: Kubernetes, stream: trio.SSLStream[trio.SocketStream], _http: object) -> None:
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n")
+        while True:
+            await stream.send_all(b" ")
+            await trio.sleep(0.01)
+
+    monkeypatch.setattr(Kubernetes, "_serve_requests", trickle)
+    async with served(monkeypatch, Kubernetes()):
+        with trio.fail_after(5), pytest.raises(ManagerError, match=r"GET .*: no answer after 0.2 s$"):
+            async with open_manager(SPEC):
+                pass
 
 
 async def test_the_token_is_read_again_because_it_is_renewed(mount: Path, monkeypatch: pytest.MonkeyPatch) -> None:
