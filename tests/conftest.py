@@ -46,12 +46,17 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) * 3 // 2
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Adopt the orphans of child processes (see prctl(2)), and let Ctrl-C be heard by what tests start.
 
     There is nothing like the former outside Linux. The latter is not heard in the background of a script: a shell
     without job control has what it starts there ignore SIGINT, and that is inherited.
+
+    Where there are workers, they and all that they start keep their bytecode, whatever a container's image says of it:
+    hundreds of processes would each compile the whole package, a tenth of all the time that the tests take.
     """
+    if config.getoption("numprocesses", None):
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if sys.platform == "linux":

@@ -11,12 +11,12 @@ from typing import Any, Final
 import attrs
 import trio
 
+from inferencegw.children import Child, run_child
 from inferencegw.cli._rollcall import ReplicaKilled, ReplicaRestarted
 from inferencegw.cli._story import Event, ProcessReady
 from inferencegw.cli._trials import FaultsCleared, RejectOrdered, SlowOrdered
 from inferencegw.config import split_address
 from inferencegw.rpc import Method, open_channel
-from inferencegw.testing.children import Child, run_child
 from inferencegw.v1 import replica_pb2
 
 __all__ = ["PROFILE", "Cluster"]

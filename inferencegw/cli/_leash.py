@@ -12,7 +12,7 @@ was rejected: it needs a timer, and a timer is late.
 Why a thread and not a task: it must also work during imports and shutdown, and when the event loop is stuck.
 
 The limit: a process that is stopped (SIGSTOP, a debugger) runs no thread, so it ends only once it goes on. Mostly the
-kernel makes it go on: a child is a process group of its own (see ``testing.children``), and a stopped group that
+kernel makes it go on: a child is a process group of its own (see ``inferencegw.children``), and a stopped group that
 becomes an orphan is sent SIGHUP and SIGCONT (POSIX, ``_exit()``). It does not become one where whoever adopts the child
 is in the child's session, as a container's first process or a subreaper (prctl(2)) may be: there a stopped child stays,
 until somebody sends it SIGCONT or SIGKILL.

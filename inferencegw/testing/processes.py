@@ -12,12 +12,12 @@ from typing import Any, Final, TypeAlias
 import attrs
 import trio
 
+from inferencegw.children import Child, run_child
 from inferencegw.config import split_address
 from inferencegw.rpc import Method, open_channel
 from inferencegw.swim.member import MemberState
 from inferencegw.testing.answers import Answer
 from inferencegw.testing.callers import Caller, Witness
-from inferencegw.testing.children import Child, run_child
 from inferencegw.v1 import admin_pb2
 
 __all__ = ["ProcessCluster", "open_processes"]

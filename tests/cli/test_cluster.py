@@ -16,6 +16,7 @@ from typing import Any, Final
 import pytest
 import trio
 
+from inferencegw.children import parse_ready_line
 from inferencegw.cli.app import execute
 from inferencegw.cli.members import LIST_MEMBERS, Row, row_of
 from inferencegw.cli.supervisor.plan import Plan
@@ -24,7 +25,6 @@ from inferencegw.config import split_address
 from inferencegw.errors import ManagerError
 from inferencegw.gateway.managers import open_manager
 from inferencegw.rpc import open_channel
-from inferencegw.testing.children import parse_ready_line
 from inferencegw.v1 import admin_pb2
 from tests.cli.conftest import Command
 from tests.gateway.papers import Papers
@@ -166,10 +166,14 @@ async def generate(cluster: Supervised, tokens: int = 3) -> set[str]:
 
 
 async def test_ctrl_c_takes_a_cluster_down_in_order_and_without_a_word_on_stdout() -> None:
-    """One ready line with all addresses; status 0; nobody is left."""
+    """One ready line with all addresses; whose log a line is from; status 0; nobody is left."""
     async with supervised(replicas=2) as cluster:
         assert list(cluster.served) == ["g1", "r1", "r2", "gossip", "manager"]
         assert await generate(cluster) <= {"r1", "r2"}
+        # Without a folder for their logs, a line of a child's bears its name.
+        await cluster.until(
+            lambda: any(line.startswith("g1 | ") and "replica connected" in line for line in cluster.log)
+        )
         os.killpg(cluster.process.pid, signal.SIGINT)  # as a terminal does
         assert await cluster.process.wait() == 0
     assert len(cluster.pids) == 3
@@ -318,17 +322,13 @@ def test_a_folder_for_logs_that_cannot_be_had_is_one_line(tmp_path: Path, capsys
     assert capsys.readouterr().err == f"trio-gw: error: {tmp_path}/logs: File exists\n"
 
 
-async def test_logs_go_to_a_file_for_each_child_or_bear_its_name(tmp_path: Path) -> None:
-    """The supervisor's own are on standard error in both cases."""
+async def test_logs_go_to_a_file_for_each_child(tmp_path: Path) -> None:
+    """The supervisor's own stay on standard error."""
     async with supervised(log_dir=tmp_path / "logs") as cluster:
         assert await generate(cluster) == {"r1"}
     assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == ["g1.log", "r1.log"]
     assert "replica connected" in (tmp_path / "logs" / "g1.log").read_text()
     assert all("logger=inferencegw.cli.supervisor" in line for line in cluster.log)
-    async with supervised() as cluster:
-        await cluster.until(
-            lambda: any(line.startswith("g1 | ") and "replica connected" in line for line in cluster.log)
-        )
 
 
 def test_a_port_that_is_taken_is_one_line_and_nobody_is_left(capsys: pytest.CaptureFixture[str]) -> None:

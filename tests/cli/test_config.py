@@ -12,13 +12,13 @@ import pytest
 import structlog.testing
 import trio
 
+from inferencegw.children import Child, run_child
 from inferencegw.cli._notify import Notifier
 from inferencegw.cli._serving import _reload
 from inferencegw.cli.app import app, execute
 from inferencegw.config import GatewayConfig
 from inferencegw.settings.live import Live
 from inferencegw.settings.sources import Sources
-from inferencegw.testing.children import Child, run_child
 from tests.cli.conftest import Command
 
 PATIENCE = 20.0

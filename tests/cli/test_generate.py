@@ -15,10 +15,10 @@ import attrs
 import pytest
 import trio
 
+from inferencegw.children import Child, run_child
 from inferencegw.cli.app import execute
 from inferencegw.cli.generate import read_prompt
 from inferencegw.errors import ConfigError
-from inferencegw.testing.children import Child, run_child
 from tests.cli.conftest import Command
 from tests.cli.support import a_cluster, a_replica
 

@@ -12,9 +12,9 @@ import pytest
 import trio
 from rich.console import Console
 
+from inferencegw.children import Child, run_child
 from inferencegw.cli.app import execute
 from inferencegw.cli.members import Row, json_text, row_of, table_of
-from inferencegw.testing.children import Child, run_child
 from inferencegw.v1 import admin_pb2, gossip_pb2
 
 COMMAND = [sys.executable, "-m", "inferencegw", "members"]

@@ -10,9 +10,9 @@ from functools import partial
 import pytest
 import trio
 
+from inferencegw.children import Child, parse_ready_line, run_child
 from inferencegw.cli.app import execute
 from inferencegw.config import address_text, split_address
-from inferencegw.testing.children import Child, parse_ready_line, run_child
 
 SERVERS = ("run", "replica")
 

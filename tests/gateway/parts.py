@@ -103,3 +103,10 @@ class Caller:
                 self.lease = await gate.acquire(self.call, asks(self.call, **fields))
             except RpcError as error:
                 self.error = error
+
+
+def arrive(nursery: trio.Nursery, gate: Gate, **fields: Any) -> Caller:
+    """A new call asks for a slot."""
+    caller = Caller(a_call(**fields))
+    nursery.start_soon(caller.run, gate)
+    return caller

@@ -26,6 +26,7 @@ from typing import Any, Final
 import attrs
 import trio
 
+from inferencegw.children import parse_ready_line
 from inferencegw.config import split_address
 from inferencegw.errors import RpcError
 from inferencegw.gateway import record
@@ -33,7 +34,6 @@ from inferencegw.policy import prefixes, ring
 from inferencegw.rpc import open_channel
 from inferencegw.testing.answers import Answer
 from inferencegw.testing.callers import Caller, Witness
-from inferencegw.testing.children import parse_ready_line
 from inferencegw.testing.processes import GET_STATUS
 from inferencegw.v1 import admin_pb2, gateway_pb2, gossip_pb2
 from tests.gateway.support import INFER

@@ -15,8 +15,8 @@ import attrs
 import grpc
 import pytest
 
+from inferencegw.children import parse_ready_line
 from inferencegw.testing import Request, oracle
-from inferencegw.testing.children import parse_ready_line
 from inferencegw.v1.gateway_pb2 import InferRequest, InferResponse
 from tests.gateway.support import INFER
 

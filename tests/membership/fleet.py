@@ -15,10 +15,10 @@ from typing import Any, Final
 import attrs
 import trio
 
+from inferencegw.children import Child, run_child
 from inferencegw.cli.members import LIST_MEMBERS, Row, row_of
 from inferencegw.config import split_address
 from inferencegw.rpc import Channel, Method, open_channel
-from inferencegw.testing.children import Child, run_child
 from inferencegw.v1 import admin_pb2, gossip_pb2
 
 __all__ = ["Fleet", "Freeze", "Kill", "fleet", "freeze", "kill", "kill_and_restart"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from inferencegw.testing.children import parse_ready_line
+from inferencegw.children import parse_ready_line
 from inferencegw.v1 import admin_pb2, gateway_pb2, replica_pb2
 
 

@@ -20,7 +20,7 @@ import attrs
 import grpc
 import trio
 
-from inferencegw.testing.children import Child, run_child
+from inferencegw.children import Child, run_child
 from inferencegw.v1.gateway_pb2 import InferRequest, InferResponse
 from tests.benchmarks.procfs import cpu_seconds
 from tests.gateway.papers import CLIENT, OTHER, keys_file

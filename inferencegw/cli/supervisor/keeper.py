@@ -12,8 +12,8 @@ import attrs
 import structlog
 import trio
 
+from inferencegw.children import Child, ChildError, run_child
 from inferencegw.cli.supervisor.upkeep import Phase, Upkeep
-from inferencegw.testing.children import Child, ChildError, run_child
 
 __all__ = ["START_PATIENCE", "Keeper"]
 

@@ -9,6 +9,7 @@ import attrs
 import pytest
 import trio
 
+from inferencegw.children import Child, ChildError
 from inferencegw.cli._exit import CommandError
 from inferencegw.cli.supervisor import keeper as keeper_module
 from inferencegw.cli.supervisor.app import Supervisor
@@ -17,7 +18,6 @@ from inferencegw.config import address_text
 from inferencegw.errors import ManagerError
 from inferencegw.gateway.managers import open_manager
 from inferencegw.gateway.managers.supervisor import SupervisorManager
-from inferencegw.testing.children import Child, ChildError
 
 PLAN = Plan(gateways=2, replicas=2)
 

@@ -9,10 +9,10 @@ import pytest
 import trio
 import trio.testing
 
+from inferencegw.children import Child, ChildError
 from inferencegw.cli.supervisor import keeper as keeper_module
 from inferencegw.cli.supervisor.keeper import START_PATIENCE, Keeper
 from inferencegw.cli.supervisor.upkeep import Phase, Upkeep
-from inferencegw.testing.children import Child, ChildError
 
 PATIENCE = 7.0
 

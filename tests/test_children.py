@@ -11,9 +11,9 @@ from functools import partial
 import pytest
 import trio
 
+from inferencegw import children
+from inferencegw.children import Child, ChildError, parse_ready_line, run_child
 from inferencegw.cli._leash import EXIT_ORPHANED
-from inferencegw.testing import children
-from inferencegw.testing.children import Child, ChildError, parse_ready_line, run_child
 
 REPLICA = ("replica", "--port", "0")
 
@@ -93,7 +93,7 @@ async def test_a_child_that_does_not_get_ready_is_an_error_with_its_last_words(
 
 PARENT = f"""
 import signal, trio
-from inferencegw.testing.children import run_child
+from inferencegw.children import run_child
 async def main():
     async with trio.open_nursery() as nursery:
         child = await nursery.start(run_child, "r1", {REPLICA!r})
