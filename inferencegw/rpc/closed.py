@@ -1,7 +1,7 @@
 """Streams that are over: how each came to be so, and what a frame that is late for it means (RFC 9113 section 5.1).
 
 The rule: one table. Whoever ended a stream in order has to know that it did; who was reset may not know yet, and what
-it had on its way is borne; who has reset it itself must have stopped. The last few thousand are remembered.
+it had on its way is borne; who has reset it itself must have stopped. The last thousand are remembered.
 """
 
 import enum
@@ -15,8 +15,9 @@ from inferencegw.rpc.framing import ConnectionViolation
 
 __all__ = ["LATE", "ClosedBy", "ClosedStreams", "Late"]
 
-_KEPT: Final = 4096
-"""High: memory for each connection. Low: what is late is taken for a breach of the rules sooner."""
+_KEPT: Final = 1024
+"""As many as may be open at once, and so be reset at once. High: memory, a tenth of a kB each, for every connection
+that has had so many. Low: what is late is taken for a breach of the rules sooner."""
 
 
 class ClosedBy(enum.Enum):
@@ -50,25 +51,19 @@ LATE: Final[dict[tuple[FrameType, ClosedBy], Late | ErrorCode]] = {
 class ClosedStreams:
     """Those of one connection."""
 
-    __slots__ = ("_how", "_windows")
+    __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        self._how: SizeLimitDict = SizeLimitDict(size_limit=_KEPT)
-        # What a peer may have had on its way to a stream when that was reset.
-        self._windows: SizeLimitDict = SizeLimitDict(size_limit=_KEPT)
+        self._known: SizeLimitDict = SizeLimitDict(size_limit=_KEPT)
 
-    def add(self, stream_id: int, how: ClosedBy) -> None:
-        """A stream is over."""
-        self._how[stream_id] = how
-
-    def expect(self, stream_id: int, window: InboundWindow) -> None:
-        """We have reset it: DATA may still come, as much as ``window`` allows."""
-        self._windows[stream_id] = window
+    def add(self, stream_id: int, how: ClosedBy, window: InboundWindow) -> None:
+        """A stream is over. If we have reset it DATA may still come, as much as ``window`` allows."""
+        self._known[stream_id] = window if how is ClosedBy.RESET_SENT else how
 
     def is_expected(self, stream_id: int, length: int) -> bool:
         """Whether DATA of this length may have been on its way: in frames as small as tokens are, not in empty ones."""
-        window: InboundWindow | None = self._windows.get(stream_id)
-        return window is not None and length > 0 and window.try_receive(length)
+        window = self._known.get(stream_id)
+        return isinstance(window, InboundWindow) and length > 0 and window.try_receive(length)
 
     def judge(self, kind: FrameType, stream_id: int) -> bool:
         """Whether a late frame is to be answered with RST_STREAM.
@@ -76,7 +71,8 @@ class ClosedStreams:
         Raises:
             ConnectionViolation: it ends the connection.
         """
-        how: ClosedBy = self._how.get(stream_id, ClosedBy.UNKNOWN)
+        known: InboundWindow | ClosedBy = self._known.get(stream_id, ClosedBy.UNKNOWN)
+        how = ClosedBy.RESET_SENT if isinstance(known, InboundWindow) else known
         late = LATE[kind, how]
         if isinstance(late, ErrorCode):
             raise ConnectionViolation(late, f"{kind.name} on stream {stream_id}, which is over: {how.value}")

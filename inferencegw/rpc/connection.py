@@ -270,7 +270,7 @@ class Connection(abc.ABC, Generic[StreamT]):
         """The stream is over. h2 would keep it until the next one opens, and count all of them then."""
         stream.closed = stream.remote_ended = True
         stream.error = error
-        self._closed.add(stream.id, how)
+        self._closed.add(stream.id, how, stream.window)
         self._out.forget(stream)
         del self.streams[stream.id]
         del self._h2.streams[stream.id]
@@ -285,7 +285,6 @@ class Connection(abc.ABC, Generic[StreamT]):
 
     def _reset(self, stream: StreamT, code: ErrorCode, error: RpcError | None) -> None:
         self._out.add(frames.rst_stream(stream.id, code))
-        self._closed.expect(stream.id, stream.window)
         self._forget(stream, ClosedBy.RESET_SENT, error)
 
     def _break_call(self, stream: StreamT, what: str, code: ErrorCode) -> None:

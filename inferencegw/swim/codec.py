@@ -42,8 +42,9 @@ MAX_WEIGHT: Final = 1000.0
 MAX_CAPACITY: Final = 65_536
 
 CACHED: Final = 2048
-"""Pieces of news kept encoded, and decoded. High: memory, about 1 kB each, and hours until it is full, for loads are news
-every second; 1,000 simulated nodes in one process are no faster with four times as many. Low: big clusters work more."""
+"""Pieces of news kept encoded, and decoded. High: memory, about 1 kB each, and hours until it is full, for loads are
+news every second; 1,000 simulated nodes in one process are no faster with four times as many. Low: big clusters work
+more."""
 
 _RECORDS_TAG: Final = 15 << 3 | 2
 _META_TAG: Final = 3 << 3 | 2
