@@ -31,6 +31,7 @@ from inferencegw.client import Hedge
 from inferencegw.client.gateways import Gateways
 from inferencegw.config import RpcLimits
 from inferencegw.errors import ConfigError
+from inferencegw.settings.files import read_bounded
 
 DEFAULT_CONCURRENCY: Final = 8
 DEFAULT_DURATION: Final = 10.0
@@ -164,16 +165,12 @@ def bench(  # noqa: PLR0913 one parameter for each flag
 
 
 def _prompts(rng: random.Random, tokens: int | None, prefixes: int | None, file: Path | None) -> Iterator[str]:
-    """What is asked, as the flags have it; ConfigError where they cannot have it so, OSError from the file."""
+    """What is asked, as the flags have it; ConfigError where they cannot have it so."""
     if file is not None:
         if tokens is not None or prefixes is not None:
             raise ConfigError("--prompts-file: give it, or --prompt-tokens and --shared-prefixes, not both")
-        with file.open("rb") as opened:
-            data = opened.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise ConfigError(f"{file}: is longer than {MAX_FILE_BYTES} bytes")
         try:
-            return read_prompts(data, as_json=file.suffix == ".jsonl")
+            return read_prompts(read_bounded(file, MAX_FILE_BYTES), as_json=file.suffix == ".jsonl")
         except ConfigError as error:
             raise ConfigError(f"{file}: {error}") from error
     tokens, prefixes = DEFAULT_PROMPT_TOKENS if tokens is None else tokens, prefixes or 0
