@@ -66,7 +66,7 @@ async def open_channel(
 
 
 def why_not(error: Exception) -> str:
-    """Why connecting failed; trio and anyio put what they were told in the cause, grouped where addresses were tried."""
+    """Why connecting failed; trio and anyio keep what they were told in the cause, grouped by address."""
     causes = error.__cause__.exceptions if isinstance(error.__cause__, ExceptionGroup) else [error.__cause__ or error]
     return "; ".join(dict.fromkeys(str(cause) for cause in causes if str(cause))) or "no answer in time"
 
