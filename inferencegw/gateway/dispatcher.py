@@ -14,6 +14,7 @@ when to go on. A hedged call is the same loop; only a race may have two runners.
 
 import random
 from functools import partial
+from typing import Final
 
 import attrs
 import structlog
@@ -39,9 +40,12 @@ from inferencegw.policy.prefixes import RecentPrefixes
 from inferencegw.policy.ring import PREFIX_CHARACTERS, affinity_key
 from inferencegw.telemetry.spans import Facts
 
-__all__ = ["Dispatcher", "DispatcherStatistics", "draining"]
+__all__ = ["CAUSES", "Dispatcher", "DispatcherStatistics", "draining"]
 
 log = structlog.get_logger(__name__)
+
+CAUSES: Final = ("handover", "replica_lost", "replica_failed", "stalled", "truncated", "index_gap")
+"""What a stream that had begun may break off of, in a word."""
 
 
 @attrs.frozen
@@ -255,6 +259,14 @@ class Dispatcher:
             trace=call.trace.begin_attempt(facts),
         )
         call.record.attempts.append(attempt)
+        log.debug(
+            "attempt",
+            request_id=call.request_id,
+            replica_id=lease.replica.replica_id,
+            number=number,
+            kind=kind.name.lower(),
+            first_index=attempt.first_index,
+        )
         self._slots.meter.attempts[kind.name.lower()] += 1
         return attempt
 
@@ -270,7 +282,14 @@ class Dispatcher:
             return 0.0
         if end is AttemptEnd.HANDED:
             self._tally.note_handed_over(call.record)
-        log.info("attempt failed", request_id=call.request_id, replica=str(replica), reason=str(error))
+        log.info(
+            "attempt failed",
+            request_id=call.request_id,
+            replica_id=replica.replica_id,
+            address=replica.address,
+            delivered=attempt.delivered,
+            reason=str(error),
+        )
         if (refused := _callers_fault(error, replica, call)) is not None:
             raise refused from error
         if call.ledger.delivered:

@@ -16,17 +16,21 @@ import random
 from collections.abc import Callable, Iterable
 
 import attrs
+import structlog
 import trio
 
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway.call import Call
 from inferencegw.gateway.request import refusal
 from inferencegw.gateway.slots import Lease, Replica, Slots
+from inferencegw.membership.datagrams import Nagging
 from inferencegw.policy.admission import AdmissionQueue, Answer, QueueFull, Ticket
 from inferencegw.policy.picker import Picker, Request, Unpicked
 from inferencegw.policy.rate import ServiceRate
 
 __all__ = ["Gate"]
+
+log = structlog.get_logger(__name__)
 
 
 @attrs.define(eq=False)
@@ -78,6 +82,7 @@ class Gate:
         self._queue_timeout = queue_timeout
         self._grace = no_replica_grace
         self._check = check
+        self._nagging = Nagging("calls got no slot", log)
         self.on_grant: Callable[[Ticket[_Waiter] | None, Replica], None] = lambda _ticket, _replica: None
         slots.watch(change=self._serve_all, offer=self.reconsider, service=self._rate.note)
 
@@ -228,6 +233,7 @@ class Gate:
     def _refused(self, call: Call, code: StatusCode, reason: str, message: str) -> RpcError:
         """With the time after which another try is worth while; never, as it stands, for a call that has begun."""
         self._slots.meter.queue_rejected[reason] += 1
+        self._nagging.add(reason, waiting=len(self._queue))
         if call.ledger.delivered:
             return refusal(code, reason, message, retry_after=None)
         return refusal(code, reason, message, retry_after=self._rate.pause(len(self._queue), trio.current_time()))

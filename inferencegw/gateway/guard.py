@@ -118,7 +118,7 @@ class GatewayGuard:
         self._access: Access[ServerCall] = Access(KeyTable() if self._path is None else read_keys(self._path))
         self._by_certificate = config.tls_cert is not None and config.tls_ca is not None
         self._membership = membership
-        self._nagging = Nagging("calls refused")
+        self._nagging = Nagging("calls refused", log)
         if self._path is not None and config.tls_cert is None and not is_loopback(config.host):
             log.warning("keys travel in clear", host=config.host, remedy="--tls-cert and --tls-key")
 

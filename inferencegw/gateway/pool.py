@@ -232,6 +232,7 @@ class ReplicaPool:
         """
         host, port = split_address(address)
         patience = self._config.connect_timeout
+        wanted = None if target is None else target.replica_id
         # The deadline covers connecting and the introduction; it is lifted when they are done.
         with trio.move_on_after(patience) as connecting:  # noqa: ASYNC912 - likewise
             try:
@@ -250,9 +251,10 @@ class ReplicaPool:
                     log.warning("replica lost", address=address, replica_id=replica.replica_id, reason=str(reason))
                     return
             except RpcError as error:
-                log.warning("replica cannot be reached", address=address, reason=str(error))
+                log.warning("replica cannot be reached", address=address, replica_id=wanted, reason=str(error))
         if connecting.cancelled_caught:
-            log.warning("replica cannot be reached", address=address, reason=f"it said nothing for {patience:g} s")
+            silence = f"it said nothing for {patience:g} s"
+            log.warning("replica cannot be reached", address=address, replica_id=wanted, reason=silence)
         task_status.started(False)
 
     async def _introduce(self, address: str, channel: Channel, target: Target | None) -> Replica:

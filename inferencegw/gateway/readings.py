@@ -7,18 +7,18 @@ second copy, which is wrong as soon as one place forgets it. Only events are cou
 
 import platform
 from collections import Counter
-from typing import Final
 
 import attrs
 
 from inferencegw import __version__
 from inferencegw.config import GatewayConfig
 from inferencegw.gateway.attempt import AttemptKind
-from inferencegw.gateway.dispatcher import Dispatcher
+from inferencegw.gateway.dispatcher import CAUSES, Dispatcher
 from inferencegw.gateway.guard import GatewayGuard
 from inferencegw.gateway.pool import ReplicaPool
 from inferencegw.gateway.slots import Slots
 from inferencegw.gateway.status import Overview
+from inferencegw.gateway.tally import NO_SLOT
 from inferencegw.gateway.updater import RollingUpdater
 from inferencegw.membership import MembershipService
 from inferencegw.policy.access import Denial
@@ -30,9 +30,6 @@ from inferencegw.telemetry.exposition import Value
 from inferencegw.v1 import admin_pb2
 
 __all__ = ["Readings"]
-
-REFUSALS: Final = ("queue_full", "queue_timeout", "no_replica")
-"""Why a call gets no slot; what has not happened yet is scraped as 0, or its first time would be no increase."""
 
 
 @attrs.frozen(eq=False)
@@ -53,20 +50,21 @@ class Readings:
         return {**self._counted(), **self._calls(), **self._replicas(), **self._gossip(), **self._process()}
 
     def _counted(self) -> dict[str, Value]:
+        # What has not happened yet is scraped as 0, or its first time would be no increase, and wake nobody.
         meter = self.slots.meter
         return {
-            "requests_total": meter.requests,
+            "requests_total": {("OK", ""): 0} | meter.requests,
             "ttft_seconds": meter.ttft,
             "inter_token_seconds": meter.inter_token,
             "request_duration_seconds": meter.request_duration,
             "queue_wait_seconds": meter.queue_wait,
-            "queue_rejected_total": dict.fromkeys(REFUSALS, 0) | meter.queue_rejected,
+            "queue_rejected_total": dict.fromkeys(NO_SLOT, 0) | meter.queue_rejected,
             "breaker_transitions_total": dict.fromkeys((one.value for one in BreakerState), 0)
             | meter.breaker_transitions,
             "attempts_total": dict.fromkeys((kind.name.lower() for kind in AttemptKind), 0) | meter.attempts,
             "hedge_cancel_seconds": meter.hedge_cancel,
-            "migrations_total": meter.migrations,
-            "migrations_failed_total": meter.migrations_failed,
+            "migrations_total": dict.fromkeys(CAUSES, 0) | meter.migrations,
+            "migrations_failed_total": dict.fromkeys(CAUSES, 0) | meter.migrations_failed,
             "tokens_delivered_total": meter.tokens_delivered,
             "tokens_discarded_total": meter.tokens_discarded,
             "ring_lookup_steps": meter.ring_lookup,

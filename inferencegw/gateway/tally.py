@@ -9,13 +9,16 @@ from collections.abc import Mapping
 from typing import Final
 
 import attrs
+import structlog
 
 from inferencegw.errors import StatusCode
 from inferencegw.gateway.record import CallRecord
 from inferencegw.telemetry.meter import Meter
 from inferencegw.v1 import admin_pb2
 
-__all__ = ["Count", "Tally", "receipt"]
+__all__ = ["NO_SLOT", "Count", "Tally", "receipt"]
+
+log = structlog.get_logger(__name__)
 
 _DROPPED: Final = frozenset({
     StatusCode.UNKNOWN,
@@ -27,6 +30,9 @@ _DROPPED: Final = frozenset({
     StatusCode.DATA_LOSS,
 })  # fmt: skip
 """With the others the client has what it asked for: an answer, an end that it wanted, or the word that it erred."""
+
+NO_SLOT: Final = ("queue_full", "queue_timeout", "no_replica")
+"""Why a call got no slot, in the gate's words."""
 
 _NOT_DROPPED: Final = frozenset({"slow_client", "taken_over"})
 """It was the client; or its client has come again, and was given the rest by another call."""
@@ -65,7 +71,7 @@ class Count:
 
 
 class Tally:
-    """Counts the calls of one gateway, and how they end in ``meter``."""
+    """Counts the calls of one gateway, and how they end in ``meter``; each end is a line of the log."""
 
     def __init__(self, meter: Meter | None = None) -> None:
         self._meter = meter or Meter()
@@ -82,10 +88,21 @@ class Tally:
 
     def end(self, record: CallRecord) -> None:
         """A call has ended, as its record says."""
+        dropped = record.status in _DROPPED and record.reason not in _NOT_DROPPED
         self._ended += 1
         self._meter.requests[_code(record), record.reason] += 1
         self._meter.request_duration.observe(record.took)
-        self._dropped += record.status in _DROPPED and record.reason not in _NOT_DROPPED
+        self._dropped += dropped
+        # Who got no slot is told of once a minute, by the gate: in an overload, a line each would be the next one.
+        tell = log.info if dropped and record.reason not in NO_SLOT else log.debug
+        tell(
+            "call ended",
+            request_id=record.request_id,
+            status=_code(record),
+            reason=record.reason or None,
+            delivered=record.delivered,
+            seconds=round(record.took, 3),
+        )
 
     def count(self, epoch: int) -> Count:
         """As of now."""

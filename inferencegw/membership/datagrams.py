@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 import trio
+from structlog.typing import FilteringBoundLogger
 
 from inferencegw.config import is_address
 from inferencegw.membership.advertise import Place
@@ -30,7 +31,7 @@ saved, such a wait is rare."""
 NAG_INTERVAL: Final = 60.0
 """Seconds between two warnings of one kind. High: trouble is told late. Low: whoever sends garbage fills the log."""
 
-log = structlog.get_logger(__name__)
+log: FilteringBoundLogger = structlog.get_logger(__name__)
 
 _is_address = lru_cache(maxsize=1024)(is_address)
 
@@ -84,10 +85,11 @@ async def try_send(sock: DatagramSocket, data: bytes, to: Address) -> OSError | 
 
 
 class Nagging:
-    """Tells of trouble once in a while, however often it happens: one line a minute and kind, with the count."""
+    """Tells ``logger`` of trouble once in a while, however often: one line a minute and kind, with the count."""
 
-    def __init__(self, event: str) -> None:
+    def __init__(self, event: str, logger: FilteringBoundLogger = log) -> None:
         self._event = event
+        self._log = logger
         self._untold: dict[str, int] = {}
         self._quiet_until: dict[str, float] = {}
         self.total = 0
@@ -99,4 +101,4 @@ class Nagging:
         self._untold[kind] = self._untold.get(kind, 0) + 1
         if now >= self._quiet_until.get(kind, -1.0):
             self._quiet_until[kind] = now + NAG_INTERVAL
-            log.warning(self._event, reason=kind, times=self._untold.pop(kind), **details)
+            self._log.warning(self._event, reason=kind, times=self._untold.pop(kind), **details)

@@ -9,7 +9,7 @@ import structlog
 
 from inferencegw.membership.view import Cluster, ClusterView, Member
 from inferencegw.swim.effects import MemberChanged
-from inferencegw.swim.member import MemberId
+from inferencegw.swim.member import MemberId, MemberState
 from inferencegw.swim.protocol import SwimProtocol
 
 __all__ = ["Observer"]
@@ -44,7 +44,8 @@ class Observer:
         was = None if before is None else (before.status.state, before.status.epoch)
         if was != (after.status.state, after.status.epoch):
             self._since[change.member_id] = now
-            log.info(
+            tell = log.warning if after.status.state is MemberState.DEAD else log.info
+            tell(
                 "member",
                 member_id=change.member_id,
                 state=after.status.state.name,

@@ -21,7 +21,7 @@ from google.protobuf.message import Message
 
 from inferencegw.config import RpcLimits, address_text
 from inferencegw.errors import ConnectionLost, Metadata, RpcError, StatusCode
-from inferencegw.rpc.channel import ClientStream
+from inferencegw.rpc.channel import ClientStream, why_not
 from inferencegw.rpc.client_connection import ClientConnection
 from inferencegw.rpc.events import Event
 from inferencegw.rpc.frames import ErrorCode
@@ -65,7 +65,7 @@ async def open_anyio_channel(
             transport = await _connect(host, port, ssl_context)
     # UnicodeError: a name that is none by IDNA 2008, which anyio looks names up by.
     except (OSError, UnicodeError, *_BROKEN) as error:
-        raise _unreachable(address, _reason(error)) from error
+        raise _unreachable(address, why_not(error)) from error
     connection = ClientConnection(limits, anyio.current_time(), authority=address, scheme=scheme)
     channel = AnyioChannel(transport, connection, metadata)
     failure: Exception | None = None
@@ -97,12 +97,6 @@ async def _connect(host: str, port: int, ssl_context: ssl.SSLContext | None) -> 
 
 def _unreachable(address: str, reason: str) -> ConnectionLost:
     return ConnectionLost(f"cannot connect to {address}: {reason}", maybe_processed=False)
-
-
-def _reason(error: Exception) -> str:
-    """Why connecting failed; anyio puts what it was told in the cause, grouped where there were several addresses."""
-    causes = error.__cause__.exceptions if isinstance(error.__cause__, ExceptionGroup) else [error.__cause__ or error]
-    return "; ".join(dict.fromkeys(str(cause) for cause in causes if str(cause))) or "no answer in time"
 
 
 class _Bell:

@@ -26,7 +26,7 @@ from inferencegw.rpc.method import Method
 from inferencegw.rpc.sockets import watch_idle
 from inferencegw.rpc.stream import Stream
 
-__all__ = ["Channel", "ClientStream", "open_channel", "open_channel_over"]
+__all__ = ["Channel", "ClientStream", "open_channel", "open_channel_over", "why_not"]
 
 
 @asynccontextmanager
@@ -57,13 +57,18 @@ async def open_channel(
             stream = await _connect(host, port, ssl_context, server_hostname or host)
     # UnicodeError: a name that is none by IDNA 2008, which trio looks names up by.
     except (OSError, UnicodeError, trio.BrokenResourceError, trio.TooSlowError) as error:
-        reason = str(error.__cause__ or error) or "no answer in time"
-        raise ConnectionLost(f"cannot connect to {host}:{port}: {reason}", maybe_processed=False) from error
+        raise ConnectionLost(f"cannot connect to {host}:{port}: {why_not(error)}", maybe_processed=False) from error
     authority = address_text((host, port))
     scheme = "http" if ssl_context is None else "https"
     opening = open_channel_over(stream, authority=authority, scheme=scheme, limits=limits, metadata=metadata)
     async with opening as channel:
         yield channel
+
+
+def why_not(error: Exception) -> str:
+    """Why connecting failed; trio and anyio keep what they were told in the cause, grouped by address."""
+    causes = error.__cause__.exceptions if isinstance(error.__cause__, ExceptionGroup) else [error.__cause__ or error]
+    return "; ".join(dict.fromkeys(str(cause) for cause in causes if str(cause))) or "no answer in time"
 
 
 async def _connect(host: str, port: int, ssl_context: ssl.SSLContext | None, server_hostname: str) -> trio.abc.Stream:

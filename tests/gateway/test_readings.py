@@ -286,12 +286,48 @@ async def test_each_line_that_a_call_causes_has_its_name_and_none_has_what_was_w
     by_event = Counter(
         (re.findall(r"event=(\"[^\"]+\"|\S+)", line)[0].strip('"'), "request_id" in line) for line in lines
     )
-    assert by_event["attempt failed", True] == 6
-    assert by_event["attempt failed", False] == by_event["breaker", False] == 0
+    assert by_event["attempt", True] == by_event["attempt failed", True] == 6
+    assert by_event["call ended", True] == 2
+    assert not any(by_event[event, False] for event in ("attempt", "attempt failed", "call ended", "breaker"))
     assert by_event["breaker", True] == 1
     assert by_event["replica connected", False] == 1
     assert {one for line in lines for one in re.findall(r"request_id=(\S+)", line)} == names
     assert secret not in log.getvalue()
+
+
+async def test_a_call_that_was_dropped_is_a_line_and_those_without_a_slot_are_one_a_minute(
+    autojump_clock: MockClock,
+) -> None:
+    """At the level at which a gateway runs: who is on call sees both, and an overload does not fill the log."""
+    log = io.StringIO()
+    configure_logging("info", stream=log)
+    [replica] = scripted(1, script=wait_for_ever, max_capacity=1)
+    async with house(autojump_clock, replica, queue_size=0, max_attempts=1) as it:
+        first = it.ask()
+        await it.settled()
+        for _ in range(100):
+            assert (await it.told()).reason == "queue_full"
+        first.cancel()
+        await first.finish()
+        await it.settled()
+        replica.script = refuses(StatusCode.INTERNAL)
+        broken = (await it.told()).trailers["gw-request-id"]
+    lines = [line for line in log.getvalue().splitlines() if 'event="call' in line]
+    [shed, ended] = lines
+    assert "level=warning" in shed
+    assert 'logger=inferencegw.gateway.gate event="calls got no slot"' in shed
+    assert "reason=queue_full times=1 waiting=0" in shed
+    assert 'event="call ended"' in ended
+    assert f"request_id={broken} status=UNAVAILABLE reason=replica_failed delivered=0" in ended
+
+
+async def test_what_wakes_somebody_is_scraped_before_it_happens(autojump_clock: MockClock) -> None:
+    """Prometheus sees no increase in a series that begins with its first event."""
+    async with house(autojump_clock, *scripted(1)) as it:
+        readings = it.gateway.readings()
+        zeros = dict.fromkeys(ENDS, 0)
+        assert readings["migrations_total"] == readings["migrations_failed_total"] == zeros
+        assert readings["requests_total"] == {("OK", ""): 0}
 
 
 async def test_who_is_not_let_in_is_counted_by_reason(autojump_clock: MockClock, tmp_path: Path) -> None:

@@ -56,14 +56,17 @@ def test_since_is_when_state_or_epoch_changed_and_nothing_else() -> None:
 
 
 def test_only_changes_of_state_are_logged() -> None:
-    """With what it was before, and who suspects."""
+    """With what it was before, and who suspects; a death is a warning."""
     core, observer, _ = observed()
     with structlog.testing.capture_logs() as lines:
-        for change in (core.hold(record("n2")), core.load("n2", 5), core.hold(record("n2", SUSPECT))):
-            observer.note_change(change, 2.0)
-    assert [(line["member_id"], line["before"], line["state"]) for line in lines] == [
-        ("n2", None, "ALIVE"),
-        ("n2", "ALIVE", "SUSPECT"),
+        observer.note_change(core.hold(record("n2")), 2.0)
+        observer.note_change(core.load("n2", 5), 2.0)
+        for state in (SUSPECT, DEAD):
+            observer.note_change(core.hold(record("n2", state)), 2.0)
+    assert [(line["log_level"], line["member_id"], line["before"], line["state"]) for line in lines] == [
+        ("info", "n2", None, "ALIVE"),
+        ("info", "n2", "ALIVE", "SUSPECT"),
+        ("warning", "n2", "SUSPECT", "DEAD"),
     ]
 
 

@@ -5,6 +5,7 @@ call ends with its status and the connection goes on.
 """
 
 import gzip
+import socket
 
 import pytest
 import trio
@@ -423,6 +424,17 @@ async def test_a_call_that_waits_for_a_place_ends_with_the_connection_or_its_dea
             await peer.send(GoAwayFrame(0, last_stream_id=0, error_code=0))
     assert [type(error) for error in lost] == [ConnectionLost]
     assert lost[0].maybe_processed is False
+
+
+async def test_who_cannot_connect_is_told_what_the_kernel_said() -> None:
+    """Of each address that was tried; how many there were helps nobody who is on call."""
+    with socket.socket() as bound:  # a port that is taken, and on which nobody listens
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        with pytest.raises(ConnectionLost, match=r"cannot connect to 127\.0\.0\.1:\d+: .*refused$") as raised:
+            async with open_channel("127.0.0.1", port):
+                pass
+    assert "attempts" not in raised.value.message
 
 
 async def test_a_name_that_may_not_be_looked_up_is_a_lost_connection_too() -> None:
