@@ -55,7 +55,7 @@ class Page:
         self._session = (await self.send("Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
         for domain in ("Network", "Page", "Runtime", "Log"):
             await self.send(f"{domain}.enable")
-        await self.send("Emulation.setDeviceMetricsOverride", width=1200, height=840, deviceScaleFactor=1, mobile=False)
+        await self.resize(1200, 840)
         self._loaded = trio.Event()  # about:blank was, too
         await self.send("Page.navigate", url=address)
         await self._loaded.wait()
@@ -65,6 +65,11 @@ class Page:
         self._loaded = trio.Event()
         await self.send("Page.reload")
         await self._loaded.wait()
+
+    async def resize(self, width: int, height: int) -> None:
+        """Show it in a window of so many pixels."""
+        size = {"width": width, "height": height}
+        await self.send("Emulation.setDeviceMetricsOverride", **size, deviceScaleFactor=1, mobile=False)
 
     async def prefer(self, scheme: str) -> None:
         """What the person has chosen: ``light`` or ``dark``."""

@@ -30,6 +30,9 @@ PATIENCE: Final = 60.0
 
 LENGTH: Final = 600
 
+WIDTHS: Final = (1920, 1200, 768, 390)
+"""Pixels: of a wall, a desk, a tablet and a telephone."""
+
 
 class Cluster:
     """A gateway that is looked at, and three replicas that it has found."""
@@ -111,6 +114,9 @@ async def test_a_person_sees_what_is_and_what_becomes_of_it(tmp_path: Path) -> N
                     await page.picture(Path(picture))
                 await page.prefer("dark")
                 assert await background(page) != light
+                for width in WIDTHS:
+                    await page.resize(width, 840)
+                    assert await page.ask("document.documentElement.scrollWidth") <= width
                 cluster.gateway.drain()
                 await page.until(reads("ready", "not ready: it drains"))
                 nursery.cancel_scope.cancel()
