@@ -118,20 +118,20 @@ class _Operator:
     async def work(self) -> None:  # noqa: ASYNC910 - it counts for ever
         last = math.inf
         for number in count():
+            calm = self.faults_over.is_set()
+            if calm:
+                last = min(last, trio.current_time() + PATIENCE)
+            if trio.current_time() > last:
+                raise CheckFailed(f"RolloutsEnd: nothing is wrong any more, and none finishes: {self.told}")
             gateway = self.gateways[number % len(self.gateways)]
             if not self.cluster.nodes[gateway].serves:
                 await trio.sleep(BETWEEN)
                 continue
-            calm = self.faults_over.is_set()
             rollout = await self._roll_out(gateway, first=not self.told)
             if self._goes_on(gateway, rollout):
                 if calm and self._is_done():
                     return
                 await self.faults_over.wait()  # who was away may have come back as it was
-            if calm:
-                last = min(last, trio.current_time() + PATIENCE)
-            if trio.current_time() > last:
-                raise CheckFailed(f"RolloutsEnd: nothing is wrong any more, and none finishes: {self.told}")
             await trio.sleep(BETWEEN)
 
     async def _roll_out(self, gateway: str, *, first: bool) -> Rollout:
