@@ -292,11 +292,6 @@ class Connection(abc.ABC, Generic[StreamT]):
         self._spend(Flood.MALFORMED)
         self._fail_call(stream, RpcError(StatusCode.INTERNAL, f"HTTP/2: {what}"), code)
 
-    def charge(self, kind: Flood) -> None:
-        """Count what was found out about the peer's input by who looked into it; too much of it ends the connection."""
-        if self.ended is None and not self._floods.allows(kind, self._now):
-            self._fail(ErrorCode.ENHANCE_YOUR_CALM, f"too many: {kind.value}")
-
     def _spend(self, kind: Flood) -> None:
         if not self._floods.allows(kind, self._now):
             raise ConnectionViolation(ErrorCode.ENHANCE_YOUR_CALM, f"too many: {kind.value}")

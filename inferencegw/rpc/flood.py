@@ -49,9 +49,10 @@ BUDGETS: Final[dict[Flood, tuple[float, float]]] = {
     # No library makes one. Each costs as much as a call, and whatever had begun: MadeYouReset.
     Flood.MALFORMED: (128, 20),
     # By a server's guard, which says when to come again. High: keys are tried, and refusals cost as much as calls do.
-    # Low: behind one proxy those with a wrong key take down the connection of those with a good one. What there is not
-    # is told before the guard is asked, so that clients without a key can see that a server is older than they are; it
-    # costs as much, and so comes out of the same budget.
+    # Low: a client that makes more calls than its key may have must connect again and again, and so must all who share
+    # a proxy with it; their calls go on (server_connection.py). What there is not is told before the guard is asked, so
+    # that clients without a key can see that a server is older than they are; it costs as much, and so comes out of the
+    # same budget.
     Flood.REFUSED: (256, 50),
     # REFUSED_STREAM: a client that has seen our SETTINGS, or our last GOAWAY, makes none; before that it may make many.
     Flood.SURPLUS: (1024, 100),

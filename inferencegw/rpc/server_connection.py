@@ -116,6 +116,20 @@ class ServerConnection(Inbound[InboundCall]):
         self._send_fields(call, fields, end_stream=True)
         self._response_ended(call)
 
+    def charge(self, kind: Flood) -> None:
+        """Count what was found out about a request by who looked into it; too much of it ends the connection.
+
+        Where there are calls that were let in, they go on to their end: behind one proxy they may be others'. Then it
+        is GOAWAY without an error, for there are libraries that end every call on any other.
+        """
+        if self.ended is not None or self._drain is _Drain.FINAL or self._floods.allows(kind, self._now):
+            return
+        reason = f"too many: {kind.value}"
+        if any(call.owner is not None for call in self.streams.values()):
+            self._announce_last(reason)
+        else:
+            self._fail(ErrorCode.ENHANCE_YOUR_CALM, reason)
+
     # ------------------------------------------------------------------ clock
 
     def next_deadline(self) -> float:
@@ -136,10 +150,10 @@ class ServerConnection(Inbound[InboundCall]):
         if opaque == _DRAIN_PING and self._drain is _Drain.ANNOUNCED:
             self._announce_last()
 
-    def _announce_last(self) -> None:
+    def _announce_last(self, reason: str = "") -> None:
         self._drain = _Drain.FINAL
         self._drain_deadline = math.inf
-        self._out.add(frames.goaway(self._h2.highest_inbound_stream_id, ErrorCode.NO_ERROR))
+        self._out.add(frames.goaway(self._h2.highest_inbound_stream_id, ErrorCode.NO_ERROR, reason.encode()))
 
     def _leaving(self) -> ConnectionLost | None:
         return ConnectionLost("the connection was drained") if self._drain is _Drain.FINAL else None

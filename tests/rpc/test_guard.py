@@ -19,7 +19,9 @@ from tests.rpc.support import (
     Handler,
     Replica,
     a_request,
+    ask,
     finish,
+    generated,
     give_up,
     grpcio_channel,
     raw_client,
@@ -106,6 +108,34 @@ async def test_who_asks_again_and_again_for_what_it_may_not_have_is_sent_away(mo
     assert {peer.streams[stream].status for stream in answered} == {StatusCode.UNAUTHENTICATED}
     assert len(answered) == burst + 1
     assert [frame.error_code for frame in peer.goaways()] == [ErrorCode.ENHANCE_YOUR_CALM]
+
+
+async def test_calls_that_were_let_in_outlive_a_flood_of_refused_ones_beside_them(mock_clock: MockClock) -> None:
+    """GOAWAY names the last call that counts, and is no error: who may call is served to the end, also behind a proxy
+    that somebody else's wrong key floods. Who does not heed it is refused unread, and then sent away.
+    """
+    doorman, release = Doorman(), trio.Event()
+
+    async def generate(call: ServerCall) -> None:
+        await release.wait()
+        await send_tokens(call)
+
+    burst = int(BUDGETS[Flood.REFUSED][0])
+    async with raw_client(Server([Replica(generate).service], guard=doorman)) as peer:
+        await ask(peer, 1, a_request(2), ("word", "please"))
+        await peer.round_trip()
+        streams = range(3, 2 * burst + 100, 2)
+        await peer.send(*(peer.headers(stream, request_headers(), end_stream=True) for stream in streams))
+        await peer.round_trip()
+        release.set()
+        await peer.until_eof()
+    refused = [stream for stream in streams if peer.streams[stream].ended]
+    (goaway,) = peer.goaways()
+    assert (goaway.error_code, goaway.last_stream_id) == (ErrorCode.NO_ERROR, refused[-1])
+    assert goaway.additional_data == b"too many: " + Flood.REFUSED.value.encode()
+    assert {peer.streams[stream].reset for stream in streams if stream > refused[-1]} == {ErrorCode.REFUSED_STREAM}
+    assert peer.streams[1].status == StatusCode.OK
+    assert generated(peer, 1) == tokens(2)
 
 
 @pytest.mark.parametrize("path", [GENERATE.path + "s", "/no.such.Service/Method", "/"])
