@@ -87,9 +87,8 @@ class Server:
                 if self._methods.setdefault(f"/{service.name}/{name}", method) is not method:
                     raise ValueError(f"two services are called {service.name}")
         self._limits = limits
-        self._ssl_context = ssl_context
         self._places = Places(limits.max_connections)
-        self._shared = _Shared(self._methods, limits, guard, trio.Lock(), self._places)
+        self._shared = _Shared(self._methods, limits, ssl_context, guard, trio.Lock(), self._places)
         self._sessions: dict[int, _Session] = {}
         self._sessions_begun = 0
         self._accepting = trio.CancelScope()
@@ -159,29 +158,10 @@ class Server:
             self._sessions[surplus].dismiss()
         session = self._sessions[number] = _Session(self._shared, number)
         try:
-            secured = await self._secure(stream)
-            if secured is not None:
-                await session.run(secured, Peer(peer_address, _certificate(secured)))
+            await session.run(stream, peer_address)
         finally:
             del self._sessions[number]
             self._places.leave(number)
-
-    async def _secure(self, stream: trio.abc.Stream) -> trio.abc.Stream | None:
-        """The stream to speak HTTP/2 on, or None if the client failed to get that far."""
-        if self._ssl_context is None:
-            return stream
-        secured = trio.SSLStream(stream, self._ssl_context, server_side=True, https_compatible=True)
-        try:
-            with trio.fail_after(self._limits.handshake_timeout):
-                await secured.do_handshake()
-        except (trio.BrokenResourceError, trio.TooSlowError) as error:
-            _log.debug("TLS handshake failed", error=str(error.__cause__ or error))
-            await trio.aclose_forcefully(stream)
-            return None
-        if secured.selected_alpn_protocol() != "h2":
-            await trio.aclose_forcefully(stream)
-            return None
-        return secured
 
 
 async def serve(
@@ -205,6 +185,7 @@ class _Shared:
 
     methods: dict[str, BoundRPCMethod]
     limits: RpcLimits
+    ssl_context: ssl.SSLContext | None
     guard: Guard
     lane: trio.Lock
     places: Places
@@ -215,6 +196,7 @@ class _Session:
 
     def __init__(self, shared: _Shared, place: int) -> None:
         self._methods = shared.methods
+        self._ssl_context = shared.ssl_context
         self._guard = shared.guard
         self._lane = shared.lane
         self._limits = shared.limits
@@ -233,18 +215,36 @@ class _Session:
     def calls_open(self) -> int:
         return 0 if self._connection is None else len(self._connection.streams)
 
-    async def run(self, stream: trio.abc.Stream, peer: Peer) -> None:
-        first = await self._hear(stream)
+    async def run(self, stream: trio.abc.Stream, peer_address: str) -> None:
+        secured, first = stream, None
+        with self._hello:
+            greeted = await self._secure(stream)
+            if greeted is not None:
+                secured, first = greeted, await self._hear(greeted)
         if first is None:
             await trio.aclose_forcefully(stream)
             return
-        self._peer = peer
+        self._peer = Peer(peer_address, _certificate(secured))
         self._connection = ServerConnection(self._limits, self._began)
-        self._link = Link(stream, self._connection, self._handle, _wake_writer, lane=self._lane)
-        if self._drain_deadline is not None:
+        self._link = Link(secured, self._connection, self._handle, _wake_writer, lane=self._lane)
+        if self._hello.cancel_called:
+            self._link.close()  # it has begun just when it was to go
+        elif self._drain_deadline is not None:
             self.drain(self._drain_deadline)
         async with trio.open_nursery() as self._calls:
             await self._link.run(first)
+
+    async def _secure(self, stream: trio.abc.Stream) -> trio.abc.Stream | None:
+        """The stream to speak HTTP/2 on, or None if the client failed to get that far."""
+        if self._ssl_context is None:
+            return stream
+        secured = trio.SSLStream(stream, self._ssl_context, server_side=True, https_compatible=True)
+        try:
+            await secured.do_handshake()
+        except trio.BrokenResourceError as error:
+            _log.debug("TLS handshake failed", error=str(error.__cause__ or error))
+            return None
+        return secured if secured.selected_alpn_protocol() == "h2" else None
 
     async def _hear(self, stream: trio.abc.Stream) -> bytes | None:
         """What the client says first, or None where that is not how HTTP/2 begins (RFC 9113 section 3.4).
@@ -252,17 +252,15 @@ class _Session:
         Nothing is made for a connection before: most of what scanners, probes and floods of connections open ends here.
         """
         first = b""
-        with self._hello:
-            while len(first) < len(CLIENT_PREFACE):
-                try:
-                    more = await stream.receive_some(READ_BYTES)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    return None
-                first += more
-                if not more or not CLIENT_PREFACE.startswith(first[: len(CLIENT_PREFACE)]):
-                    return None
-            return first
-        return None
+        while len(first) < len(CLIENT_PREFACE):
+            try:
+                more = await stream.receive_some(READ_BYTES)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return None
+            first += more
+            if not more or not CLIENT_PREFACE.startswith(first[: len(CLIENT_PREFACE)]):
+                return None
+        return first
 
     def dismiss(self) -> None:
         """Make room for another: there is no call here, and one that is under way may be sent again elsewhere."""

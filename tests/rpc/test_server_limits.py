@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import grpc
 import pytest
@@ -12,7 +13,10 @@ from trio.testing import MockClock
 
 from inferencegw.config import RpcLimits
 from inferencegw.errors import StatusCode
-from inferencegw.rpc import Server, ServerStatistics
+from inferencegw.rpc import Server, ServerStatistics, frames
+from inferencegw.rpc.frames import CLIENT_PREFACE
+from inferencegw.rpc.tls import server_context
+from tests.rpc.identity import Identity
 from tests.rpc.raw_peer import RawPeer, framed
 from tests.rpc.support import (
     PairMaker,
@@ -88,9 +92,16 @@ async def test_idle_connections_of_one_host_leave_a_place_for_others() -> None:
     assert server.statistics() == ServerStatistics(connections=0, calls=0)
 
 
-async def test_a_connection_that_has_begun_nothing_makes_room_too() -> None:
-    """Who has not even said the preface is let go when another comes."""
-    server = Server([Replica().service], limits=RpcLimits(max_connections=16))
+@pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "TLS"])
+async def test_a_connection_that_has_begun_nothing_makes_room_too(
+    is_secure: bool, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """Who has not even said the preface, or shaken hands, is let go when another comes, at once."""
+    context = None
+    if is_secure:
+        identity = Identity.make(tmp_path, "gateway.test")
+        context = server_context(identity.cert, identity.key)
+    server = Server([Replica().service], limits=RpcLimits(max_connections=16), ssl_context=context)
     with give_up():
         async with trio.open_nursery() as nursery:
             pipes = []
@@ -100,7 +111,30 @@ async def test_a_connection_that_has_begun_nothing_makes_room_too() -> None:
                 await trio.testing.wait_all_tasks_blocked()
                 pipes.append(ours)
             assert await pipes[0].receive_some() == b""
+            assert trio.current_time() == 0.0
             assert server.statistics().connections == 15
+            for pipe in pipes:
+                await pipe.aclose()
+
+
+async def test_a_connection_that_begins_just_when_it_is_to_make_room_is_told_so() -> None:
+    """Its preface came in the same pass of the scheduler: it goes all the same, and knows that nothing is done."""
+    server = Server([Replica().service], limits=RpcLimits(max_connections=16))
+    with give_up():
+        async with trio.open_nursery() as nursery:
+            pipes = []
+            for _ in range(15):
+                ours, theirs = await memory_pair()
+                nursery.start_soon(partial(server.serve_stream, theirs, peer_address="eve:1"))
+                await trio.testing.wait_all_tasks_blocked()
+                pipes.append(ours)
+            last, theirs = await memory_pair()
+            await last.aclose()
+            eve = RawPeer(pipes[0], is_client=True)
+            await eve.stream.send_all(CLIENT_PREFACE + frames.settings({}))
+            await server.serve_stream(theirs, peer_address="eve:1")  # which does not wait before it takes a place
+            await eve.until_eof()
+            assert [(frame.error_code, frame.last_stream_id) for frame in eve.goaways()] == [(0, 0)]
             for pipe in pipes:
                 await pipe.aclose()
 
