@@ -1,12 +1,12 @@
 """A server's places for connections: how many are taken, by whom, and who makes room when they run short.
 
 The rule: pure counting. The last places are kept free for as long as there are connections without a call: for each
-that comes, one of those goes. It is one of the host that has most connections, and of that host's the one that has been
+that comes, one of those goes. It is one of the host that has most of them, and of that host's the one that has been
 without a call for longest. So who fills the house from one address, or just forgets his connections there, makes room
-for others and at last for himself; who is served is never sent away.
+for others and at last for himself; who is served is never sent away. Nor does being served count against anybody: a
+proxy with hundreds of busy connections and one that is new is not who fills the house.
 """
 
-from collections import Counter
 from typing import Final
 
 __all__ = ["SPARE", "Places"]
@@ -22,7 +22,6 @@ class Places:
     def __init__(self, most: int) -> None:
         self._most = most
         self._hosts: dict[int, str] = {}
-        self._taken: Counter[str] = Counter()
         # Of each host those without a call, the longest first.
         self._resting: dict[str, dict[int, None]] = {}
         self._leaving: set[int] = set()
@@ -36,7 +35,6 @@ class Places:
         """Take a connection of ``host`` in, without a call at first; return which one is to be sent away, if any is."""
         surplus = self._choose() if self._is_short() else None
         self._hosts[place] = host
-        self._taken[host] += 1
         self.rest(place)
         return surplus
 
@@ -54,9 +52,6 @@ class Places:
         host = self._hosts.pop(place)
         self._leaving.discard(place)
         self._forget(place, host)
-        self._taken[host] -= 1
-        if not self._taken[host]:
-            del self._taken[host]
 
     def _is_short(self) -> bool:
         return len(self._hosts) - len(self._leaving) >= self._most - self._most // SPARE
@@ -64,7 +59,7 @@ class Places:
     def _choose(self) -> int | None:
         if not self._resting:
             return None
-        host = max(self._resting, key=self._taken.__getitem__)
+        host = max(self._resting, key=lambda host: len(self._resting[host]))
         place = next(iter(self._resting[host]))
         self._forget(place, host)
         self._leaving.add(place)

@@ -1,5 +1,7 @@
 """rpc/places.py: who makes room when places for connections run short."""
 
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,6 +35,15 @@ def test_the_host_with_most_makes_room_with_its_longest_without_a_call() -> None
     assert places.full
 
 
+def test_who_is_served_on_many_connections_is_not_who_fills_the_house() -> None:
+    """A proxy's new connection stays, though its busy ones are most; of two that do nothing one goes."""
+    busy = MOST - 5
+    places = filled("eve", "eve", *["proxy"] * busy, "proxy")
+    for number in range(2, 2 + busy):
+        places.work(number)
+    assert places.enter(100, "bob") == 0
+
+
 def test_who_comes_is_not_sent_away_itself_and_turned_away_only_when_all_are_served() -> None:
     """Where every other has a call, the spare places are taken, too."""
     places = filled(*["bob"] * (MOST - 2))
@@ -60,7 +71,7 @@ def test_who_was_sent_away_is_not_sent_away_again() -> None:
     st.lists(st.tuples(st.sampled_from(["enter", "work", "rest", "leave"]), st.integers(0, 60), st.sampled_from("abc")))
 )
 def test_any_history_is_counted_as_a_model_counts_it(history: list[tuple[str, int, str]]) -> None:
-    """Who goes is without a call, of a host that has most of those with one that is, and there the longest."""
+    """Who goes is without a call, of a host that has most of those, and there the longest."""
     places, hosts, resting, leaving = Places(MOST), dict[int, str](), list[int](), set[int]()
     for what, place, host in history:
         if what == "enter" and place not in hosts and not places.full:
@@ -68,8 +79,8 @@ def test_any_history_is_counted_as_a_model_counts_it(history: list[tuple[str, in
             surplus = places.enter(place, host)
             assert (surplus is not None) == (short and bool(resting))
             if surplus is not None:
-                counts = {host: list(hosts.values()).count(host) for host in hosts.values()}
-                assert counts[hosts[surplus]] == max(counts[hosts[other]] for other in resting)
+                counts = Counter(hosts[other] for other in resting)
+                assert counts[hosts[surplus]] == max(counts.values())
                 assert surplus == next(other for other in resting if hosts[other] == hosts[surplus])
                 resting.remove(surplus)
                 leaving.add(surplus)
