@@ -5,10 +5,12 @@ would then wait for them, and with it every call there is. What was lost is coun
 
 Not waiting is a property of an open file and not of a descriptor, and standard error is shared with the shell and with
 whoever else was started from it. So a pipe or a terminal is opened once more for ourselves, and a socket is asked each
-time. What is left, files, never waits for a reader.
+time. Where it cannot be opened, being another user's, it is written to while it says that it has room. What is left,
+files, never waits for a reader.
 """
 
 import os
+import select
 import socket
 import stat
 import weakref
@@ -62,7 +64,7 @@ class Sink:
             try:
                 own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
             except OSError:  # it is not ours to open (another user's), or has no name here
-                return partial(_write, stream)
+                return partial(_write_while_there_is_room, descriptor)
             weakref.finalize(self, os.close, own)
             return partial(os.write, own)
         return partial(_write, stream)
@@ -72,3 +74,15 @@ def _write(stream: TextIO, data: bytes) -> int:
     stream.write(data.decode())
     stream.flush()
     return len(data)
+
+
+def _write_while_there_is_room(descriptor: int, data: bytes) -> int:
+    """A pipe with room has it for PIPE_BUF octets, unless another writer takes it in between."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    sent = 0
+    while sent < len(data) and poll.poll(0):
+        sent += os.write(descriptor, data[sent : sent + select.PIPE_BUF])
+    if not sent:
+        raise BlockingIOError
+    return sent

@@ -108,6 +108,28 @@ def test_what_is_read_and_what_is_lost_are_all_lines_in_order(data: st.DataObjec
     assert sum(told) >= len(written) - len(taken)
 
 
+def test_a_pipe_that_is_not_ours_to_open_is_not_waited_for_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a change of user: what has room is written, lines longer than a page whole, and the rest is counted."""
+
+    def refuse(path: str, _flags: int) -> int:
+        raise PermissionError(path)
+
+    told: list[int] = []
+    with a_pipe() as (reading, writing), os.fdopen(writing, "w", closefd=False) as stream:
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 16_384)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", refuse)
+            sink = Sink(stream, told.append)
+        sink.write("x" * 9000)
+        assert read_all(reading) == "x" * 9000 + "\n"
+        os.write(writing, b"y" * 16_384)
+        sink.write("lost")
+        sink.write("lost")
+        assert (read_all(reading), told) == ("y" * 16_384, [])
+        sink.write("and on")
+        assert (read_all(reading), told) == ("and on\n", [2])
+
+
 def test_a_full_disk_loses_lines_and_nothing_else() -> None:
     """Nothing is raised, and nothing is told where nothing can be."""
     told: list[int] = []
