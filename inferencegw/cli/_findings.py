@@ -14,7 +14,7 @@ from rich.text import Text
 from inferencegw.cli._admin import plain, table
 from inferencegw.cli._measure import Measure
 
-__all__ = ["Progress", "picture_of"]
+__all__ = ["Progress", "picture_of", "seconds_of"]
 
 TIMES: Final = {
     "ttft": "to the first token",
@@ -49,7 +49,7 @@ class Progress:
         rates = f"{calls / since:.1f} calls/s  {tokens / since:.0f} tokens/s" if since else "waits for the last calls"
         first = measure.ttft.percentile(50)
         return Text(
-            f"{seconds:.0f} s  {measure.under_way} under way  {rates}  TTFT {_seconds(first)}  "
+            f"{seconds:.0f} s  {measure.under_way} under way  {rates}  TTFT {seconds_of(first)}  "
             f"refused {measure.calls('refused')}  failed {measure.calls('failed')}",
             no_wrap=True,
             overflow="ellipsis",
@@ -62,7 +62,7 @@ def picture_of(found: Mapping[str, Any]) -> RenderableType:
     times = table("SECONDS", right=("COUNT", "P50", "P90", "P99", "MAX"))
     for name, said in TIMES.items():
         if (took := found[name])["count"]:
-            shown = (_seconds(took[key]) for key in ("p50", "p90", "p99", "max"))
+            shown = (seconds_of(took[key]) for key in ("p50", "p90", "p99", "max"))
             times.add_row(said, str(took["count"]), *shown)
     parts += [Text(), times] if times.row_count else []
     if found["replicas"]:
@@ -94,7 +94,7 @@ def _about(found: Mapping[str, Any]) -> Iterator[str]:
         yield "interrupted"
 
 
-def _seconds(seconds: float | None) -> str:
+def seconds_of(seconds: float | None) -> str:
     """As long as three digits tell."""
     if seconds is None:
         return "-"

@@ -13,6 +13,8 @@ import attrs
 
 __all__ = ["ERROR", "SHORTEST", "Histogram"]
 
+SHARES: Final = (50, 90, 99)
+
 ERROR: Final = 0.01
 """The share that a percentile may be too high by. High: coarse. Low: more buckets."""
 
@@ -52,6 +54,12 @@ class Histogram:
             if left <= 0:
                 return min(SHORTEST * math.exp(number * _LOG_GROWTH), self.longest)
         return self.longest if self.count else None
+
+    def figures(self) -> dict[str, float | int | None]:
+        """For a report: how many, three percentiles and the longest, to the microsecond; None for what is not there."""
+        percentiles = {f"p{share}": self.percentile(share) for share in SHARES}
+        figures = {**percentiles, "max": self.longest if self.count else None}
+        return {"count": self.count, **{name: None if it is None else round(it, 6) for name, it in figures.items()}}
 
 
 def _bucket(seconds: float) -> int:

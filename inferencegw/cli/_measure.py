@@ -25,8 +25,6 @@ MAX_NAMES: Final = 1000
 
 OTHERS: Final = "(others)"
 
-SHARES: Final = (50, 90, 99)
-
 
 @attrs.define(eq=False)
 class Seen:
@@ -126,9 +124,9 @@ class Measure:
             "unsent": self.unsent,
             "calls_per_second": _rate(self.answered, seconds),
             "tokens_per_second": _rate(self.tokens, seconds),
-            **{name: _figures(histogram) for name, histogram in took.items()},
+            **{name: histogram.figures() for name, histogram in took.items()},
             "failovers": self.failovers,
-            "pushback": _figures(self.pushback),
+            "pushback": self.pushback.figures(),
             "replicas": {name: round(calls / placed, 4) for name, calls in self.replicas.most_common()},
             "ends": [
                 {"kind": kind, "status": status, "reason": reason, **attrs.asdict(seen)}
@@ -139,9 +137,3 @@ class Measure:
 
 def _rate(count: int, seconds: float) -> float | None:
     return round(count / seconds, 3) if seconds else None
-
-
-def _figures(took: Histogram) -> dict[str, float | int | None]:
-    percentiles = {f"p{share}": took.percentile(share) for share in SHARES}
-    figures = {**percentiles, "max": took.longest if took.count else None}
-    return {"count": took.count, **{name: None if it is None else round(it, 6) for name, it in figures.items()}}

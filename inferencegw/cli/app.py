@@ -41,6 +41,7 @@ for _name in (
     "top",
     "why",
     "bench",
+    "simulate",
     "ring",
     "drain",
     "undrain",

@@ -37,7 +37,7 @@ _ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F
 def configure_logging(level: str, *, form: str = "logfmt", stream: TextIO | None = None) -> None:
     """Send every event at ``level`` or above to ``stream`` (standard error as it is now), one line each.
 
-    Nobody waits for its reader (:class:`~inferencegw.telemetry.sink.Sink`).
+    Nobody waits for its reader: ``telemetry.sink``.
 
     Raises:
         ConfigError: there is no such level or format; the log is as it was.

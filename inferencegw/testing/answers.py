@@ -61,6 +61,7 @@ class Answer:
         client: the host that asked.
         gateway: the one it asked; of several the first one, and at the end the last one.
         begun: when, on trio's clock.
+        may_move: whether it has several, and goes on at another one when it must: trailers tell of the last one's part.
         tokens: what came.
         first_at: when the first of them did; None until then.
         code: how it ended; None while it has not, and for ever if the client left or crashed.
@@ -74,6 +75,7 @@ class Answer:
     client: str
     gateway: str
     begun: float
+    may_move: bool = False
     tokens: list[Token] = attrs.field(factory=list)
     first_at: float | None = None
     code: StatusCode | None = None

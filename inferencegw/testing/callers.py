@@ -134,7 +134,8 @@ class Caller:
 
     def _ask(self, prompt: str, fields: dict[str, Any]) -> Answer:
         request = Request(prompt=prompt, **fields)
-        answer = Answer(request, self.name, next(iter(self._gateways.values())), trio.current_time())
+        first, may_move = next(iter(self._gateways.values())), len(self._gateways) > 1
+        answer = Answer(request, self.name, first, trio.current_time(), may_move)
         self._witness.asked(answer)
         return answer
 

@@ -38,8 +38,8 @@ CALLS_PER_CONNECTION: Final = 5
 
 TOKENS: Final = 5
 
-REPLICA: Final = ("--token-delay-ms", "10", "--prefill-ms", "200", "--max-capacity", "32")
-"""A first token after a fifth of a second, which is what a small model needs for a short prompt."""
+REPLICA: Final = ("--token-delay-ms", "10", "--prefill-ms", "100", "--max-capacity", "32")
+"""A first token after a tenth of a second, which is what a small model needs for a short prompt."""
 
 GATEWAY: Final = ("--client-stall-timeout", "1", "--queue-size", "64")
 """Who does not read is given a second here, so that this is seen, too."""
