@@ -76,7 +76,7 @@ class Node:
     @property
     def serves(self) -> bool:
         """Whether it is running and meant to stay."""
-        return self.is_running and not self.stopping
+        return self.is_running and not self.stopping and self.crashed is None
 
     def address(self, name: str) -> str:
         """``host:port`` of ``"grpc"`` or ``"gossip"``."""

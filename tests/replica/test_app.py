@@ -19,6 +19,7 @@ from inferencegw.errors import ConnectionLost
 from inferencegw.replica import Replica
 from inferencegw.replica.app import CRASH_STATUS, GOODBYE_SECONDS
 from inferencegw.rpc import open_channel
+from inferencegw.rpc.frames import CLIENT_PREFACE, settings
 from inferencegw.rpc.tls import client_context
 from inferencegw.settings.live import reload_files
 from inferencegw.v1.replica_pb2 import DrainRequest, UndrainRequest
@@ -212,13 +213,15 @@ async def test_a_peer_that_says_nothing_has_a_moment_to_leave(mock_clock: MockCl
     replica = Replica(a_config(port=0))
     async with trio.open_nursery() as nursery:
         address = (await nursery.start(replica.run))["grpc"]
-        async with await trio.open_tcp_stream(*address) as silent:
+        async with await trio.open_tcp_stream(*address) as mute, await trio.open_tcp_stream(*address) as silent:
+            await silent.send_all(CLIENT_PREFACE + settings({}))
             assert await silent.receive_some()  # the server's preface: the connection has been accepted
             replica.drain()
             await wait_all_tasks_blocked()
             mock_clock.jump(GOODBYE_SECONDS)
-            while await silent.receive_some():
-                pass
+            for peer in (mute, silent):  # one has not even begun
+                while await peer.receive_some():
+                    pass
 
 
 async def test_a_replica_that_is_leaving_does_not_change_its_mind() -> None:
