@@ -25,10 +25,14 @@ HOLDS_UP: Final = (Kind.POWER, Kind.FREEZE, Kind.CUT, Kind.HOLD, Kind.SLOW, Kind
 process has gone, and whoever does not hear that is deaf."""
 
 
+TAKES_WITH_IT: Final = (Kind.CRASH, Kind.POWER, Kind.STOP, Kind.RESET)
+"""What ends an attempt, so that the token that was due is begun anew."""
+
+
 class CallsGoOn(Checker):
     """An open call gets a token, or ends, within two seconds more than a token takes, unless something holds it up.
 
-    Or the queue does, of which others see that it moves.
+    Or the queue does, of which others see that it moves. Whatever ends attempts meanwhile gives it a token's time more.
     """
 
     def __init__(self, *args: object) -> None:
@@ -43,11 +47,13 @@ class CallsGoOn(Checker):
                 self._queued[node.name] = now
             elif node.is_running and node.name in node.view.members and node.view.members[node.name].meta.draining:
                 self._drained[node.name] = now
-        patience = PATIENCE + self._slowest_token()
+        slowest = self._slowest_token()
         stuck = [
             answer
             for answer in self.cluster.open_answers
-            if now - answer.progress > patience and not self._is_held_up(answer, now)
+            if now - answer.progress > PATIENCE + slowest
+            and now - answer.progress > PATIENCE + slowest * (1 + self._begun_anew(answer))
+            and not self._is_held_up(answer, now)
         ]
         self._stuck = {answer: self._stuck.get(answer, now) for answer in stuck}
         for answer, seen in self._stuck.items():
@@ -57,6 +63,11 @@ class CallsGoOn(Checker):
         """Seconds that a first token may take, of the replica that is made to be the slowest."""
         configs = [node.config for node in self.cluster.nodes.values() if isinstance(node.config, ReplicaConfig)]
         return max((one.prefill + one.token_delay * (1 + one.jitter) for one in configs), default=0.0)
+
+    def _begun_anew(self, answer: Answer) -> int:
+        """How often, at most, its next token was lost with the replica that made it."""
+        since = answer.progress - PATIENCE  # what was sent before may have come after
+        return sum(one.since >= since for one in self.cluster.history.entries if one.kind in TAKES_WITH_IT)
 
     def _is_held_up(self, answer: Answer, now: float) -> bool:
         # It waits there, or was refused because others do, and its client pauses.
