@@ -4,12 +4,20 @@ The rule: it is a value, and with a seed it is everything there is to know of a 
 for that takes a second to import, and whoever asks for help should not wait for it.
 """
 
+from typing import Final
+
 import attrs
 
 from inferencegw.config import GatewayConfig, option
 from inferencegw.errors import ConfigError
 
-__all__ = ["Fleet"]
+__all__ = ["JITTER", "Fleet"]
+
+JITTER: Final = 0.1
+"""Share of the time per token by which one may be early or late."""
+
+GATEWAY: Final = GatewayConfig()
+"""Whose patience with silent replicas is as it comes."""
 
 
 @attrs.frozen(kw_only=True)
@@ -30,11 +38,19 @@ class Fleet:
     hedge: str = attrs.field(default="never", validator=attrs.fields(GatewayConfig).hedge.validator)
     queue_size: int = option(100, "Calls that wait for a slot.", low=0, high=100_000, unit="calls")
     queue_timeout: float = option(30.0, "Time a call waits for one.", low=0.01, high=3600.0)
-    seconds: float = option(60.0, "Time in which calls come.", low=1.0, high=1e6)
+    duration: float = option(60.0, "Time in which calls come.", low=1.0, high=1e6)
 
     def __attrs_post_init__(self) -> None:
         if self.slow > self.replicas:
             raise ConfigError(f"Fleet.slow = {self.slow}: must be at most {self.replicas}, the number of replicas")
+        # Beyond, gateways take it for stalled: what is simulated would be their patience, and no capacity.
+        factor = self.slow_factor if self.slow else 1.0
+        gap = GATEWAY.inter_token_timeout / (factor * (1 + 2 * JITTER))
+        first = GATEWAY.first_token_timeout / factor - self.token_delay * (1 + JITTER)
+        for name, most in (("token_delay", gap), ("prefill", first)):
+            if (value := getattr(self, name)) >= most:
+                slow = f" with a slow_factor of {factor:g}" if self.slow else ""
+                raise ConfigError(f"Fleet.{name} = {value}: must be below {most:.3g} (seconds){slow}: gateways give up")
 
     @property
     def tokens_per_second(self) -> float:

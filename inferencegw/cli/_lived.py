@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from inferencegw.cli._exit import CommandError
-from inferencegw.cli._fleet import Fleet
+from inferencegw.cli._fleet import JITTER, Fleet
 from inferencegw.cli._heard import REFUSALS
 from inferencegw.cli._histogram import Histogram
 from inferencegw.cli._prompts import made_prompts
@@ -35,9 +35,6 @@ __all__ = ["Lived", "play"]
 CLIENTS: Final = 8
 """Hosts that calls come from, each with a connection to the gateway that is its turn. High: more connections. Low: one
 host's misfortune is a larger share."""
-
-JITTER: Final = 0.1
-"""Share of the time per token by which one may be early or late."""
 
 PROMPT_TOKENS: Final = 64
 """Length of a prompt: twice what gateways look at, half of it shared with others of its kind."""
@@ -137,7 +134,7 @@ def play(fleet: Fleet, seed: int, tell: Callable[[float], object]) -> Lived:
     """Play it in virtual time; see :func:`live`.
 
     Raises:
-        CommandError: a promise was broken.
+        CommandError: a promise was broken, or the last call does not end.
     """
 
     async def body(network: SimNetwork) -> Lived:
@@ -145,13 +142,15 @@ def play(fleet: Fleet, seed: int, tell: Callable[[float], object]) -> Lived:
         return await live(fleet, prompts, tell, network)
 
     try:
-        return simulate(body, seed=seed, time_limit=fleet.seconds + PATIENCE).value
+        return simulate(body, seed=seed, time_limit=fleet.duration + PATIENCE).value
     except CheckFailed as error:
         raise CommandError(f"a bug of ours: {error}; please report it, with this command and seed {seed}") from error
+    except trio.TooSlowError as error:
+        raise CommandError(f"calls go on {PATIENCE:g} virtual seconds after the last one came: ask for less") from error
 
 
 async def live(fleet: Fleet, prompts: Iterator[str], tell: Callable[[float], object], network: SimNetwork) -> Lived:
-    """Have it live for ``fleet.seconds``, with every checker looking on, and wait for the last call.
+    """Have it live for ``fleet.duration``, with every checker looking on, and wait for the last call.
 
     Meanwhile ``tell`` is called a hundred times with the seconds that have passed.
 
@@ -179,9 +178,9 @@ async def live(fleet: Fleet, prompts: Iterator[str], tell: Callable[[float], obj
             for number in range(CLIENTS)
         ]
         begin = trio.current_time()
-        end = begin + fleet.seconds
+        end = begin + fleet.duration
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_tell, fleet.seconds, tell)
+            nursery.start_soon(_tell, fleet.duration, tell)
             nursery.start_soon(_ask, fleet, callers, prompts, network.random("arrivals"), end)
             if fleet.crashes:
                 for name in cluster.replicas:

@@ -51,7 +51,7 @@ def simulate(  # noqa: PLR0913 one parameter for each flag
     ] = "never",
     queue_size: Annotated[int, INTEGER, _about("queue_size")] = FLEET.queue_size,
     queue_timeout: Annotated[float, _about("queue_timeout")] = FLEET.queue_timeout,
-    duration: Annotated[float, Parameter(help="Virtual seconds in which calls come.")] = FLEET.seconds,
+    duration: Annotated[float, Parameter(help="Virtual seconds in which calls come.")] = FLEET.duration,
     seed: Annotated[int, INTEGER, Parameter(help="Decides everything that is left to chance.")] = 0,
     as_json: Annotated[bool, Parameter(name="--json", help="Print one JSON object.", negative=())] = False,
 ) -> int:
@@ -86,7 +86,7 @@ def simulate(  # noqa: PLR0913 one parameter for each flag
         hedge=hedge,
         queue_size=queue_size,
         queue_timeout=queue_timeout,
-        seconds=duration,
+        duration=duration,
     )
     # Here, because it is a second's work: `trio-gw --help` imports every command.
     from inferencegw.cli._lived import play  # noqa: PLC0415

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from inferencegw.cli._exit import CommandError
 from inferencegw.cli._fleet import Fleet
 from inferencegw.cli._lived import play
 from tests.cli.conftest import Command
@@ -53,7 +54,7 @@ def test_the_same_seed_tells_the_same_in_any_process() -> None:
 
 def test_a_crash_is_known_and_its_streams_go_on_elsewhere() -> None:
     """What somebody who asks about crashes wants to see; nothing fails where there is room."""
-    fleet = Fleet(replicas=6, crashes=150.0, down=8.0, seconds=12.0, rate=6.0, max_tokens=40)
+    fleet = Fleet(replicas=6, crashes=150.0, down=8.0, duration=12.0, rate=6.0, max_tokens=40)
     lived = play(fleet, 0, lambda _passed: None)
     found = lived.figures(fleet)
     assert found["crashes"] == len(lived.crashes) > 0
@@ -63,12 +64,38 @@ def test_a_crash_is_known_and_its_streams_go_on_elsewhere() -> None:
     assert found["detection"]["max"] < 8.0
 
 
+def test_a_first_token_that_is_begun_anew_is_no_broken_promise() -> None:
+    """A crash in a long prefill costs all of it again, and the checkers know that."""
+    fleet = Fleet(
+        replicas=3, crashes=900.0, down=5.0, token_delay=1.0, prefill=3.0, rate=0.5, duration=12.0, max_tokens=3
+    )
+    found = play(fleet, 0, lambda _passed: None).figures(fleet)
+    assert found["ttft"]["max"] > 2.0 + 3.0 + 1.1
+
+
+def test_calls_that_do_not_end_are_told_of_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no bug of anybody's that answers take long."""
+    monkeypatch.setattr("inferencegw.cli._lived.PATIENCE", 5.0)
+    fleet = Fleet(replicas=1, token_delay=10.0, rate=3.0, duration=1.0, max_tokens=10)
+    with pytest.raises(CommandError, match="calls go on 5 virtual seconds after the last one came: ask for less"):
+        play(fleet, 0, lambda _passed: None)
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
         (("--rate", "0"), "Fleet.rate = 0.0: must be a number from 0.001 to 10000 (a second)"),
         (("--replicas", "0"), "Fleet.replicas = 0: must be a number from 1 to 1000 (replicas)"),
         (("--slow", "6"), "Fleet.slow = 6: must be at most 5, the number of replicas"),
+        (("--duration", "0"), "Fleet.duration = 0.0: must be a number from 1 to 1e+06 (seconds)"),
+        (
+            ("--token-delay-ms", "25000"),
+            "Fleet.token_delay = 25.0: must be below 25 (seconds): gateways give up",
+        ),
+        (
+            ("--prefill-ms", "6000", "--slow", "1"),
+            "Fleet.prefill = 6.0: must be below 5.97 (seconds) with a slow_factor of 10: gateways give up",
+        ),
         (("--hedge", "maybe"), "Fleet.hedge = 'maybe': must be one of never, race, adaptive"),
     ],
 )
