@@ -9,6 +9,7 @@ import platform
 from collections import Counter
 
 import attrs
+import trio
 
 from inferencegw import __version__
 from inferencegw.config import GatewayConfig
@@ -117,5 +118,6 @@ class Readings:
         return {
             "drain_seconds": self.draining,
             "rollout_step": {phases.Name(one.phase).removeprefix("ROLLOUT_PHASE_").lower(): one.done for one in told},
+            "tasks": trio.lowlevel.current_statistics().tasks_living,
             "build_info": {(__version__, platform.python_version()): 1},
         }

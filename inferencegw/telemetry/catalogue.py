@@ -108,6 +108,7 @@ CATALOGUE: Final = (
     Metric("leases_granted_total", _C, "Slots given to attempts"),
     Metric("leases_released_total", _C, "Slots given back: with those in flight as many as were granted, always"),
     Metric("event_loop_lag_seconds", _H, "Seconds by which a task that slept was woken late, looked at twice a second", bounds=LAGS),
+    Metric("tasks", _G, "Tasks of the event loop: those of the process, and some for each connection and call; once these have ended, as many as before"),
     Metric("build_info", _G, "1, and what runs", ("version", "python")),
 )  # fmt: skip
 """In the order in which they are scraped."""

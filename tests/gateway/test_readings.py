@@ -110,6 +110,23 @@ async def test_a_call_that_runs_is_in_flight_at_its_replica(autojump_clock: Mock
         assert read(it, "requests_total") == {("CANCELLED", "client_left"): 2}
 
 
+async def test_a_call_that_has_ended_has_left_no_task(autojump_clock: MockClock) -> None:
+    """Neither one that ran nor one whose client has left it; while they run there are more."""
+    [replica] = scripted(1)
+    async with house(autojump_clock, replica) as it:
+        await it.told()  # and it is connected
+        await it.settled()
+        before = read(it, "tasks")
+        replica.script = wait_for_ever
+        asked = it.ask()
+        await it.settled()
+        assert read(it, "tasks") > before
+        asked.cancel()
+        await asked.finish()
+        await it.settled()
+        assert read(it, "tasks") == before
+
+
 @pytest.mark.parametrize("reason", ENDS)
 async def test_a_stream_that_goes_on_elsewhere_is_a_migration_with_its_reason(
     reason: str, autojump_clock: MockClock

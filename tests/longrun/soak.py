@@ -3,7 +3,8 @@
 The rule: what is promised is asked for of every single call, against the model's own function, and at the end nothing
 may be left of any of them. The cluster is ``trio-gw cluster up``, whose supervisor brings back what is killed; the
 clients are the product's own, each of both gateways. One gateway and the supervisor are never killed: what they hold is
-compared with what they held when they were warm, both times with no call under way.
+compared with what they held when they were warm, both times with no call under way. Replicas are killed and started, so
+they are compared with each other.
 
 ``python -m tests.longrun.soak --minutes 30`` is ``nox -s soak``; a minute of it is a test.
 """
@@ -24,7 +25,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import attrs
+import httpx2
 import trio
+from prometheus_client.parser import text_string_to_metric_families
 
 from inferencegw.children import parse_ready_line
 from inferencegw.config import split_address
@@ -32,6 +35,7 @@ from inferencegw.errors import RpcError
 from inferencegw.gateway import record
 from inferencegw.policy import prefixes, ring
 from inferencegw.rpc import open_channel
+from inferencegw.telemetry.catalogue import PREFIX
 from inferencegw.testing.answers import Answer
 from inferencegw.testing.callers import Caller, Witness
 from inferencegw.testing.processes import GET_STATUS
@@ -49,7 +53,7 @@ SURVIVORS: Final = ("supervisor", "g1")
 FLAGS: Final = (
     *("--replicas", str(len(REPLICAS)), "--gateways", "2", "--port", "0", "--token-delay-ms", "25"),
     *("--max-capacity", str(2 * CLIENTS), "--slow-start", "1", "--drain-timeout", "2", "--log-level", "error"),
-    *("--gossip-profile", "gateway"),
+    *("--gossip-profile", "gateway", "--http-port", "0"),
 )
 """Two replicas have room for everybody, so a call that is refused is a fault; and the gossip has the patience that it
 has in production, which a busy machine needs."""
@@ -59,6 +63,9 @@ BEAT: Final = 2.0
 
 BETWEEN: Final = 0.05
 """Seconds between two questions to a gateway."""
+
+APART: Final = 1.0
+"""Seconds between two looks at what a gateway has counted; they agree once the last connection's tasks have ended."""
 
 PATIENCE: Final = 120.0
 """Seconds until something is done, or all is well again; or the soak is given up."""
@@ -91,6 +98,25 @@ class Held:
         return cls(int(status["VmRSS"].split()[0]), descriptors)
 
 
+@attrs.frozen
+class Counted:
+    """What a gateway says of itself: tasks that live, and slots that it has given and had back."""
+
+    tasks: int
+    granted: int
+    released: int
+
+    @classmethod
+    def of(cls, exposition: str) -> "Counted":
+        """As it is scraped."""
+        samples = {
+            sample.name.removeprefix(PREFIX): sample.value
+            for family in text_string_to_metric_families(exposition)
+            for sample in family.samples
+        }
+        return cls(*(int(samples[name]) for name in ("tasks", "leases_granted_total", "leases_released_total")))
+
+
 @attrs.define
 class Soaked:
     """What came of it.
@@ -103,6 +129,9 @@ class Soaked:
         done: what was done to the cluster, and how often.
         warm: what the survivors held after the warm-up.
         end: what they held at the end.
+        replicas: what each of those had open at the end.
+        tasks: of the gateway that stays, after the warm-up.
+        counted: what each gateway had counted at the end.
         inflight: calls that have a replica at the end, or wait for one, by whoever says so.
     """
 
@@ -113,6 +142,9 @@ class Soaked:
     done: Counter[str] = attrs.field(factory=Counter)
     warm: dict[str, Held] = attrs.field(factory=dict)
     end: dict[str, Held] = attrs.field(factory=dict)
+    replicas: dict[str, int] = attrs.field(factory=dict)
+    tasks: int = 0
+    counted: dict[str, Counted] = attrs.field(factory=dict)
     inflight: dict[str, int] = attrs.field(factory=dict)
 
     def check(self) -> None:
@@ -121,6 +153,11 @@ class Soaked:
         assert set(self.answered) == set(KINDS)
         assert set(self.done) == set(VERBS)
         assert set(self.inflight.values()) == {0}, self.inflight
+        assert self.counted["g1"].tasks == self.tasks, self.counted
+        assert self.counted["g1"].granted > 0
+        for name, counted in self.counted.items():
+            assert counted.granted == counted.released, f"{name}: {counted}"
+        assert len(set(self.replicas.values())) == 1, self.replicas
         for name in SURVIVORS:
             warm, end = self.warm[name], self.end[name]
             assert end.descriptors == warm.descriptors, name
@@ -212,6 +249,16 @@ class Cluster:
             answer: admin_pb2.GetStatusResponse = await channel.unary(GET_STATUS, admin_pb2.GetStatusRequest())
         return answer.status
 
+    async def counted(self, gateway: str) -> Counted:
+        """What a gateway has counted, once nothing of it changes."""
+        before = None
+        with trio.fail_after(PATIENCE):
+            async with httpx2.AsyncClient(base_url=f"http://{self.at[f'{gateway}-http']}") as client:
+                while (now := Counted.of((await client.get("/metrics")).text)) != before:
+                    before = now
+                    await trio.sleep(APART)
+        return now
+
     async def until(self, holds: Callable[[admin_pb2.GatewayStatus], bool]) -> None:
         """Wait until it ``holds`` of both gateways."""
         with trio.fail_after(PATIENCE):
@@ -282,8 +329,11 @@ async def soak(seconds: float, seed: int) -> Soaked:
         await _fill(cluster, rng)
         await _strain(cluster, WARM_UP * seconds, rng, result)
         result.warm = {name: Held.by(cluster.pid_of(name)) for name in SURVIVORS}
+        result.tasks = (await cluster.counted("g1")).tasks
         await _strain(cluster, (1 - WARM_UP) * seconds, rng, result)
         result.end = {name: Held.by(cluster.pid_of(name)) for name in SURVIVORS}
+        result.replicas = {name: Held.by(cluster.pid_of(name)).descriptors for name in REPLICAS}
+        result.counted = {name: await cluster.counted(name) for name in ("g1", "g2")}
         result.inflight = {name: _calls(await cluster.status(name)) for name in ("g1", "g2")}
     return result
 

@@ -1,5 +1,7 @@
 """options.py: one list of options, and the names that each has where."""
 
+import re
+
 import attrs
 import pytest
 
@@ -30,6 +32,18 @@ def test_an_option_says_what_it_costs_and_in_what_it_is_counted(config: type[att
     assert one.help
     assert one.unit
     assert one.type in {int, float, str, bool, tuple}
+
+
+def test_a_number_s_help_says_what_a_high_and_a_low_one_cost() -> None:
+    """All but ports, of which none is better than another, and what is for experiments."""
+    of_no_size = {"error_rate", "seed"}
+    silent = {
+        key
+        for config, key in EVERY
+        if option(config, key).type in {int, float} and option(config, key).unit != "port"
+        if not re.search(r"\bHigh: .+ Low: ", option(config, key).help)
+    }
+    assert silent == of_no_size
 
 
 @pytest.mark.parametrize("config", CLASSES)

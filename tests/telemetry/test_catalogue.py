@@ -13,9 +13,9 @@ PROMISED = """
     migrations_total{reason}
     migrations_failed_total{reason} tokens_delivered_total tokens_discarded_total budget_denied_total ring_lookup_steps
     swim_members{state} swim_probe_rtt_seconds swim_refutations_total swim_packets_dropped_total{reason} drain_seconds
-    rollout_step leases_granted_total leases_released_total event_loop_lag_seconds build_info
+    rollout_step leases_granted_total leases_released_total event_loop_lag_seconds tasks build_info
 """
-"""As the design has them, and calls_denied_total and swim_packets_dropped_total, which it forgot; where it names
+"""As the design has them, and calls_denied_total, swim_packets_dropped_total and tasks, which it forgot; where it names
 labels, those."""
 
 each = pytest.mark.parametrize("metric", CATALOGUE, ids=lambda metric: metric.name)
