@@ -1,11 +1,12 @@
 """The steps of a rolling update, performed: what is asked of a replica, of its manager, and of its new version.
 
-The rule: to cordon, drain and shun are *wishes*. A replica that is gone by now, or takes no orders from this machine
+The rule: to cordon and to drain are *wishes*. A replica that is gone by now, or takes no orders from this machine
 (:mod:`inferencegw.rpc.trust`), cannot grant them, and need not: what stops it makes it drain by itself, in the same
-way, and a call that it refuses or loses goes on elsewhere. To release, stop, start and pass the canary are not.
+way, and a call that it refuses or loses goes on elsewhere. To release, stop, start, pass the canary and shun are not:
+what is lost of them is done again, or halts it.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import structlog
@@ -102,7 +103,7 @@ class Steps:
             case RolloutPhase.RELEASE:
                 return await self._release(name)
             case RolloutPhase.SHUN:
-                await self._shun(name)
+                return await self._shun(name)
             case RolloutPhase.CANARY:
                 return await self._canary(name)
             case RolloutPhase.STOP:
@@ -119,11 +120,9 @@ class Steps:
         log.info("rollout is cut short", phase=plan.phase.value, replica_id=name)
         match plan.phase:
             case RolloutPhase.CORDON | RolloutPhase.DRAIN | RolloutPhase.RELEASE if plan.served:
-                while failure := await self._release(name):
-                    log.warning("replica is not released", replica_id=name, reason=failure)
-                    await trio.sleep(ASK_AGAIN)
+                await self._insist(self._release, name)
             case RolloutPhase.SHUN:
-                await self._shun(name)
+                await self._insist(self._shun, name)
             case RolloutPhase.STOP | RolloutPhase.START:
                 failure = ""
                 if plan.phase is RolloutPhase.STOP:
@@ -134,21 +133,32 @@ class Steps:
             case _:
                 pass  # it runs, or is kept from calls for a reason
 
+    async def _insist(self, what: Callable[[str], Awaitable[str]], name: str) -> None:
+        while failure := await what(name):
+            log.warning("replica does not obey", replica_id=name, reason=failure)
+            await trio.sleep(ASK_AGAIN)
+
     async def _release(self, name: str) -> str:
+        # Who may not be told to take calls was not told to take none.
+        return await self._command(name, UNDRAIN, replica_pb2.UndrainRequest(), "it does not take calls again")
+
+    async def _shun(self, name: str) -> str:
+        # Who may not be told to take none will not be told a second later either: it is left to the breakers.
+        return await self._command(name, DRAIN, replica_pb2.DrainRequest(timeout=0.0), "it was not told to take none")
+
+    async def _command(self, name: str, method: Method, request: Any, problem: str) -> str:
+        """Why this order has to be given again; empty if it was heard, or is not for us to give."""
         replica = self._pool.find(name)
         if replica is None:
             await trio.lowlevel.checkpoint()
             return "there is no connection to it"
         try:
-            await give_order(replica, UNDRAIN, replica_pb2.UndrainRequest())
+            await give_order(replica, method, request)
         except RpcError as error:
             if error.code is not StatusCode.PERMISSION_DENIED:
-                return f"it does not take calls again ({error})"  # noqa: ASYNC910 - it was asked
-            # Who may not be told to take calls was not told to take none.
+                return f"{problem} ({error})"  # noqa: ASYNC910 - it was asked
+            log.warning("replica takes no orders", replica_id=name, reason=str(error))
         return ""  # noqa: ASYNC910 - likewise
-
-    async def _shun(self, name: str) -> None:
-        await self._order(name, DRAIN, replica_pb2.DrainRequest(timeout=0.0))
 
     async def _cordon(self, name: str) -> None:
         """Ask for no new calls; before that, see how the old version does, to compare the new one with it."""

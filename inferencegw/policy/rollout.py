@@ -24,7 +24,7 @@ from inferencegw.policy.rollout_view import Presence, ReplicaSight, RolloutView
 __all__ = ["RolloutLimits", "RolloutPlan"]
 
 ASK_AGAIN: Final = 1.0
-"""Seconds until a replica that is still shut is asked again to take calls. High: a lost order is mended late. Low: more
+"""Seconds until a replica is told again to take calls, or to take none. High: a lost order is mended late. Low: more
 orders than the gossip can show the effect of."""
 
 
@@ -157,6 +157,8 @@ class RolloutPlan:
                 self._note_process(view)
             case RolloutPhase.RELEASE:
                 self._watch_release(view, now)
+            case RolloutPhase.SHUN:
+                self._watch_shun(view, now)
             case RolloutPhase.REJOIN:
                 self._watch_rejoin(view, now)
             case RolloutPhase.WARM_UP:
@@ -176,9 +178,9 @@ class RolloutPlan:
             self._move(RolloutEvent.PASSED, now, self.reason if self.phase is RolloutPhase.SHUN else "")
 
     def handle_failed(self, reason: str, now: float) -> None:
-        """It could not be done: STOP, START, CANARY, and RELEASE, which is done again. Others are wishes."""
+        """It could not be done: STOP, START, CANARY; and RELEASE and SHUN, which are done again. Others are wishes."""
         assert self.to_do, "there was something to do"
-        if self.phase is RolloutPhase.RELEASE:
+        if self.phase in {RolloutPhase.RELEASE, RolloutPhase.SHUN}:
             self.to_do, self.waits_for, self._ask_again = False, reason, now + ASK_AGAIN
         else:
             self._move(RolloutEvent.FAILED, now, reason)
@@ -268,6 +270,16 @@ class RolloutPlan:
         elif now >= self._until:
             why = self.waits_for or "it has been asked to take calls again"
             self._move(RolloutEvent.FAILED, now, f"{why}, and is shut after {self._limits.patience:g} s")
+        elif now >= self._ask_again:
+            self.to_do, self._ask_again = True, math.inf
+
+    def _watch_shun(self, view: RolloutView, now: float) -> None:
+        """It is told until it has heard: a bad version would keep its calls. Why it is shunned stays the reason."""
+        one = view.replicas.get(self.in_hand)
+        if one is None or one.presence.is_gone or one.shut:
+            self._move(RolloutEvent.PASSED, now, self.reason)
+        elif now >= self._until:
+            self._move(RolloutEvent.FAILED, now, f"{self.reason}; and it takes calls still: {self.waits_for}")
         elif now >= self._ask_again:
             self.to_do, self._ask_again = True, math.inf
 

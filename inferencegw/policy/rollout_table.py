@@ -88,6 +88,7 @@ TRANSITIONS: Final[dict[tuple[RolloutPhase, RolloutEvent], RolloutPhase]] = {
     (_S.CANARY, _E.FAILED): _S.SHUN,
     (_S.CANARY, _E.REFUSED): _S.HALTED,
     (_S.SHUN, _E.PASSED): _S.HALTED,
+    (_S.SHUN, _E.FAILED): _S.HALTED,
     (_S.WARM_UP, _E.PASSED): _S.CHECK,
     (_S.WARM_UP, _E.FAILED): _S.HALTED,
 }

@@ -1,7 +1,7 @@
 """gateway/updater.py: who may roll out and when, how it is followed, paused and cut short."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -10,12 +10,13 @@ import trio
 
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway import Gateway
-from inferencegw.gateway.orders import give_order
+from inferencegw.gateway.orders import DRAIN, UNDRAIN, give_order
 from inferencegw.gateway.slots import Replica
 from inferencegw.rpc import Method
 from inferencegw.testing import TestCluster
 from inferencegw.testing.manager import Rollout, manage
 from inferencegw.v1 import admin_pb2
+from inferencegw.v1.replica_pb2 import DrainRequest
 from tests.gateway.rollouts import ORDER, PAUSE, QUICK, ask, until, until_idle, versions
 from tests.stories.harness import comes_true, gateway_of, held, story
 
@@ -123,25 +124,47 @@ async def test_a_replica_that_has_not_been_stopped_is_let_go_by_a_pause(cluster:
     assert versions(cluster) == {"r1": "v1", "r2": "v1"}
 
 
+@contextmanager
+def first_order_lost(is_it: Callable[[Method, Any], bool]) -> Iterator[list[Any]]:
+    """The first order that ``is_it`` is does not arrive; all of its kind that are given."""
+    orders = list[Any]()
+
+    async def lose_the_first(replica: Replica, method: Method, request: Any) -> Any:
+        if is_it(method, request):
+            orders.append(request)
+            if len(orders) == 1:
+                await trio.lowlevel.checkpoint()
+                raise RpcError(StatusCode.UNAVAILABLE, "the connection is lost")
+        return await give_order(replica, method, request)
+
+    with mock.patch("inferencegw.gateway.steps.give_order", lose_the_first):
+        yield orders
+
+
+@story("virtual", one_machine=True, replicas=2, **QUICK)
+async def test_a_lost_order_that_keeps_a_bad_version_from_calls_is_given_again(cluster: TestCluster) -> None:
+    """It is shut when the rollout halts, and why it has failed is what is said."""
+    manage(cluster, "g1", v1={"fault": ""}, v2={"fault": "skip@3"})
+    rollout = Rollout()
+    with first_order_lost(lambda method, request: method is DRAIN and request == DrainRequest(timeout=0.0)) as orders:
+        await rollout.run(cluster, **ORDER)
+    assert (rollout.phases[-1], len(orders)) == (("STOPPED", "r1"), 2)
+    assert rollout.last.message == "its canary has failed: its tokens came as 0, 1, 2, 4, 5, 6, 7"
+    assert "waits: it was not told to take none (UNAVAILABLE: the connection is lost)" in told(rollout)
+    await comes_true(lambda: cluster.view("g1").view.members["r1"].meta.draining)
+
+
 @story("virtual", replicas=2, **QUICK)
 async def test_an_order_to_take_calls_again_that_is_lost_is_given_again(cluster: TestCluster) -> None:
     """The first one does not arrive: the rollout holds the replica until it has calls again."""
     manage(cluster, "g1")
-    rollout, orders = Rollout(), list[str]()
-
-    async def lose_the_first(replica: Replica, method: Method, request: Any) -> Any:
-        orders.append(method.path.rpartition("/")[2])
-        if orders.count("Undrain") == 1 and orders[-1] == "Undrain":
-            await trio.lowlevel.checkpoint()
-            raise RpcError(StatusCode.UNAVAILABLE, "the connection is lost")
-        return await give_order(replica, method, request)
-
-    with mock.patch("inferencegw.gateway.steps.give_order", lose_the_first):
+    rollout = Rollout()
+    with first_order_lost(lambda method, _: method is UNDRAIN) as orders:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(partial(rollout.run, cluster, **ORDER))
             await until(rollout, "CORDON")
             await ask(cluster, "g1", PAUSE)
-    assert (rollout.last.phase, orders.count("Undrain")) == (admin_pb2.ROLLOUT_PHASE_PAUSED, 2)
+    assert (rollout.last.phase, len(orders)) == (admin_pb2.ROLLOUT_PHASE_PAUSED, 2)
     assert "waits: it does not take calls again (UNAVAILABLE: the connection is lost)" in told(rollout)
     await cluster.converged()
 
