@@ -1,7 +1,7 @@
 """gateway/updater.py: who may roll out and when, how it is followed, paused and cut short."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -17,7 +17,7 @@ from inferencegw.testing import TestCluster
 from inferencegw.testing.manager import Rollout, manage
 from inferencegw.v1 import admin_pb2
 from inferencegw.v1.replica_pb2 import DrainRequest
-from tests.gateway.rollouts import ORDER, PAUSE, QUICK, ask, until, until_idle, versions
+from tests.gateway.rollouts import ORDER, PAUSE, QUICK, ask, two_streams, until, until_idle, versions
 from tests.stories.harness import comes_true, gateway_of, held, story
 
 
@@ -109,15 +109,11 @@ async def test_a_replica_that_has_not_been_stopped_is_let_go_by_a_pause(cluster:
     """It has calls again at once, and its version: a drain of a minute is not waited for."""
     manage(cluster, "g1")
     rollout = Rollout()
-    async with cluster.open_client() as client, AsyncExitStack() as streams:
-        for prompt in ("a", "b"):
-            stream = await streams.enter_async_context(client.stream(prompt, max_tokens=6000))
-            await stream.read(1)
+    async with two_streams(cluster, gateway="g1", max_tokens=6000):
         order = partial(rollout.run, cluster, model_version="v2", drain_timeout=60.0)
-        await streams.enter_async_context(running(order))
-        await until(rollout, "DRAIN")
-        await ask(cluster, "g1", PAUSE)
-        await until_idle(cluster)
+        async with running(order):
+            await until(rollout, "DRAIN")
+            await ask(cluster, "g1", PAUSE)
     assert rollout.phases[-3:] == [("RELEASE", "r1"), ("CHECK", ""), ("PAUSED", "")]
     assert rollout.last.message == "it was asked to"
     await cluster.converged()
@@ -154,19 +150,22 @@ async def test_a_lost_order_that_keeps_a_bad_version_from_calls_is_given_again(c
     await comes_true(lambda: cluster.view("g1").view.members["r1"].meta.draining)
 
 
-@story("virtual", replicas=2, **QUICK)
+@story("virtual", one_machine=True, replicas=2, replica={"token_delay": 0.5}, gateway=QUICK["gateway"])
 async def test_an_order_to_take_calls_again_that_is_lost_is_given_again(cluster: TestCluster) -> None:
-    """The first one does not arrive: the rollout holds the replica until it has calls again."""
+    """The first one does not arrive: the rollout holds the replica, which drains, until it has calls again."""
     manage(cluster, "g1")
     rollout = Rollout()
     with first_order_lost(lambda method, _: method is UNDRAIN) as orders:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(rollout.run, cluster, **ORDER))
-            await until(rollout, "CORDON")
-            await ask(cluster, "g1", PAUSE)
+        async with two_streams(cluster, gateway="g1", max_tokens=100):
+            order = partial(rollout.run, cluster, model_version="v2", drain_timeout=60.0)
+            async with running(order):
+                await until(rollout, "DRAIN")
+                await comes_true(lambda: cluster.view("g1").view.members["r1"].meta.draining)
+                await ask(cluster, "g1", PAUSE)
+            assert not cluster.view("g1").view.members["r1"].meta.draining
     assert (rollout.last.phase, len(orders)) == (admin_pb2.ROLLOUT_PHASE_PAUSED, 2)
     assert "waits: it does not take calls again (UNAVAILABLE: the connection is lost)" in told(rollout)
-    await cluster.converged()
+    assert versions(cluster) == {"r1": "v1", "r2": "v1"}
 
 
 @story("virtual", replicas=2, gateways=2, **QUICK)
@@ -190,14 +189,10 @@ async def test_a_gateway_that_has_no_time_left_starts_what_it_has_stopped(cluste
     """Its drain is shorter than the replica's, which would be nobody's: it stays a little longer for that."""
     manage(cluster, "g1")
     rollout = Rollout()
-    async with cluster.open_client(gateway="g2") as client, AsyncExitStack() as streams:
-        for prompt in ("a", "b"):
-            stream = await streams.enter_async_context(client.stream(prompt, max_tokens=500))
-            await stream.read(1)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(rollout.run, cluster, model_version="v2", drain_timeout=0.0))
-            await until(rollout, "STOP")
-            await cluster.stop("g1")
+    async with two_streams(cluster, gateway="g2", max_tokens=500), trio.open_nursery() as nursery:
+        nursery.start_soon(partial(rollout.run, cluster, model_version="v2", drain_timeout=0.0))
+        await until(rollout, "STOP")
+        await cluster.stop("g1")
     assert rollout.error is not None
     assert rollout.error.message == "this gateway is shutting down: resume it at another one"
     await cluster.converged()
@@ -209,10 +204,7 @@ async def test_a_gateway_that_has_no_time_left_lets_go_what_it_was_about_to_stop
     """A drain of a minute had just begun: the replica has calls again."""
     manage(cluster, "g1")
     rollout = Rollout()
-    async with cluster.open_client(gateway="g2") as client, AsyncExitStack() as streams:
-        for prompt in ("a", "b"):
-            stream = await streams.enter_async_context(client.stream(prompt, max_tokens=6000))
-            await stream.read(1)
+    async with two_streams(cluster, gateway="g2", max_tokens=6000):
         order = partial(rollout.run, cluster, model_version="v2", drain_timeout=60.0)
         async with running(order):
             await until(rollout, "DRAIN")
