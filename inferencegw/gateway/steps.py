@@ -45,6 +45,12 @@ ASK_AGAIN: Final = 0.2
 log = structlog.get_logger(__name__)
 
 
+class _Refusal(str):
+    """Why nothing was done: whoever had to do it has said so, or there was nobody to do it with."""
+
+    __slots__ = ()
+
+
 class Steps:
     """Performs the steps of ``plan``.
 
@@ -85,15 +91,15 @@ class Steps:
         self._look()  # what is there now was there before the next step
         if plan.phase is not phase:
             return  # it has been given up by now
-        if failure is None:
-            plan.handle_refused(f"it has no slot for its canary for {CANARY_PATIENCE:g} s", trio.current_time())
+        if isinstance(failure, _Refusal):
+            plan.handle_refused(failure, trio.current_time())
         elif failure:
             plan.handle_failed(failure, trio.current_time())
         else:
             plan.handle_passed(trio.current_time())
 
-    async def _perform(self) -> str | None:
-        """Nothing if it has been done; else why it cannot be. None where it cannot be tried."""
+    async def _perform(self) -> str:
+        """Nothing if it has been done; else why it cannot be."""
         name = self._plan.in_hand
         match self._plan.phase:
             case RolloutPhase.CORDON:
@@ -136,18 +142,19 @@ class Steps:
     async def _insist(self, what: Callable[[str], Awaitable[str]], name: str) -> None:
         while failure := await what(name):
             log.warning("replica does not obey", replica_id=name, reason=failure)
+            if isinstance(failure, _Refusal):
+                return  # nor will it, however often it is told
             await trio.sleep(ASK_AGAIN)
 
     async def _release(self, name: str) -> str:
-        # Who may not be told to take calls was not told to take none.
-        return await self._command(name, UNDRAIN, replica_pb2.UndrainRequest(), "it does not take calls again")
+        failure = await self._command(name, UNDRAIN, replica_pb2.UndrainRequest(), "it does not take calls again")
+        return "" if isinstance(failure, _Refusal) else failure  # who may not be told now was not told to take none
 
     async def _shun(self, name: str) -> str:
-        # Who may not be told to take none will not be told a second later either: it is left to the breakers.
         return await self._command(name, DRAIN, replica_pb2.DrainRequest(timeout=0.0), "it was not told to take none")
 
     async def _command(self, name: str, method: Method, request: Any, problem: str) -> str:
-        """Why this order has to be given again; empty if it was heard, or is not for us to give."""
+        """Why this order has to be given again; a refusal if it is not for us to give, empty if it was heard."""
         replica = self._pool.find(name)
         if replica is None:
             await trio.lowlevel.checkpoint()
@@ -157,7 +164,7 @@ class Steps:
         except RpcError as error:
             if error.code is not StatusCode.PERMISSION_DENIED:
                 return f"{problem} ({error})"  # noqa: ASYNC910 - it was asked
-            log.warning("replica takes no orders", replica_id=name, reason=str(error))
+            return _Refusal(f"it takes no orders from this gateway ({error})")  # noqa: ASYNC910 - likewise
         return ""  # noqa: ASYNC910 - likewise
 
     async def _cordon(self, name: str) -> None:
@@ -182,7 +189,7 @@ class Steps:
                 self._tell(f"{info.active_requests} generations to finish; in {left:.0f} s they are handed over")
                 await trio.sleep(ASK_AGAIN)
 
-    async def _canary(self, name: str) -> str | None:
+    async def _canary(self, name: str) -> str:
         replica = None
         with trio.move_on_after(CANARY_PATIENCE):
             await self._slots.wait_until(lambda: self._takes_calls(name))
@@ -192,7 +199,7 @@ class Steps:
         self._tell("one generation to succeed")
         canary = await run_canary(self._slots, replica, CANARY_PATIENCE)
         if canary is None:
-            return None
+            return _Refusal(f"it has no slot for its canary for {CANARY_PATIENCE:g} s")
         problem = problem_of(canary, self._before.get(name))
         return "" if problem is None else f"its canary has failed: {problem}"
 

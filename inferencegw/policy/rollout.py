@@ -21,11 +21,14 @@ import attrs
 from inferencegw.policy.rollout_table import ACTIONS, ENDS, TRANSITIONS, RolloutEvent, RolloutPhase
 from inferencegw.policy.rollout_view import Presence, ReplicaSight, RolloutView
 
-__all__ = ["RolloutLimits", "RolloutPlan"]
+__all__ = ["UNDO", "RolloutLimits", "RolloutPlan"]
 
 ASK_AGAIN: Final = 1.0
 """Seconds until a replica is told again to take calls, or to take none. High: a lost order is mended late. Low: more
 orders than the gossip can show the effect of."""
+
+UNDO: Final = "`trio-gw rollout --rollback` gives it its own version back"
+"""What helps where a bad version has calls."""
 
 
 @attrs.frozen(kw_only=True)
@@ -186,9 +189,12 @@ class RolloutPlan:
             self._move(RolloutEvent.FAILED, now, reason)
 
     def handle_refused(self, reason: str, now: float) -> None:
-        """The canary found no slot, which proves nothing of the version."""
+        """The canary found no slot, which proves nothing of the version; or the replica is not ours to SHUN."""
         assert self.to_do, "there was something to do"
-        self._move(RolloutEvent.REFUSED, now, reason)
+        if self.phase is RolloutPhase.SHUN:
+            self._leave_unshunned(reason, now)
+        else:
+            self._move(RolloutEvent.REFUSED, now, reason)
 
     # -- decisions ---------------------------------------------------------------------------------------------------
 
@@ -279,9 +285,13 @@ class RolloutPlan:
         if one is None or one.presence.is_gone or one.shut:
             self._move(RolloutEvent.PASSED, now, self.reason)
         elif now >= self._until:
-            self._move(RolloutEvent.FAILED, now, f"{self.reason}; and it takes calls still: {self.waits_for}")
+            self._leave_unshunned(self.waits_for, now)
         elif now >= self._ask_again:
             self.to_do, self._ask_again = True, math.inf
+
+    def _leave_unshunned(self, why: str, now: float) -> None:
+        """A bad version has calls: that is the operator's to end, and he is told how."""
+        self._move(RolloutEvent.FAILED, now, f"{self.reason}; and it takes calls still, for {why}: {UNDO}")
 
     def _watch_drain(self, view: RolloutView, now: float) -> None:
         """Drained, it is stopped; but not while it may be needed: what carried nothing is not."""

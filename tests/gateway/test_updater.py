@@ -150,6 +150,19 @@ async def test_a_lost_order_that_keeps_a_bad_version_from_calls_is_given_again(c
     await comes_true(lambda: cluster.view("g1").view.members["r1"].meta.draining)
 
 
+@story("virtual", replicas=2, **QUICK)
+async def test_a_bad_version_that_may_not_be_told_to_take_no_calls_is_told_of(cluster: TestCluster) -> None:
+    """On another host, without certificates: the halt says that it has calls, why, and what helps."""
+    manage(cluster, "g1", v1={"fault": ""}, v2={"fault": "skip@3"})
+    rollout = await Rollout().run(cluster, **ORDER)
+    assert rollout.phases[-1] == ("STOPPED", "r1")
+    assert rollout.last.message == (
+        "its canary has failed: its tokens came as 0, 1, 2, 4, 5, 6, 7; and it takes calls still, for it takes no "
+        "orders from this gateway (PERMISSION_DENIED: only peers on the same machine may do this): `trio-gw rollout "
+        "--rollback` gives it its own version back"
+    )
+
+
 @story("virtual", one_machine=True, replicas=2, replica={"token_delay": 0.5}, gateway=QUICK["gateway"])
 async def test_an_order_to_take_calls_again_that_is_lost_is_given_again(cluster: TestCluster) -> None:
     """The first one does not arrive: the rollout holds the replica, which drains, until it has calls again."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from inferencegw.policy.rollout import UNDO
 from inferencegw.policy.rollout_table import ACTIONS, ENDS, TRANSITIONS, RolloutEvent
 from inferencegw.policy.rollout_view import Presence, ReplicaSight, RolloutView
 from tests.policy.rollouts import ALIVE, DEAD, LEFT, LIMITS, SUSPECT, S, World, full, replicas
@@ -132,8 +133,17 @@ def test_one_that_cannot_be_shunned_halts_it_and_that_is_said() -> None:
             world.act(failure="it has not heard")
         world.now = world.plan.next_deadline()
         world.look()
-    words = "its tokens came as 0, 2; and it takes calls still: it has not heard"
+    words = f"its tokens came as 0, 2; and it takes calls still, for it has not heard: {UNDO}"
     assert (world.now - began, world.plan.phase, world.plan.reason) == (60.0, S.HALTED, words)
+
+
+def test_one_that_takes_no_orders_is_not_asked_again_and_that_is_said() -> None:
+    """At once, with the command that helps: a halt that says no more would be taken for one that has shunned it."""
+    world = world_that_shuns()
+    began = world.now
+    world.plan.handle_refused("it takes no orders", world.now)
+    words = f"its tokens came as 0, 2; and it takes calls still, for it takes no orders: {UNDO}"
+    assert (world.now - began, world.plan.phase, world.plan.reason) == (0.0, S.HALTED, words)
 
 
 def test_a_canary_that_finds_no_slot_proves_nothing() -> None:
