@@ -47,6 +47,10 @@ LAST_ACT: Final = 10.0
 """Seconds, after its drain timeout, that a gateway which leaves has to let the replica in hand have calls again, or to
 have it started. High: slow shutdowns. Low: a replica stays out until somebody resumes."""
 
+BRING_BACK: Final = 60.0
+"""Seconds, beyond those that a replica may drain, to bring the one in hand back when a rollout breaks. High: no other
+rollout begins meanwhile. Low: a replica that is slow to hear or to end stays out until somebody resumes."""
+
 ManagerOpener: TypeAlias = Callable[[str], AbstractAsyncContextManager[ReplicaManager]]
 """What :func:`inferencegw.gateway.managers.open_manager` is."""
 
@@ -207,9 +211,32 @@ class RollingUpdater:
             look=partial(self._let_look, run),
         )
         with run.scope:
-            await self._step_on(run, steps, state, census)
+            try:
+                await self._step_on(run, steps, state, census)
+            except* Exception as group:
+                if not run.is_saved:
+                    raise  # nothing has been touched yet
+                await self._break_off(run, steps, state, group)
         if run.scope.cancelled_caught:
             await steps.bring_back()
+
+    async def _break_off(
+        self, run: Run, steps: Steps, state: RolloutState, group: BaseExceptionGroup[Exception]
+    ) -> None:
+        """What nobody has thought of: bring back what is in hand, and leave the rest to whoever resumes."""
+        log.error("rollout", exc_info=group)
+        cause, plan = _leaf(group), run.decided
+        reason = f"it met what was not foreseen ({type(cause).__name__}: {cause}): see the log of this gateway"
+        with trio.move_on_after(state.drain_timeout + BRING_BACK) as patience:
+            try:
+                await steps.bring_back()
+            except* Exception as again:
+                log.exception("replica is not brought back", replica_id=plan.in_hand, exc_info=again)
+                reason += f"; {plan.in_hand} is not brought back"
+        if patience.cancelled_caught:
+            reason += f"; {plan.in_hand} is not brought back in time"
+        plan.give_up(reason)
+        await self._note(run, state)
 
     async def _step_on(self, run: Run, steps: Steps, state: RolloutState, census: Census) -> None:  # noqa: ASYNC910 - steps wait
         plan = run.decided

@@ -64,7 +64,7 @@ class RolloutPlan:
 
     Attributes:
         phase: what it does.
-        in_hand: with which replica; empty in CHECK and at the end.
+        in_hand: with which replica; empty in CHECK and at the end, unless it has HALTED or was given up.
         reason: why it is in its phase, for people.
         waits_for: what it waits for, likewise, where the phase does not say so.
         served: whether the replica in hand carried its part when it was taken. One that did not may have been shunned,
@@ -195,6 +195,10 @@ class RolloutPlan:
             self._leave_unshunned(reason, now)
         else:
             self._move(RolloutEvent.REFUSED, now, reason)
+
+    def give_up(self, reason: str) -> None:
+        """Whoever drives it cannot go on: it is PAUSED, wherever it was, with the replica in hand for who resumes."""
+        self.phase, self.reason, self.waits_for, self.to_do = RolloutPhase.PAUSED, reason, "", False
 
     # -- decisions ---------------------------------------------------------------------------------------------------
 

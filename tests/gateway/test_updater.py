@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
@@ -11,10 +12,12 @@ import trio
 from inferencegw.errors import RpcError, StatusCode
 from inferencegw.gateway import Gateway
 from inferencegw.gateway.orders import DRAIN, UNDRAIN, give_order
+from inferencegw.gateway.rollout_sight import view_of
 from inferencegw.gateway.slots import Replica
+from inferencegw.policy.rollout_view import RolloutView
 from inferencegw.rpc import Method
 from inferencegw.testing import TestCluster
-from inferencegw.testing.manager import Rollout, manage
+from inferencegw.testing.manager import Rollout, manage, remember
 from inferencegw.v1 import admin_pb2
 from inferencegw.v1.replica_pb2 import DrainRequest
 from tests.gateway.rollouts import ORDER, PAUSE, QUICK, ask, two_streams, until, until_idle, versions
@@ -179,6 +182,60 @@ async def test_an_order_to_take_calls_again_that_is_lost_is_given_again(cluster:
     assert (rollout.last.phase, len(orders)) == (admin_pb2.ROLLOUT_PHASE_PAUSED, 2)
     assert "waits: it does not take calls again (UNAVAILABLE: the connection is lost)" in told(rollout)
     assert versions(cluster) == {"r1": "v1", "r2": "v1"}
+
+
+@contextmanager
+def broken_look() -> Iterator[Callable[[], None]]:
+    """What is called makes the next look at the cluster fail as nobody has foreseen."""
+    broken = list[ZeroDivisionError]()
+
+    def look(*args: Any) -> RolloutView:
+        if broken:
+            raise broken.pop()
+        return view_of(*args)
+
+    with mock.patch("inferencegw.gateway.updater.view_of", look):
+        yield lambda: broken.append(ZeroDivisionError("what nobody has foreseen"))
+
+
+UNFORESEEN = "it met what was not foreseen (ZeroDivisionError: what nobody has foreseen): see the log of this gateway"
+
+
+@story("virtual", one_machine=True, replicas=2, replica={"token_delay": 0.5}, gateway=QUICK["gateway"])
+async def test_a_rollout_that_breaks_lets_go_what_it_was_draining(cluster: TestCluster) -> None:
+    """It is paused, with the reason, in its last step and in its file, and can be resumed."""
+    manage(cluster, "g1")
+    rollout = Rollout()
+    with TemporaryDirectory() as directory, broken_look() as break_it:
+        remember(cluster, directory, "g1")
+        async with two_streams(cluster, gateway="g1", max_tokens=100):
+            async with running(partial(rollout.run, cluster, model_version="v2", drain_timeout=60.0)):
+                await until(rollout, "DRAIN")
+                await comes_true(lambda: cluster.view("g1").view.members["r1"].meta.draining)
+                break_it()
+            await comes_true(lambda: not cluster.view("g1").view.members["r1"].meta.draining)
+        file = await gateway_of(cluster).rollout_file.load()
+        again = await Rollout().run(cluster, resume=True, drain_timeout=0.0)
+    assert (rollout.error, rollout.phases[-1], rollout.last.message) == (None, ("PAUSED", "r1"), UNFORESEEN)
+    assert list(rollout.last.receipt.gateways) == ["g1"]
+    assert file is not None
+    assert (file.phase, file.in_hand, file.reason) == ("paused", "r1", UNFORESEEN)
+    assert again.phases[-1] == ("FINISHED", "")
+    assert versions(cluster) == {"r1": "v2", "r2": "v2"}
+
+
+@story("virtual", replicas=2, **QUICK)
+async def test_a_rollout_that_breaks_starts_what_it_has_stopped(cluster: TestCluster) -> None:
+    """Its canary is for whoever resumes."""
+    manage(cluster, "g1")
+    rollout = Rollout()
+    with broken_look() as break_it:
+        async with running(partial(rollout.run, cluster, **ORDER)):
+            await until(rollout, "STOP")
+            break_it()
+    await cluster.converged()
+    assert (rollout.error, rollout.phases[-1], rollout.last.message) == (None, ("PAUSED", "r1"), UNFORESEEN)
+    assert versions(cluster) == {"r1": "v2", "r2": "v1"}
 
 
 @story("virtual", replicas=2, gateways=2, **QUICK)
