@@ -1,8 +1,10 @@
 """gateway/updater.py: who may roll out and when, how it is followed, paused and cut short."""
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
+from itertools import count
 from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
@@ -15,7 +17,7 @@ from inferencegw.gateway.orders import DRAIN, UNDRAIN, give_order
 from inferencegw.gateway.rollout_sight import view_of
 from inferencegw.gateway.slots import Replica
 from inferencegw.policy.rollout_view import RolloutView
-from inferencegw.rpc import Method
+from inferencegw.rpc import Channel, Method, open_channel
 from inferencegw.testing import TestCluster
 from inferencegw.testing.manager import Rollout, manage, remember
 from inferencegw.v1 import admin_pb2
@@ -60,6 +62,57 @@ async def test_one_rollout_runs_at_a_time_in_all_the_cluster(cluster: TestCluste
     )
     assert first.last.phase == admin_pb2.ROLLOUT_PHASE_FINISHED
     assert versions(cluster) == {"r1": "v2", "r2": "v2"}
+
+
+@contextmanager
+def no_way(times: float) -> Iterator[None]:
+    """Gateways do not reach each other, so many times; the gossip does."""
+    tried = count(1)
+
+    def fail_or_open(*args: Any, **options: Any) -> AbstractAsyncContextManager[Channel]:
+        if next(tried) <= times:
+            raise RpcError(StatusCode.UNAVAILABLE, "no way there")
+        return open_channel(*args, **options)
+
+    with mock.patch("inferencegw.gateway.census.open_channel", fail_or_open):
+        yield
+
+
+@story("virtual", replicas=2, gateways=2, **QUICK)
+async def test_a_gateway_that_lives_and_cannot_be_asked_refuses_a_rollout(cluster: TestCluster) -> None:
+    """After ten seconds, and by name: one may run there. Nothing was touched; a dry run touches nothing either."""
+    manage(cluster, "g1")
+    with no_way(times=math.inf):
+        began = trio.current_time()
+        refused = await Rollout().run(cluster, **ORDER)
+        took = trio.current_time() - began
+        dry = await Rollout().run(cluster, **ORDER, dry_run=True)
+    assert (refused.steps, 10.0 <= took < 11.0) == ([], True)
+    assert refused.error is not None
+    words = "g2 cannot be asked whether a rollout runs there (UNAVAILABLE: no way there), and the gossip has it alive"
+    assert refused.error.code is StatusCode.FAILED_PRECONDITION
+    assert refused.error.message == f"{words}: see to the way from here to there, or stop it"
+    assert dry.last.message == "nothing was done"
+    assert versions(cluster) == {"r1": "v1", "r2": "v1"}
+
+
+@story("virtual", replicas=1, gateways=2, **QUICK)
+async def test_a_gateway_that_is_only_just_there_is_asked_again(cluster: TestCluster) -> None:
+    """It is heard at the fourth time."""
+    manage(cluster, "g1")
+    with no_way(times=3):
+        rollout = await Rollout().run(cluster, **ORDER)
+    assert rollout.last.phase == admin_pb2.ROLLOUT_PHASE_FINISHED
+
+
+@story("virtual", replicas=1, gateways=2, **QUICK)
+async def test_a_gateway_that_died_holds_no_rollout_back(cluster: TestCluster) -> None:
+    """Not even in the moments until it is missed."""
+    manage(cluster, "g1")
+    cluster.crash("g2")
+    rollout = await Rollout().run(cluster, **ORDER)
+    assert rollout.last.phase == admin_pb2.ROLLOUT_PHASE_FINISHED
+    assert [one.partition(":")[0] for one in rollout.last.receipt.unasked] == ["g2"]
 
 
 @story("virtual", replicas=2, **QUICK)
