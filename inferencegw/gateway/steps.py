@@ -1,11 +1,12 @@
 """The steps of a rolling update, performed: what is asked of a replica, of its manager, and of its new version.
 
-The rule: to cordon, drain and shun are *wishes*. A replica that is gone by now, or takes no orders from this machine
+The rule: to cordon and to drain are *wishes*. A replica that is gone by now, or takes no orders from this machine
 (:mod:`inferencegw.rpc.trust`), cannot grant them, and need not: what stops it makes it drain by itself, in the same
-way, and a call that it refuses or loses goes on elsewhere. To release, stop, start and pass the canary are not.
+way, and a call that it refuses or loses goes on elsewhere. To release, stop, start, pass the canary and shun are not:
+what is lost of them is done again, or halts it.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import structlog
@@ -42,6 +43,12 @@ ASK_AGAIN: Final = 0.2
 """Seconds between two questions of how far a drain is."""
 
 log = structlog.get_logger(__name__)
+
+
+class _Refusal(str):
+    """Why nothing was done: whoever had to do it has said so, or there was nobody to do it with."""
+
+    __slots__ = ()
 
 
 class Steps:
@@ -84,15 +91,15 @@ class Steps:
         self._look()  # what is there now was there before the next step
         if plan.phase is not phase:
             return  # it has been given up by now
-        if failure is None:
-            plan.handle_refused(f"it has no slot for its canary for {CANARY_PATIENCE:g} s", trio.current_time())
+        if isinstance(failure, _Refusal):
+            plan.handle_refused(failure, trio.current_time())
         elif failure:
             plan.handle_failed(failure, trio.current_time())
         else:
             plan.handle_passed(trio.current_time())
 
-    async def _perform(self) -> str | None:
-        """Nothing if it has been done; else why it cannot be. None where it cannot be tried."""
+    async def _perform(self) -> str:
+        """Nothing if it has been done; else why it cannot be."""
         name = self._plan.in_hand
         match self._plan.phase:
             case RolloutPhase.CORDON:
@@ -102,7 +109,7 @@ class Steps:
             case RolloutPhase.RELEASE:
                 return await self._release(name)
             case RolloutPhase.SHUN:
-                await self._shun(name)
+                return await self._shun(name)
             case RolloutPhase.CANARY:
                 return await self._canary(name)
             case RolloutPhase.STOP:
@@ -119,11 +126,9 @@ class Steps:
         log.info("rollout is cut short", phase=plan.phase.value, replica_id=name)
         match plan.phase:
             case RolloutPhase.CORDON | RolloutPhase.DRAIN | RolloutPhase.RELEASE if plan.served:
-                while failure := await self._release(name):
-                    log.warning("replica is not released", replica_id=name, reason=failure)
-                    await trio.sleep(ASK_AGAIN)
+                await self._insist(self._release, name)
             case RolloutPhase.SHUN:
-                await self._shun(name)
+                await self._insist(self._shun, name)
             case RolloutPhase.STOP | RolloutPhase.START:
                 failure = ""
                 if plan.phase is RolloutPhase.STOP:
@@ -134,21 +139,33 @@ class Steps:
             case _:
                 pass  # it runs, or is kept from calls for a reason
 
+    async def _insist(self, what: Callable[[str], Awaitable[str]], name: str) -> None:
+        while failure := await what(name):
+            log.warning("replica does not obey", replica_id=name, reason=failure)
+            if isinstance(failure, _Refusal):
+                return  # nor will it, however often it is told
+            await trio.sleep(ASK_AGAIN)
+
     async def _release(self, name: str) -> str:
+        failure = await self._command(name, UNDRAIN, replica_pb2.UndrainRequest(), "it does not take calls again")
+        return "" if isinstance(failure, _Refusal) else failure  # who may not be told now was not told to take none
+
+    async def _shun(self, name: str) -> str:
+        return await self._command(name, DRAIN, replica_pb2.DrainRequest(timeout=0.0), "it was not told to take none")
+
+    async def _command(self, name: str, method: Method, request: Any, problem: str) -> str:
+        """Why this order has to be given again; a refusal if it is not for us to give, empty if it was heard."""
         replica = self._pool.find(name)
         if replica is None:
             await trio.lowlevel.checkpoint()
             return "there is no connection to it"
         try:
-            await give_order(replica, UNDRAIN, replica_pb2.UndrainRequest())
+            await give_order(replica, method, request)
         except RpcError as error:
             if error.code is not StatusCode.PERMISSION_DENIED:
-                return f"it does not take calls again ({error})"  # noqa: ASYNC910 - it was asked
-            # Who may not be told to take calls was not told to take none.
+                return f"{problem} ({error})"  # noqa: ASYNC910 - it was asked
+            return _Refusal(f"it takes no orders from this gateway ({error})")  # noqa: ASYNC910 - likewise
         return ""  # noqa: ASYNC910 - likewise
-
-    async def _shun(self, name: str) -> None:
-        await self._order(name, DRAIN, replica_pb2.DrainRequest(timeout=0.0))
 
     async def _cordon(self, name: str) -> None:
         """Ask for no new calls; before that, see how the old version does, to compare the new one with it."""
@@ -172,7 +189,7 @@ class Steps:
                 self._tell(f"{info.active_requests} generations to finish; in {left:.0f} s they are handed over")
                 await trio.sleep(ASK_AGAIN)
 
-    async def _canary(self, name: str) -> str | None:
+    async def _canary(self, name: str) -> str:
         replica = None
         with trio.move_on_after(CANARY_PATIENCE):
             await self._slots.wait_until(lambda: self._takes_calls(name))
@@ -182,7 +199,7 @@ class Steps:
         self._tell("one generation to succeed")
         canary = await run_canary(self._slots, replica, CANARY_PATIENCE)
         if canary is None:
-            return None
+            return _Refusal(f"it has no slot for its canary for {CANARY_PATIENCE:g} s")
         problem = problem_of(canary, self._before.get(name))
         return "" if problem is None else f"its canary has failed: {problem}"
 

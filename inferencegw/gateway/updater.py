@@ -3,8 +3,8 @@
 The rule: :class:`~inferencegw.policy.rollout.RolloutPlan` decides, and looks at the cluster through the eyes of this
 gateway (:class:`~inferencegw.gateway.status.Overview`). Nothing here remembers what has been done but the file that
 the gateway may have been given a place for. It runs in a nursery of its own, and not in the rpc that has asked for it:
-who leaves, pauses it, and the replica in hand is brought back all the same. One runs at a time, in all the cluster as
-far as it can be asked.
+who leaves, pauses it, and the replica in hand is brought back all the same. One runs at a time, in all the cluster: a
+gateway that is alive and cannot be asked may run one.
 """
 
 import ssl
@@ -20,7 +20,7 @@ import trio
 
 from inferencegw.config import GatewayConfig, is_loopback, split_address
 from inferencegw.errors import ConfigError, ManagerError, RpcError, StatusCode
-from inferencegw.gateway.census import Census
+from inferencegw.gateway.census import Answers, Census
 from inferencegw.gateway.dispatcher import Dispatcher
 from inferencegw.gateway.manager import ReplicaManager
 from inferencegw.gateway.pool import ReplicaPool
@@ -36,6 +36,7 @@ from inferencegw.gateway.tally import Count, Tally, receipt
 from inferencegw.membership import MembershipService
 from inferencegw.policy.rollout import RolloutLimits, RolloutPlan
 from inferencegw.policy.rollout_table import RolloutPhase
+from inferencegw.swim.member import MemberState
 from inferencegw.v1 import admin_pb2
 
 __all__ = ["LAST_ACT", "ManagerOpener", "RollingUpdater"]
@@ -46,6 +47,14 @@ LOOK: Final = 0.2
 LAST_ACT: Final = 10.0
 """Seconds, after its drain timeout, that a gateway which leaves has to let the replica in hand have calls again, or to
 have it started. High: slow shutdowns. Low: a replica stays out until somebody resumes."""
+
+ASK_ALL: Final = 10.0
+"""Seconds for every gateway that is alive to say whether a rollout runs there: one that has just been started, or has
+died and is not missed yet, is asked again. High: a refusal comes late. Low: a restart beside it refuses a rollout."""
+
+BRING_BACK: Final = 60.0
+"""Seconds, beyond those that a replica may drain, to bring the one in hand back when a rollout breaks. High: no other
+rollout begins meanwhile. Low: a replica that is slow to hear or to end stays out until somebody resumes."""
 
 ManagerOpener: TypeAlias = Callable[[str], AbstractAsyncContextManager[ReplicaManager]]
 """What :func:`inferencegw.gateway.managers.open_manager` is."""
@@ -135,7 +144,8 @@ class RollingUpdater:
         order = run.order
         assert self.membership is not None, "begin() has seen to that"
         census = Census(self.membership, self.own_count, self.tls)
-        saved, answers = await self.file.load(), await census.ask()
+        saved = await self.file.load()
+        answers = await (census.ask() if order.dry_run else self._ask_all(census))
         if answers.rolling:
             others = ", ".join(answers.rolling)
             raise RpcError(StatusCode.FAILED_PRECONDITION, f"a rollout runs at {others}: follow it there, or pause it")
@@ -162,6 +172,23 @@ class RollingUpdater:
         since_ms = state.began_at_ms
         summed = receipt(state.counts, answers.counts, answers.silent, since_ms=since_ms, now_ms=self._now_ms())
         run.tell(run.decided.reason, receipt=summed)
+
+    async def _ask_all(self, census: Census) -> Answers:
+        """What all gateways say; RpcError where one that is alive says nothing, for a rollout may run there."""
+        assert self.membership is not None, "begin() has seen to that"
+        cluster, until = self.membership.cluster, trio.current_time() + ASK_ALL
+        while True:
+            answers = await census.ask()
+            alive = [name for name in sorted(answers.silent) if cluster.view.state_of(name) is MemberState.ALIVE]
+            if answers.rolling or not alive:
+                return answers
+            if trio.current_time() >= until:
+                raise RpcError(
+                    StatusCode.FAILED_PRECONDITION,
+                    f"{alive[0]} cannot be asked whether a rollout runs there ({answers.silent[alive[0]]}), and the "
+                    "gossip has it alive: see to the way from here to there, or stop it",
+                )
+            await trio.sleep(LOOK)
 
     def _manager(self, spec: str) -> str:
         """Who stops and starts replicas: our own, or a supervisor on this machine.
@@ -207,9 +234,32 @@ class RollingUpdater:
             look=partial(self._let_look, run),
         )
         with run.scope:
-            await self._step_on(run, steps, state, census)
+            try:
+                await self._step_on(run, steps, state, census)
+            except* Exception as group:
+                if not run.is_saved:
+                    raise  # nothing has been touched yet
+                await self._break_off(run, steps, state, group)
         if run.scope.cancelled_caught:
             await steps.bring_back()
+
+    async def _break_off(
+        self, run: Run, steps: Steps, state: RolloutState, group: BaseExceptionGroup[Exception]
+    ) -> None:
+        """What nobody has thought of: bring back what is in hand, and leave the rest to whoever resumes."""
+        log.error("rollout", exc_info=group)
+        cause, plan = _leaf(group), run.decided
+        reason = f"it met what was not foreseen ({type(cause).__name__}: {cause}): see the log of this gateway"
+        with trio.move_on_after(state.drain_timeout + BRING_BACK) as patience:
+            try:
+                await steps.bring_back()
+            except* Exception as again:
+                log.exception("replica is not brought back", replica_id=plan.in_hand, exc_info=again)
+                reason += f"; {plan.in_hand} is not brought back"
+        if patience.cancelled_caught:
+            reason += f"; {plan.in_hand} is not brought back in time"
+        plan.give_up(reason)
+        await self._note(run, state)
 
     async def _step_on(self, run: Run, steps: Steps, state: RolloutState, census: Census) -> None:  # noqa: ASYNC910 - steps wait
         plan = run.decided

@@ -21,11 +21,14 @@ import attrs
 from inferencegw.policy.rollout_table import ACTIONS, ENDS, TRANSITIONS, RolloutEvent, RolloutPhase
 from inferencegw.policy.rollout_view import Presence, ReplicaSight, RolloutView
 
-__all__ = ["RolloutLimits", "RolloutPlan"]
+__all__ = ["UNDO", "RolloutLimits", "RolloutPlan"]
 
 ASK_AGAIN: Final = 1.0
-"""Seconds until a replica that is still shut is asked again to take calls. High: a lost order is mended late. Low: more
+"""Seconds until a replica is told again to take calls, or to take none. High: a lost order is mended late. Low: more
 orders than the gossip can show the effect of."""
+
+UNDO: Final = "`trio-gw rollout --rollback` gives it its own version back"
+"""What helps where a bad version has calls."""
 
 
 @attrs.frozen(kw_only=True)
@@ -61,7 +64,7 @@ class RolloutPlan:
 
     Attributes:
         phase: what it does.
-        in_hand: with which replica; empty in CHECK and at the end.
+        in_hand: with which replica; empty in CHECK and at the end, unless it has HALTED or was given up.
         reason: why it is in its phase, for people.
         waits_for: what it waits for, likewise, where the phase does not say so.
         served: whether the replica in hand carried its part when it was taken. One that did not may have been shunned,
@@ -157,6 +160,8 @@ class RolloutPlan:
                 self._note_process(view)
             case RolloutPhase.RELEASE:
                 self._watch_release(view, now)
+            case RolloutPhase.SHUN:
+                self._watch_shun(view, now)
             case RolloutPhase.REJOIN:
                 self._watch_rejoin(view, now)
             case RolloutPhase.WARM_UP:
@@ -176,17 +181,24 @@ class RolloutPlan:
             self._move(RolloutEvent.PASSED, now, self.reason if self.phase is RolloutPhase.SHUN else "")
 
     def handle_failed(self, reason: str, now: float) -> None:
-        """It could not be done: STOP, START, CANARY, and RELEASE, which is done again. Others are wishes."""
+        """It could not be done: STOP, START, CANARY; and RELEASE and SHUN, which are done again. Others are wishes."""
         assert self.to_do, "there was something to do"
-        if self.phase is RolloutPhase.RELEASE:
+        if self.phase in {RolloutPhase.RELEASE, RolloutPhase.SHUN}:
             self.to_do, self.waits_for, self._ask_again = False, reason, now + ASK_AGAIN
         else:
             self._move(RolloutEvent.FAILED, now, reason)
 
     def handle_refused(self, reason: str, now: float) -> None:
-        """The canary found no slot, which proves nothing of the version."""
+        """The canary found no slot, which proves nothing of the version; or the replica is not ours to SHUN."""
         assert self.to_do, "there was something to do"
-        self._move(RolloutEvent.REFUSED, now, reason)
+        if self.phase is RolloutPhase.SHUN:
+            self._leave_unshunned(reason, now)
+        else:
+            self._move(RolloutEvent.REFUSED, now, reason)
+
+    def give_up(self, reason: str) -> None:
+        """Whoever drives it cannot go on: it is PAUSED, wherever it was, with the replica in hand for who resumes."""
+        self.phase, self.reason, self.waits_for, self.to_do = RolloutPhase.PAUSED, reason, "", False
 
     # -- decisions ---------------------------------------------------------------------------------------------------
 
@@ -270,6 +282,20 @@ class RolloutPlan:
             self._move(RolloutEvent.FAILED, now, f"{why}, and is shut after {self._limits.patience:g} s")
         elif now >= self._ask_again:
             self.to_do, self._ask_again = True, math.inf
+
+    def _watch_shun(self, view: RolloutView, now: float) -> None:
+        """It is told until it has heard: a bad version would keep its calls. Why it is shunned stays the reason."""
+        one = view.replicas.get(self.in_hand)
+        if one is None or one.presence.is_gone or one.shut:
+            self._move(RolloutEvent.PASSED, now, self.reason)
+        elif now >= self._until:
+            self._leave_unshunned(self.waits_for, now)
+        elif now >= self._ask_again:
+            self.to_do, self._ask_again = True, math.inf
+
+    def _leave_unshunned(self, why: str, now: float) -> None:
+        """A bad version has calls: that is the operator's to end, and he is told how."""
+        self._move(RolloutEvent.FAILED, now, f"{self.reason}; and it takes calls still, for {why}: {UNDO}")
 
     def _watch_drain(self, view: RolloutView, now: float) -> None:
         """Drained, it is stopped; but not while it may be needed: what carried nothing is not."""

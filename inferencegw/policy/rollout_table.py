@@ -33,7 +33,7 @@ class RolloutPhase(enum.Enum):
     WARM_UP = "warm_up"
     """Its share of the calls grows."""
     PAUSED = "paused"
-    """It has stopped because it was asked to; nothing is in hand."""
+    """It has stopped because it was asked to, or its gateway could not go on; who was in hand is brought back."""
     HALTED = "halted"
     """It has stopped because it must not go on."""
     FINISHED = "finished"
@@ -88,10 +88,11 @@ TRANSITIONS: Final[dict[tuple[RolloutPhase, RolloutEvent], RolloutPhase]] = {
     (_S.CANARY, _E.FAILED): _S.SHUN,
     (_S.CANARY, _E.REFUSED): _S.HALTED,
     (_S.SHUN, _E.PASSED): _S.HALTED,
+    (_S.SHUN, _E.FAILED): _S.HALTED,
     (_S.WARM_UP, _E.PASSED): _S.CHECK,
     (_S.WARM_UP, _E.FAILED): _S.HALTED,
 }
-"""(phase, event) -> the next phase; no other event happens in a phase."""
+"""(phase, event) -> the next phase; no other event happens in a phase. Its gateway may give it up, which pauses it."""
 
 ACTIONS: Final = frozenset({_S.CORDON, _S.DRAIN, _S.RELEASE, _S.STOP, _S.START, _S.CANARY, _S.SHUN})
 """The phases in which something is to be done; in the others, but the last ones, something is waited for."""

@@ -1,5 +1,7 @@
 """Rollouts in small clusters: what is asked of a gateway meanwhile, and what is waited for."""
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 import trio
@@ -21,7 +23,7 @@ async def ask(cluster: TestCluster, gateway: str, method: Method) -> Any:
     answers = []
 
     async def call() -> None:
-        async with open_channel("127.0.0.1", cluster.nodes[gateway].addresses["grpc"][1]) as channel:
+        async with open_channel(*cluster.nodes[gateway].own_door) as channel:
             answers.append(await channel.unary(method, method.request_type()))
 
     await cluster.network.host(gateway).run(call)
@@ -38,6 +40,22 @@ async def until_idle(cluster: TestCluster, gateway: str = "g1") -> None:
     """Wait until no rollout runs there."""
     while (await ask(cluster, gateway, TALLY)).rollout:  # noqa: ASYNC110 - likewise
         await trio.sleep(0.1)
+
+
+@asynccontextmanager
+async def two_streams(cluster: TestCluster, *, gateway: str, max_tokens: int) -> AsyncIterator[None]:
+    """One stream at each of two replicas, which is read while the block runs, and left at its end."""
+    async with cluster.open_client(gateway=gateway) as client, AsyncExitStack() as streams:
+        opened = [
+            await streams.enter_async_context(client.stream(prompt, max_tokens=max_tokens)) for prompt in ("a", "b")
+        ]
+        for stream in opened:
+            await stream.read(1)
+        async with trio.open_nursery() as nursery:
+            for stream in opened:
+                nursery.start_soon(stream.finish)
+            yield
+            nursery.cancel_scope.cancel()
 
 
 def versions(cluster: TestCluster, gateway: str = "g1") -> dict[str, str]:

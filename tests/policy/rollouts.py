@@ -45,7 +45,7 @@ class World:
         """Do what is to be done, as a replica and its manager would."""
         plan, name = self.plan, self.plan.in_hand
         phase = plan.phase
-        if failure and phase in {S.STOP, S.START, S.CANARY}:
+        if failure and phase in {S.STOP, S.START, S.CANARY, S.SHUN}:
             plan.handle_failed(failure, self.now)
         else:
             self._obey(phase, name)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from inferencegw.policy.rollout import UNDO
 from inferencegw.policy.rollout_table import ACTIONS, ENDS, TRANSITIONS, RolloutEvent
 from inferencegw.policy.rollout_view import Presence, ReplicaSight, RolloutView
 from tests.policy.rollouts import ALIVE, DEAD, LEFT, LIMITS, SUSPECT, S, World, full, replicas
@@ -82,17 +83,67 @@ def test_a_process_that_took_the_old_one_s_place_before_it_was_stopped_is_not_th
     assert world.look() is S.CANARY
 
 
-def test_a_failed_canary_is_shunned_before_it_halts_and_the_reason_is_the_canary_s() -> None:
-    """One replica has the bad version, and no calls; the others were not touched."""
+def world_that_shuns() -> World:
+    """One whose r1 has just failed its canary."""
     world = World(*replicas("r1", "r2"))
     while world.plan.phase is not S.CANARY:
         world.step()
     world.act(failure="its tokens came as 0, 2")
+    return world
+
+
+def test_a_failed_canary_is_shunned_before_it_halts_and_the_reason_is_the_canary_s() -> None:
+    """One replica has the bad version, and no calls; the others were not touched."""
+    world = world_that_shuns()
     assert world.story[-1] == ("shun", "r1")
     world.act()
     assert (world.plan.phase, world.plan.in_hand, world.plan.reason) == (S.HALTED, "r1", "its tokens came as 0, 2")
     assert world.sights["r1"].shut
     assert world.sights["r2"].version == "v1"
+
+
+def test_a_lost_order_to_shun_is_given_again() -> None:
+    """A second later; the reason stays the canary's."""
+    world = world_that_shuns()
+    world.act(failure="it has not heard")
+    assert (world.look(), world.plan.to_do, world.plan.waits_for) == (S.SHUN, False, "it has not heard")
+    lost_at = world.now
+    world.now = world.plan.next_deadline()
+    assert (world.now - lost_at, world.look(), world.plan.to_do) == (1.0, S.SHUN, True)
+    world.act()
+    assert (world.plan.phase, world.plan.reason) == (S.HALTED, "its tokens came as 0, 2")
+    assert world.sights["r1"].shut
+
+
+@pytest.mark.parametrize("seen", [{"shut": True}, {"presence": DEAD}, {"presence": Presence.LEFT}])
+def test_who_is_seen_to_take_no_calls_is_not_told_again(seen: dict[str, Any]) -> None:
+    """Only the answer was lost, or there is nobody left to be told."""
+    world = world_that_shuns()
+    world.act(failure="it has not heard")
+    world.change("r1", **seen)
+    assert (world.look(), world.plan.reason) == (S.HALTED, "its tokens came as 0, 2")
+
+
+def test_one_that_cannot_be_shunned_halts_it_and_that_is_said() -> None:
+    """After sixty seconds: a bad version that has calls is the operator's to know of."""
+    world = world_that_shuns()
+    began = world.now
+    while not world.plan.is_over:
+        if world.plan.to_do:
+            world.act(failure="it has not heard")
+        world.now = world.plan.next_deadline()
+        world.look()
+    words = f"its tokens came as 0, 2; and it takes calls still, for it has not heard: {UNDO}"
+    assert (world.now - began, world.plan.phase, world.plan.reason) == (60.0, S.HALTED, words)
+
+
+def test_one_that_takes_no_orders_is_not_asked_again_and_that_is_said() -> None:
+    """At once, with the command that helps: a halt that says no more would be taken for one that has shunned it."""
+    world = world_that_shuns()
+    began = world.now
+    world.plan.handle_refused("it takes no orders", world.now)
+    words = f"its tokens came as 0, 2; and it takes calls still, for it takes no orders: {UNDO}"
+    assert (world.now - began, world.plan.phase, world.plan.reason) == (0.0, S.HALTED, words)
 
 
 def test_a_canary_that_finds_no_slot_proves_nothing() -> None:

@@ -159,13 +159,19 @@ def test_who_is_taken_in_hand_too_often_halts_it() -> None:
     assert (world.look(), world.plan.reason) == (S.HALTED, "r1 was taken in hand too often")
 
 
-def test_a_lost_order_to_take_calls_again_is_given_again() -> None:
-    """Once a second, until the gossip shows that it was obeyed; nobody is let go before."""
+def world_that_lets_go() -> World:
+    """One whose r1, cordoned, is to have calls again because r2 is lost."""
     world = World(*replicas("r1", "r2"))
     world.look()
     world.act()
     world.change("r2", presence=DEAD)
     assert world.look() is S.RELEASE
+    return world
+
+
+def test_a_lost_order_to_take_calls_again_is_given_again() -> None:
+    """Once a second, until the gossip shows that it was obeyed; nobody is let go before."""
+    world = world_that_lets_go()
     world.plan.handle_failed("it has not heard", world.now)
     assert (world.look(), world.plan.to_do, world.plan.waits_for) == (S.RELEASE, False, "it has not heard")
     world.now = world.plan.next_deadline()
@@ -178,11 +184,7 @@ def test_a_lost_order_to_take_calls_again_is_given_again() -> None:
 
 def test_an_order_that_was_not_heard_is_not_taken_for_obeyed() -> None:
     """The gossip may not have shown yet that it was shut."""
-    world = World(*replicas("r1", "r2"))
-    world.look()
-    world.act()
-    world.change("r2", presence=DEAD)
-    world.look()
+    world = world_that_lets_go()
     world.change("r1", shut=False)
     world.plan.handle_failed("it has not heard", world.now)
     assert (world.look(), world.plan.to_do) == (S.RELEASE, False)
@@ -191,11 +193,7 @@ def test_an_order_that_was_not_heard_is_not_taken_for_obeyed() -> None:
 @pytest.mark.parametrize("obeys", [True, False])
 def test_a_replica_that_stays_shut_halts_it(obeys: bool) -> None:
     """After sixty seconds: it is still the one in hand, for whoever resumes."""
-    world = World(*replicas("r1", "r2"))
-    world.look()
-    world.act()
-    world.change("r2", presence=DEAD)
-    world.look()
+    world = world_that_lets_go()
     while not world.plan.is_over:
         if not world.plan.to_do:
             world.now = world.plan.next_deadline()
@@ -211,10 +209,6 @@ def test_a_replica_that_stays_shut_halts_it(obeys: bool) -> None:
 
 def test_who_is_gone_is_not_asked_to_take_calls() -> None:
     """It is waited for like any other that is lost."""
-    world = World(*replicas("r1", "r2"))
-    world.look()
-    world.act()
-    world.change("r2", presence=DEAD)
-    world.look()
+    world = world_that_lets_go()
     world.change("r1", presence=DEAD)
     assert (world.look(), world.plan.in_hand) == (S.CHECK, "")

@@ -62,11 +62,16 @@ Story = Callable[[TestCluster], Awaitable[None]]
 StoryWithClient = Callable[[TestCluster, Client], Awaitable[None]]
 
 
-def story(*grounds: str, **options: Any) -> Callable[[Story], Callable[..., None]]:
-    """Play the story on ``grounds``, both by default; ``options`` are those of ``open_cluster``."""
+def story(*grounds: str, one_machine: bool = False, **options: Any) -> Callable[[Story], Callable[..., None]]:
+    """Play the story on ``grounds``, both by default; ``options`` are those of ``open_cluster``.
+
+    With ``one_machine`` virtual hosts trust each other, as those on loopback always do: replicas obey gateways.
+    """
 
     def decorate(body: Story) -> Callable[..., None]:
         async def play(network: Underlay) -> None:
+            if isinstance(network, SimNetwork):
+                network.one_machine = one_machine
             async with open_cluster(network=network, **options) as cluster:
                 await body(cluster)
 
