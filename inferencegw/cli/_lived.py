@@ -62,7 +62,7 @@ class Lived:
         failovers: streams that went on at another attempt.
         hedges: second attempts beside a first.
         hedges_won: those of them that had the first token.
-        tokens_discarded: that replicas sent and nobody got.
+        tokens_discarded: that reached a gateway and nobody got; not what a loser sent before it was stopped.
         seconds: of virtual time, until the last call had ended.
     """
 

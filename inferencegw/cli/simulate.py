@@ -57,15 +57,17 @@ def simulate(  # noqa: PLR0913 one parameter for each flag
 ) -> int:
     """Say how a fleet would do that is described by flags, without having it.
 
-    Gateways, gossip and clients are the real ones; replicas take the time that is given here. All of it runs in this
+    Gateways, gossip and clients are the real ones; replicas take the time that is given here. Who is refused comes
+    again when told, as the product's client does, so a wait may be longer than the queue's. All of it runs in this
     process, in virtual time and on a virtual network, and every promise is checked at every step. It takes a core about
     a second for 3,000 tokens, and half of one for each replica and virtual minute; Ctrl-C ends it.
 
     The keys with ``--json``: ``fleet`` (as described), ``seed``, ``seconds`` (virtual, until the last call had ended),
     ``calls``, of which ``ok``, ``refused`` and ``failed``; ``ttft``, ``gap`` and ``duration`` (of calls that ended OK),
     each with ``count``, ``p50``, ``p90``, ``p99`` and ``max`` in seconds; ``tokens_per_second`` (of calls that ended
-    OK), ``goodput`` (share of what all slots can do), ``failovers``, ``hedges``, ``hedges_won``, ``tokens_discarded``,
-    ``crashes`` and ``detection`` (seconds until a gateway's gossip knew, where it did before the replica was back).
+    OK), ``goodput`` (share of what all slots can do), ``failovers``, ``hedges``, ``hedges_won``, ``tokens_discarded``
+    (that reached a gateway for nobody), ``crashes`` and ``detection`` (seconds until a gateway's gossip knew, where it
+    did before the replica was back).
 
     Example: ``trio-gw simulate --replicas 20 --slow 1 --rate 20 --hedge adaptive``, and the same without ``--hedge``
 
