@@ -264,7 +264,7 @@ async def test_a_resumed_rollout_with_its_file_knows_the_version_and_counts_from
     assert [view.members[name].meta.model_version for name in ("r1", "r2", "r3")] == ["v1", "v1", "v1"]
 
 
-@story("virtual", replicas=3, **QUICK)
+@story("virtual", one_machine=True, replicas=3, **QUICK)
 async def test_a_bad_version_halts_after_one_replica_and_is_rolled_back(cluster: TestCluster) -> None:
     """v2 leaves out a token: the canary sees it, no other replica is touched, and clients notice nothing at all."""
     manage(cluster, "g1", v1={"fault": ""}, v2={"fault": "skip@3"})
