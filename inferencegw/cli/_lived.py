@@ -196,7 +196,7 @@ async def live(fleet: Fleet, prompts: Iterator[str], tell: Callable[[float], obj
     return lived
 
 
-async def _tell(seconds: float, tell: Callable[[float], object]) -> None:
+async def _tell(seconds: float, tell: Callable[[float], object]) -> None:  # noqa: ASYNC910 - it sleeps, a hundred times
     for number in range(LOOKS):
         tell(number * seconds / LOOKS)
         await trio.sleep(seconds / LOOKS)

@@ -170,7 +170,9 @@ class Load:
         self.stopped = True
         self._scope.cancel()
 
-    async def _offer(self, measure: Measure, calls: trio.Nursery, moments: Iterator[float]) -> None:
+    async def _offer(  # noqa: ASYNC910 - moments have no end, and each is slept for
+        self, measure: Measure, calls: trio.Nursery, moments: Iterator[float]
+    ) -> None:
         """An open loop: every call at its moment, whatever has become of those before."""
         for moment in moments:
             if not self._may_begin(measure, moment):
@@ -181,7 +183,7 @@ class Load:
             else:
                 measure.unsent += measure.counts(moment)
 
-    async def _ask(self, measure: Measure) -> None:
+    async def _ask(self, measure: Measure) -> None:  # noqa: ASYNC910 - it calls, or there is no call to make
         """A closed loop: one caller, who waits for every answer."""
         pauses = self._pauses()
         while self._may_begin(measure, now := trio.current_time()):
@@ -210,7 +212,7 @@ class Load:
             if error.code in HOPELESS:
                 self.hopeless = error
                 self._scope.cancel()
-            return error
+            return error  # noqa: ASYNC910 - it was waited for
         finally:
             heard.leave()
         return None

@@ -250,7 +250,7 @@ class RollingUpdater:
         log.error("rollout", exc_info=group)
         cause, plan = _leaf(group), run.decided
         reason = f"it met what was not foreseen ({type(cause).__name__}: {cause}): see the log of this gateway"
-        with trio.move_on_after(state.drain_timeout + BRING_BACK) as patience:
+        with trio.move_on_after(state.drain_timeout + BRING_BACK) as patience:  # noqa: ASYNC912 - bringing back waits
             try:
                 await steps.bring_back()
             except* Exception as again:
