@@ -2,6 +2,7 @@
 
 import json
 import signal
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -271,6 +272,33 @@ async def test_over_mutual_tls_it_serves_and_takes_orders(pem: Callable[[str, tr
     ):
         assert (await read(channel, a_request(8))).tokens == oracle(8)
         await channel.unary(DRAIN, DrainRequest())
+        assert (await info(channel)).draining
+
+
+async def test_only_who_shows_a_certificate_that_is_valid_now_comes_in(tmp_path: Path) -> None:
+    """Neither none, nor a stranger's, nor one of yesterday or tomorrow; nor who speaks in clear. One good one does."""
+    papers = Papers.issue(tmp_path)
+
+    async def drains(port: int, context: ssl.SSLContext | None) -> bool:
+        try:
+            async with open_channel("127.0.0.1", port, ssl_context=context) as channel:
+                await channel.unary(DRAIN, DrainRequest())
+        except ConnectionLost:
+            return False
+        return True
+
+    def shows(*names: str) -> ssl.SSLContext:
+        return client_context(papers.path("ca"), *map(papers.path, names))
+
+    strangers = [None, shows(), *(shows(name, f"{name}-key") for name in ("stranger", "expired", "early"))]
+    good = shows("good", "good-key")
+    async with (
+        running(**papers.server(ca=True)) as (_, port),
+        open_channel("127.0.0.1", port, ssl_context=good) as channel,
+    ):
+        assert [await drains(port, context) for context in strangers] == [False] * len(strangers)
+        assert not (await info(channel)).draining
+        assert await drains(port, good)
         assert (await info(channel)).draining
 
 

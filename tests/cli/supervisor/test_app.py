@@ -1,23 +1,32 @@
 """The supervisor with processes that are played: its port, what it answers, and the order in which it goes down."""
 
 import random
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import cast
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
 
 import attrs
 import pytest
 import trio
+import trio.testing
 
 from inferencegw.children import Child, ChildError
 from inferencegw.cli._exit import CommandError
 from inferencegw.cli.supervisor import keeper as keeper_module
 from inferencegw.cli.supervisor.app import Supervisor
 from inferencegw.cli.supervisor.plan import Plan
-from inferencegw.config import address_text
-from inferencegw.errors import ManagerError
+from inferencegw.cli.supervisor.servicer import ReplicaManagerServicer
+from inferencegw.config import address_text, split_address
+from inferencegw.errors import ManagerError, RpcError, StatusCode
 from inferencegw.gateway.managers import open_manager
-from inferencegw.gateway.managers.supervisor import SupervisorManager
+from inferencegw.gateway.managers.supervisor import START, STOP, SupervisorManager
+from inferencegw.rpc import Method, Server, open_channel_over
+from inferencegw.rpc.tls import client_context, server_context
+from inferencegw.v1.manager_pb2 import StartRequest, StopRequest
+from tests.gateway.papers import Papers
 
 PLAN = Plan(gateways=2, replicas=2)
 
@@ -211,6 +220,39 @@ async def test_garbage_on_the_port_harms_nobody(house: House, garbage: bytes) ->
         async with open_manager(house.manager) as manager:
             await manager.stop("r1")
         assert house.told == ["r1"]
+
+
+async def test_with_an_authority_only_who_shows_its_certificate_gives_orders(house: House, tmp_path: Path) -> None:
+    """Neither none, nor a stranger's, nor one of yesterday or tomorrow, nor who speaks in clear."""
+    papers = Papers.issue(tmp_path)
+
+    def shows(*names: str) -> ssl.SSLContext:
+        return client_context(papers.path("ca"), *map(papers.path, names))
+
+    strangers = [None, shows(), *(shows(name, f"{name}-key") for name in ("stranger", "expired", "early"))]
+    house.supervisor._tls = server_context(*papers.server(ca=True).values())
+    async with running(house):
+        where = split_address(house.manager)
+        for tls in strangers:
+            with pytest.raises(ManagerError, match="cannot stop replica r1"):
+                await SupervisorManager(*where, tls).stop("r1")
+        assert house.told == []
+        await SupervisorManager(*where, shows("good", "good-key")).stop("r1")
+        assert house.told == ["r1"]
+
+
+@pytest.mark.parametrize("order", [(STOP, StopRequest(replica_id="r1")), (START, StartRequest(replica_id="r1"))])
+async def test_without_one_a_peer_on_another_machine_gives_no_orders(
+    order: tuple[Method, Any], nursery: trio.Nursery
+) -> None:
+    """PERMISSION_DENIED, before anything is looked up."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    server = Server([ReplicaManagerServicer({}).service])
+    nursery.start_soon(partial(server.serve_stream, theirs, peer_address="192.0.2.1:4711"))
+    async with open_channel_over(ours) as channel:
+        with pytest.raises(RpcError, match="same machine") as caught:
+            await channel.unary(*order)
+    assert caught.value.code is StatusCode.PERMISSION_DENIED
 
 
 async def test_no_order_is_taken_before_all_have_been_up_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
