@@ -46,6 +46,10 @@ __all__ = ["Soaked", "soak"]
 
 CLIENTS: Final = 12
 
+CALLS_EACH: Final = 10
+"""Calls of a client, one after the other, until another one takes its place. High: a gateway that was killed is idle
+from then on, for who has moved on stays there. Low: connecting is most of what is done."""
+
 REPLICAS: Final = ("r1", "r2", "r3")
 KILLED_GATEWAY: Final = "g2"
 SURVIVORS: Final = ("supervisor", "g1")
@@ -213,7 +217,8 @@ class Cluster:
         await self._kill(rng.choice(REPLICAS))
 
     async def kill_gateway(self, rng: random.Random) -> None:
-        """``kill -9`` for the one that may be; it comes back where it was."""
+        """``kill -9`` for the one that may be, once somebody would notice; it comes back where it was."""
+        await self.until(lambda status: status.inflight > 0, KILLED_GATEWAY)
         await self._kill(KILLED_GATEWAY)
 
     async def _kill(self, name: str) -> None:
@@ -259,10 +264,10 @@ class Cluster:
                     await trio.sleep(APART)
         return now
 
-    async def until(self, holds: Callable[[admin_pb2.GatewayStatus], bool]) -> None:
-        """Wait until it ``holds`` of both gateways."""
+    async def until(self, holds: Callable[[admin_pb2.GatewayStatus], bool], *gateways: str) -> None:
+        """Wait until it ``holds`` of those gateways, by default of both."""
         with trio.fail_after(PATIENCE):
-            for gateway in ("g1", "g2"):
+            for gateway in gateways or ("g1", "g2"):
                 while True:
                     try:
                         if holds(await self.status(gateway)):
@@ -362,9 +367,7 @@ async def _strain(cluster: Cluster, seconds: float, rng: random.Random, result: 
     gateways = {name: cluster.at[name] for name in ("g1", "g2")}
     async with trio.open_nursery() as nursery:
         for number in range(CLIENTS):
-            caller = Caller(_Here(f"c{number}"), gateways, Witness())
-            await nursery.start(caller.run)
-            nursery.start_soon(_ask_until, over, caller, random.Random(rng.random()), result)
+            nursery.start_soon(_clients, f"c{number}", gateways, over, random.Random(rng.random()), result)
         verbs = rng.sample(sorted(VERBS), len(VERBS))
         while trio.current_time() < until or verbs:
             await trio.sleep(rng.uniform(0.5, 1.5) * BEAT)
@@ -378,15 +381,23 @@ async def _strain(cluster: Cluster, seconds: float, rng: random.Random, result: 
     await cluster.until(is_quiet)
 
 
-async def _ask_until(over: trio.Event, caller: Caller, rng: random.Random, result: Soaked) -> None:
-    """One client: one call after the other, of any kind."""
+async def _clients(
+    name: str, gateways: Mapping[str, str], over: trio.Event, rng: random.Random, result: Soaked
+) -> None:
+    """One client after the other, each of which asks one call after the other, of any kind."""
     for number in itertools.count():
         if over.is_set():
             break
-        kind = rng.choice(sorted(KINDS))
-        answer = await caller.generate(f"{caller.name} asks for the {number}th time", **KINDS[kind])
-        _judge(kind, answer, result)
-    await caller.leave()
+        caller = Caller(_Here(f"{name}.{number}"), gateways, Witness())
+        async with trio.open_nursery() as nursery:
+            await nursery.start(caller.run)
+            for call in range(CALLS_EACH):
+                if over.is_set():
+                    break
+                kind = rng.choice(sorted(KINDS))
+                answer = await caller.generate(f"{caller.name} asks for the {call}th time", **KINDS[kind])
+                _judge(kind, answer, result)
+            await caller.leave()
 
 
 def _judge(kind: str, answer: Answer, result: Soaked) -> None:
