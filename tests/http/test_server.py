@@ -3,7 +3,7 @@
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from trio.testing import MockClock
 
 from inferencegw.http import server
-from inferencegw.http.server import MAX_CONNECTIONS, TAKE_TIMEOUT, serve
+from inferencegw.http.server import IDLE_TIMEOUT, MAX_CONNECTIONS, TAKE_TIMEOUT, serve
 
 ASK = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -108,6 +108,26 @@ async def test_a_peer_that_takes_nothing_is_cut_off(autojump_clock: MockClock) -
         began = trio.current_time()
         await flood.ended.wait()
         assert trio.current_time() - began == pytest.approx(TAKE_TIMEOUT, abs=0.01)
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\nx-long: "], ids=["nothing", "a header"])
+async def test_a_peer_that_never_finishes_its_request_is_cut_off(begun: bytes, autojump_clock: MockClock) -> None:
+    """After IDLE_TIMEOUT, however busily it writes."""
+    autojump_clock.autojump_threshold = 0.01
+    async with serving(hello) as place, await a_peer(place) as peer, trio.open_nursery() as nursery:
+
+        async def drip() -> None:
+            while begun:
+                await peer.send_all(b"x")
+                await trio.sleep(IDLE_TIMEOUT / 8 + 0.01)  # no drop meets the end
+
+        await peer.send_all(begun)
+        nursery.start_soon(drip)
+        began = trio.current_time()
+        with suppress(trio.BrokenResourceError):  # or an orderly end, where it had read all that was sent
+            assert await peer.receive_some() == b""
+        assert trio.current_time() - began == pytest.approx(IDLE_TIMEOUT, abs=0.01)
+        nursery.cancel_scope.cancel()
 
 
 async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

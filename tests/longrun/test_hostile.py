@@ -17,7 +17,7 @@ MOST: Final = 2.0
 CUT: Final = frozenset(
     {
         *("garbage", "PING flood", "SETTINGS flood", "empty DATA", "splinters"),
-        *("header flood", "header bomb", "malformed requests"),
+        *("header flood", "header bomb", "malformed requests", "HTTP garbage"),
     }
 )
 """Those whose connections are ended. The others are served slowly (resets), refused (keys), or waited for."""

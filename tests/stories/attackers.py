@@ -1,4 +1,4 @@
-"""Everybody at once who means a gateway ill: ``python -m tests.stories.attackers GRPC GOSSIP KEY``.
+"""Everybody at once who means a gateway ill: ``python -m tests.stories.attackers GRPC GOSSIP HTTP KEY``.
 
 The rule: a process of its own, so that an attack costs the gateway only what it costs to bear it. What each attacker
 sends is made before it begins; each comes again as soon as it was thrown out, and a pause later, so that there are
@@ -57,6 +57,7 @@ class Target:
 
     grpc: tuple[str, int]
     gossip: tuple[str, int]
+    http: tuple[str, int]
     key: str
 
 
@@ -214,6 +215,44 @@ async def garbage_datagrams(target: Target, rng: random.Random) -> bool:
     return False
 
 
+async def at_http(target: Target, attack: Callable[[trio.SocketStream], Awaitable[None]]) -> bool:
+    """The same at that port."""
+    return await visit(attrs.evolve(target, grpc=target.http), attack)
+
+
+async def http_garbage(target: Target, rng: random.Random) -> bool:
+    """Random bytes, half of the time behind a good beginning."""
+    start = b"GET /metrics HTTP/1.1\r\n" if rng.random() < 0.5 else b""
+    return await at_http(target, lambda stream: stream.send_all(start + rng.randbytes(40_000)))
+
+
+async def http_silent(target: Target, _rng: random.Random) -> bool:
+    """Connects, and says nothing."""
+    return await at_http(target, until_thrown_out)
+
+
+async def slow_http_request(target: Target, _rng: random.Random) -> bool:
+    """One that does not come to its end."""
+    return await at_http(target, lambda stream: drip(stream, b"GET /metrics HTTP/1.1\r\nx-long: " + b"x" * 100))
+
+
+async def slow_http_reader(target: Target, _rng: random.Random) -> bool:
+    """Asks for the metrics again and again, and takes nothing of them."""
+
+    async def attack(stream: trio.SocketStream) -> None:
+        await stream.send_all(SCRAPE * 100)
+        await trio.sleep_forever()
+
+    return await at_http(target, attack)
+
+
+async def scrapes(target: Target, _rng: random.Random) -> bool:
+    """Asks as fast as it is answered."""
+    return await at_http(target, lambda stream: stream.send_all(SCRAPE * 100))
+
+
+SCRAPE: Final = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
+
 FLOODS: Final = frozenset(floods(WRONG))
 """The kinds of which one connection floods the gateway."""
 
@@ -231,6 +270,11 @@ ATTACKS: Final[dict[str, tuple[Attack, int]]] = {
     "silent": (silent, 5),
     "churn": (churn, 2),
     "wrong keys": (wrong_keys, 2),
+    "HTTP garbage": (http_garbage, 2),
+    "HTTP silent": (http_silent, 5),
+    "slow HTTP request": (slow_http_request, 5),
+    "slow HTTP reader": (slow_http_reader, 2),
+    "scrapes": (scrapes, 1),
     # and one for each of the floods
 }
 
@@ -279,6 +323,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.stories.attackers", description="attack one gateway")
     parser.add_argument("grpc", type=split_address)
     parser.add_argument("gossip", type=split_address)
+    parser.add_argument("http", type=split_address)
     parser.add_argument("key")
     options = parser.parse_args()
-    trio.run(main, Target(options.grpc, options.gossip, options.key))
+    trio.run(main, Target(options.grpc, options.gossip, options.http, options.key))

@@ -13,11 +13,13 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import attrs
 import grpc
+import httpx2
 import trio
 
 from inferencegw.children import Child, run_child
@@ -41,8 +43,11 @@ TOKENS: Final = 5
 REPLICA: Final = ("--token-delay-ms", "10", "--prefill-ms", "100", "--max-capacity", "32")
 """A first token after a tenth of a second, which is what a small model needs for a short prompt."""
 
-GATEWAY: Final = ("--client-stall-timeout", "1", "--queue-size", "64")
+GATEWAY: Final = ("--client-stall-timeout", "1", "--queue-size", "64", "--http-port", "0")
 """Who does not read is given a second here, so that this is seen, too."""
+
+PROBED: Final = 0.5
+"""Seconds between two questions whether the gateway is ready, as an orchestrator asks them."""
 
 PATIENCE: Final = 60.0
 """Seconds, beyond those of the story, until it is given up."""
@@ -99,7 +104,9 @@ class Siege:
     survived: bool = False
 
     def check(self) -> None:
-        """Not a call failed or lacked a token, the gateway is the process that it was, and all attackers were there."""
+        """Not a call failed or lacked a token and every probe was told ready, the gateway is the process that it was,
+        and all attackers were there.
+        """
         assert (self.calm.faults, self.attacked.faults) == ([], [])
         assert self.survived
         assert set(self.came) == KINDS
@@ -147,11 +154,24 @@ async def clients(gateway: Child, seconds: float) -> Served:
     async def one() -> None:
         served.add(await trio.to_thread.run_sync(call_until, address, seconds, limiter=limiter))
 
-    async with trio.open_nursery() as nursery:
-        for _ in range(CLIENTS):
-            nursery.start_soon(one)
+    async with trio.open_nursery() as probing:
+        probing.start_soon(probe, gateway.addresses["http"], served)
+        async with trio.open_nursery() as nursery:
+            for _ in range(CLIENTS):
+                nursery.start_soon(one)
+        probing.cancel_scope.cancel()
     served.seconds, served.cpu = time.monotonic() - began, cpu_seconds(gateway.pid) - cpu
     return served
+
+
+async def probe(address: str, served: Served) -> NoReturn:
+    """Ask whether it is ready, on a new connection each time; it has to be."""
+    while True:
+        async with httpx2.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE) as client:
+            answer = await client.get("/readyz")
+        if answer.status_code != HTTPStatus.OK:
+            served.faults.append(f"/readyz: {answer.status_code} {answer.text}")
+        await trio.sleep(PROBED)
 
 
 def until_served(address: str) -> None:
@@ -221,7 +241,7 @@ class Attackers:
 @asynccontextmanager
 async def open_attackers(gateway: Child) -> AsyncIterator[Attackers]:
     """Attackers of ``gateway``, who wait for the word; they are ended with the block."""
-    where = (gateway.addresses["grpc"], gateway.addresses["gossip"])
+    where = (gateway.addresses[port] for port in ("grpc", "gossip", "http"))
     command = [sys.executable, "-m", "tests.stories.attackers", *where, OTHER]
     start = partial(trio.run_process, command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, check=False)
     async with trio.open_nursery() as nursery:
