@@ -21,7 +21,7 @@ from typing import Any, Final, cast
 import structlog
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Closed
+from hypercorn.events import Closed, Event, Updated
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
@@ -136,7 +136,13 @@ def _certificate(stream: trio.abc.Stream) -> dict[str, Any] | None:
 
 
 class _Http1(TCPServer):
-    """Serves one stream, and never in HTTP/2."""
+    """Serves one stream, never in HTTP/2, and to the end only of what it says.
+
+    hypercorn waits for a connection to be idle for too long also where its peer has gone: it would keep its place, and
+    peers that come and go would keep all others out.
+    """
+
+    _is_read = True
 
     async def _read_data(self) -> None:
         protocol = self.protocol.protocol
@@ -145,7 +151,13 @@ class _Http1(TCPServer):
             await super()._read_data()
         else:  # by ALPN; its tasks have been started
             await self.protocol.handle(Closed())
-            await self.idle_task.stop()
+        self._is_read = False
+        await self.idle_task.stop()
+
+    async def protocol_send(self, event: Event) -> None:
+        """To the peer; that a connection is idle, of which nothing is read any more, is not waited for."""
+        if self._is_read or event != Updated(idle=True):
+            await super().protocol_send(event)  # noqa: ASYNC910 - else there is nothing to do
 
 
 async def _stay_as_it_is(_request: object) -> None:

@@ -130,6 +130,24 @@ async def test_a_peer_that_never_finishes_its_request_is_cut_off(begun: bytes, a
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("what", ["says nothing", "begins", "is served"])
+async def test_a_peer_that_has_gone_leaves_nothing(what: str, autojump_clock: MockClock) -> None:
+    """Neither a task nor its place, and at once: not when it would have been idle for too long."""
+    autojump_clock.autojump_threshold = 0.05
+    async with serving(hello) as place:
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        before, now = trio.lowlevel.current_statistics().tasks_living, trio.current_time()
+        async with await a_peer(place) as peer:
+            if what == "begins":
+                await peer.send_all(ASK[:10])
+            elif what == "is served":
+                await is_served(peer)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert trio.lowlevel.current_statistics().tasks_living > before
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert (trio.lowlevel.current_statistics().tasks_living, trio.current_time()) == (before, now)
+
+
 async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """One more is closed at once, and those that were there are served."""
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
