@@ -7,6 +7,7 @@ from typing import Any, Final
 import yaml
 
 from inferencegw.cli import _exit
+from inferencegw.replica.app import CRASH_STATUS
 from inferencegw.telemetry.catalogue import CATALOGUE, PREFIX, Kind
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "operating.rst"
@@ -62,6 +63,7 @@ def test_the_exit_statuses_are_those_of_the_commands() -> None:
     told = set(map(int, re.findall(r"^(\d+)   +\w", TEXT, re.MULTILINE)))
     statuses = {value for name, value in vars(_exit).items() if name.startswith("EXIT_")}
     assert told == statuses | {143}
+    assert f"ends with {CRASH_STATUS}, as ``kill -9``" in TEXT
 
 
 def test_what_is_said_to_be_there_is_there() -> None:
