@@ -45,6 +45,11 @@ PATIENCE: Final = 2.0
 DRIP: Final = 0.05
 """Seconds between two bytes of who writes slowly."""
 
+SCRAPE: Final = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
+
+SCRAPES: Final = 20
+"""In one go. High: what is measured is how fast text is sent. Low: it is no flood."""
+
 WRONG: Final = "gwk_" + "w" * 43
 
 Attack: TypeAlias = Callable[["Target", random.Random], Awaitable[bool]]
@@ -240,7 +245,7 @@ async def slow_http_reader(target: Target, _rng: random.Random) -> bool:
     """Asks for the metrics again and again, and takes nothing of them."""
 
     async def attack(stream: trio.SocketStream) -> None:
-        await stream.send_all(SCRAPE * 100)
+        await stream.send_all(SCRAPE * SCRAPES)
         await trio.sleep_forever()
 
     return await at_http(target, attack)
@@ -248,10 +253,8 @@ async def slow_http_reader(target: Target, _rng: random.Random) -> bool:
 
 async def scrapes(target: Target, _rng: random.Random) -> bool:
     """Asks as fast as it is answered."""
-    return await at_http(target, lambda stream: stream.send_all(SCRAPE * 100))
+    return await at_http(target, lambda stream: stream.send_all(SCRAPE * SCRAPES))
 
-
-SCRAPE: Final = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
 
 FLOODS: Final = frozenset(floods(WRONG))
 """The kinds of which one connection floods the gateway."""
