@@ -154,10 +154,10 @@ class _Http1(TCPServer):
         self._is_read = False
         await self.idle_task.stop()
 
-    async def protocol_send(self, event: Event) -> None:
+    async def protocol_send(self, event: Event) -> None:  # noqa: ASYNC910 - else there is nothing to do
         """To the peer; that a connection is idle, of which nothing is read any more, is not waited for."""
         if self._is_read or event != Updated(idle=True):
-            await super().protocol_send(event)  # noqa: ASYNC910 - else there is nothing to do
+            await super().protocol_send(event)
 
 
 async def _stay_as_it_is(_request: object) -> None:

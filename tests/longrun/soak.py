@@ -266,8 +266,8 @@ class Cluster:
 
     async def until(self, holds: Callable[[admin_pb2.GatewayStatus], bool], *gateways: str) -> None:
         """Wait until it ``holds`` of those gateways, by default of both."""
-        with trio.fail_after(PATIENCE):
-            for gateway in gateways or ("g1", "g2"):
+        for gateway in gateways or ("g1", "g2"):
+            with trio.fail_after(PATIENCE):
                 while True:
                     try:
                         if holds(await self.status(gateway)):
