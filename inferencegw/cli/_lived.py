@@ -62,6 +62,7 @@ class Lived:
         failovers: streams that went on at another attempt.
         hedges: second attempts beside a first.
         hedges_won: those of them that had the first token.
+        hedges_denied: that were due, and that the gateways' budget did not afford.
         tokens_discarded: that reached a gateway and nobody got; not what a loser sent before it was stopped.
         seconds: of virtual time, until the last call had ended.
     """
@@ -73,6 +74,7 @@ class Lived:
     failovers: int = 0
     hedges: int = 0
     hedges_won: int = 0
+    hedges_denied: int = 0
     tokens_discarded: int = 0
     seconds: float = 0.0
 
@@ -81,9 +83,12 @@ class Lived:
         meter = gateway.meter
         self.failovers += meter.migrations.total()
         self.hedges += meter.attempts["hedge"]
-        won = gateway.readings()["hedge_wins_total"]
+        readings = gateway.readings()
+        won, denied = readings["hedge_wins_total"], readings["budget_denied_total"]
         assert isinstance(won, int)
+        assert isinstance(denied, int)
         self.hedges_won += won
+        self.hedges_denied += denied
         self.tokens_discarded += meter.tokens_discarded
 
     def figures(self, fleet: Fleet) -> dict[str, Any]:
@@ -106,6 +111,7 @@ class Lived:
             "failovers": self.failovers,
             "hedges": self.hedges,
             "hedges_won": self.hedges_won,
+            "hedges_denied": self.hedges_denied,
             "tokens_discarded": self.tokens_discarded,
             "crashes": len(self.crashes),
             "detection": _histogram(self.detections),

@@ -65,13 +65,14 @@ def simulate(  # noqa: PLR0913 one parameter for each flag
     The keys with ``--json``: ``fleet`` (as described), ``seed``, ``seconds`` (virtual, until the last call had ended),
     ``calls``, of which ``ok``, ``refused`` and ``failed``; ``ttft``, ``gap`` and ``duration`` (of calls that ended OK),
     each with ``count``, ``p50``, ``p90``, ``p99`` and ``max`` in seconds; ``tokens_per_second`` (of calls that ended
-    OK), ``goodput`` (share of what all slots can do), ``failovers``, ``hedges``, ``hedges_won``, ``tokens_discarded``
-    (that reached a gateway for nobody), ``crashes`` and ``detection`` (seconds until a gateway's gossip knew, where it
-    did before the replica was back).
+    OK), ``goodput`` (share of what all slots can do), ``failovers``, ``hedges``, ``hedges_won``, ``hedges_denied``
+    (due, and beyond the gateways' budget), ``tokens_discarded`` (that reached a gateway for nobody), ``crashes`` and
+    ``detection`` (seconds until a gateway's gossip knew, where it did before the replica was back).
 
     Example: ``trio-gw simulate --replicas 20 --slow 1 --rate 20 --hedge adaptive``, and the same without ``--hedge``
 
-    Exit status: 0; 1 if a promise was broken, which is a bug of ours; 2 if a flag cannot be used; 130 after Ctrl-C.
+    Exit status: 0; 1 if a promise was broken, which is a bug of ours, or calls do not end within two virtual hours;
+    2 if a flag cannot be used; 130 after Ctrl-C.
     """
     fleet = Fleet(
         gateways=gateways,
@@ -138,7 +139,8 @@ def _picture_of(found: Mapping[str, Any]) -> RenderableType:
         Text(f"{found['tokens_per_second']:.0f} tokens/s, {found['goodput']:.1%} of what all slots can do"),
         Text(
             f"{found['crashes']} crashes, {found['failovers']} streams went on elsewhere; {found['hedges']} hedges, "
-            f"{found['hedges_won']} won; {found['tokens_discarded']} tokens discarded"
+            f"{found['hedges_won']} won, {found['hedges_denied']} not afforded; "
+            f"{found['tokens_discarded']} tokens discarded"
         ),
         Text(),
         times,

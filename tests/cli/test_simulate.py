@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,20 @@ def test_a_crash_is_known_and_its_streams_go_on_elsewhere() -> None:
     assert (found["ok"], found["failed"]) == (found["calls"], 0)
     assert 0 < found["detection"]["count"] <= found["crashes"]
     assert found["detection"]["max"] < 8.0
+
+
+def test_hedging_cuts_off_what_a_slow_replica_does_to_the_first_token() -> None:
+    """One of five is ten times as slow, and the load is the same: who asks sees what hedging buys, and its price."""
+
+    def found(hedge: str) -> dict[str, Any]:
+        fleet = Fleet(slow=1, rate=2.0, duration=12.0, max_tokens=2, hedge=hedge)
+        return play(fleet, 0, lambda _passed: None).figures(fleet)
+
+    never, adaptive = found("never"), found("adaptive")
+    assert never["calls"] == adaptive["calls"]
+    assert adaptive["ttft"]["p99"] < never["ttft"]["p99"]
+    assert (never["hedges"], never["hedges_denied"]) == (0, 0)
+    assert adaptive["hedges"] >= adaptive["hedges_won"] > 0
 
 
 def test_a_first_token_that_is_begun_anew_is_no_broken_promise() -> None:
