@@ -1,8 +1,9 @@
 """An ASGI application on a port, in a task tree that can end it at any time: hypercorn's trio worker, connection by
 connection.
 
-The rule: no peer holds anything. A peer that takes nothing of what is sent to it is cut off after TAKE_TIMEOUT, and
-whatever peers do, cancelling :func:`serve` ends it at once.
+The rule: no peer holds anything. A peer that takes nothing of what is sent to it is cut off after TAKE_TIMEOUT, one
+that asks nothing makes room for others (:mod:`~inferencegw.rpc.places`), and whatever peers do, cancelling
+:func:`serve` ends it at once.
 
 Why not ``hypercorn.trio.serve``: it shields what it sends, so one client that does not read would hold a drain; it
 opens sockets of its own, other ones than gRPC's would be for the same host; and it has no bound on connections. Its
@@ -15,9 +16,13 @@ HTTP/1.1 only: hypercorn's HTTP/2 is h2 3.2 and hpack 3.0 as they are, from whos
 (docs: advisories), and a peer could have it in three ways: by ALPN, by an upgrade, or by just speaking it.
 """
 
+import itertools
 import ssl
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, cast
 
+import attrs
 import structlog
 import trio
 from hypercorn.config import Config
@@ -30,6 +35,7 @@ from hypercorn.utils import wrap_app
 from starlette.types import ASGIApp
 
 from inferencegw.config import address_text
+from inferencegw.rpc.places import Places
 
 __all__ = ["CERTIFICATE", "MAX_CONNECTIONS", "TAKE_TIMEOUT", "serve"]
 
@@ -37,14 +43,15 @@ CERTIFICATE: Final = "certificate"
 """In a scope's state: what :meth:`ssl.SSLSocket.getpeercert` says of a verified client certificate, or None."""
 
 MAX_CONNECTIONS: Final = 128
-"""Connections at a time; more are closed at once. High: memory and descriptors under attack. Low: dashboards that many
-people leave open keep the scraper out."""
+"""Connections at a time, with a request or without; where all have one, another is closed at once. High: memory and
+descriptors under attack. Low: dashboards that many people leave open keep the scraper out."""
 
 TAKE_TIMEOUT: Final = 5.0
 """Seconds in which a peer must take what is sent to it. High: a stuck one holds its place. Low: slow links fail."""
 
 IDLE_TIMEOUT: Final = 20.0
-"""Seconds that a connection may be without a request. High: idle ones keep others out. Low: scrapes connect anew."""
+"""Seconds that a connection may be without a request. High: memory and descriptors for nobody. Low: scrapes connect
+anew."""
 
 REQUEST_BYTES: Final = 16_384
 """A request's line and headers."""
@@ -83,7 +90,9 @@ class _Server:
         self._app = wrap_app(cast("Any", app), 0, "asgi")
         self._ssl_context = ssl_context
         self._config = _config()
-        self._open: dict[trio.SocketStream, None] = {}
+        self._places = Places(MAX_CONNECTIONS)
+        self._numbers = itertools.count()
+        self._open: dict[int, _Open] = {}
 
     async def run(self, listeners: list[trio.SocketListener]) -> None:
         async with trio.open_nursery() as nursery:
@@ -95,24 +104,39 @@ class _Server:
         try:
             await trio.sleep_forever()
         finally:
-            for stream in self._open:
-                stream.socket.close()
+            for connection in self._open.values():
+                connection.stream.socket.close()
 
-    async def _serve_stream(self, stream: trio.SocketStream) -> None:  # noqa: ASYNC910 - it serves, or closes
-        if len(self._open) >= MAX_CONNECTIONS:
+    async def _serve_stream(self, stream: trio.SocketStream) -> None:
+        try:
+            host = stream.socket.getpeername()[0]
+        except OSError:  # it has gone again
+            host = None
+        if host is None or self._places.full:
             await trio.aclose_forcefully(stream)
             return
-        self._open[stream] = None
+        place = next(self._numbers)
+        surplus = self._places.enter(place, host)
+        if surplus is not None:
+            self._open[surplus].scope.cancel()
+        with trio.CancelScope() as scope:
+            self._open[place] = _Open(stream, scope)
+            try:
+                await self._serve_at(place, stream)
+            finally:
+                del self._open[place]
+                self._places.leave(place)
+                stream.socket.close()
+
+    async def _serve_at(self, place: int, stream: trio.SocketStream) -> None:  # noqa: ASYNC910 - a fault may be at once
+        work, rest = partial(self._places.work, place), partial(self._places.rest, place)
         try:
             secured = await self._secured(_Taken(stream))
             if secured is not None:
                 state = ConnectionState({CERTIFICATE: _certificate(secured)})
-                await _Http1(self._app, self._config, WorkerContext(None), state, secured)
+                await _Http1(self._app, self._config, WorkerContext(None), state, secured, work=work, rest=rest)
         except Exception:
             log.exception("an HTTP connection failed")  # a fault of ours or of hypercorn's, which ends only this one
-        finally:
-            del self._open[stream]
-            stream.socket.close()
 
     async def _secured(self, stream: "_Taken") -> trio.abc.Stream | None:
         """The stream to speak HTTP on, or None if the client failed to get that far."""
@@ -128,6 +152,14 @@ class _Server:
         return secured
 
 
+@attrs.frozen
+class _Open:
+    """A connection, which ends when ``scope`` is cancelled or, while it is being sent something, ``stream`` closed."""
+
+    stream: trio.SocketStream
+    scope: trio.CancelScope
+
+
 def _certificate(stream: trio.abc.Stream) -> dict[str, Any] | None:
     if not isinstance(stream, trio.SSLStream):
         return None
@@ -140,9 +172,18 @@ class _Http1(TCPServer):
 
     hypercorn waits for a connection to be idle for too long also where its peer has gone: it would keep its place, and
     peers that come and go would keep all others out.
+
+    Args:
+        *hypercorn: as :class:`TCPServer` has them.
+        work: called when a request begins.
+        rest: called when its answer is through, and the connection waits for another one.
     """
 
-    _is_read = True
+    def __init__(self, *hypercorn: Any, work: Callable[[], None], rest: Callable[[], None]) -> None:
+        super().__init__(*hypercorn)
+        self._work = work
+        self._rest = rest
+        self._is_read = True
 
     async def _read_data(self) -> None:
         protocol = self.protocol.protocol
@@ -156,6 +197,8 @@ class _Http1(TCPServer):
 
     async def protocol_send(self, event: Event) -> None:  # noqa: ASYNC910 - else there is nothing to do
         """To the peer; that a connection is idle, of which nothing is read any more, is not waited for."""
+        if isinstance(event, Updated):
+            (self._rest if event.idle else self._work)()
         if self._is_read or event != Updated(idle=True):
             await super().protocol_send(event)
 

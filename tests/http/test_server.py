@@ -3,7 +3,7 @@
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from trio.testing import MockClock
 
 from inferencegw.http import server
 from inferencegw.http.server import IDLE_TIMEOUT, MAX_CONNECTIONS, TAKE_TIMEOUT, serve
+from inferencegw.rpc.places import SPARE
 
 ASK = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -146,6 +147,39 @@ async def test_a_peer_that_has_gone_leaves_nothing(what: str, autojump_clock: Mo
             assert trio.lowlevel.current_statistics().tasks_living > before
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert (trio.lowlevel.current_statistics().tasks_living, trio.current_time()) == (before, now)
+
+
+@pytest.mark.parametrize("begun", [b"", ASK[:10]], ids=["silent", "slow"])
+async def test_those_who_ask_nothing_make_room_for_who_comes(begun: bytes, autojump_clock: MockClock) -> None:
+    """As many as there are places, from one address: the one that has asked nothing for longest goes, at once, and who
+    comes is served; so is who is being served all the while.
+    """
+    autojump_clock.autojump_threshold = 0.05
+    flood = Flood()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await (flood if scope["path"] == "/flood" else hello)(scope, receive, send)
+
+    async with AsyncExitStack() as peers:
+        place = await peers.enter_async_context(serving(app))
+
+        async def comes() -> trio.SocketStream:
+            return await peers.enter_async_context(await a_peer(place))
+
+        served, rested = await comes(), await comes()
+        await served.send_all(ASK.replace(b"/ ", b"/flood "))
+        await served.receive_some()
+        idle = [await comes() for _ in range(MAX_CONNECTIONS - MAX_CONNECTIONS // SPARE - 2)]
+        for peer in idle:
+            await peer.send_all(begun)
+        await is_served(rested)  # so that it has not been without a request for longest
+        now = trio.current_time()
+        for gone in idle[:3]:
+            await is_served(await comes())
+            assert await gone.receive_some() == b""
+        await is_served(rested)
+        assert await served.receive_some()
+        assert trio.current_time() == now
 
 
 async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
