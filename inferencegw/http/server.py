@@ -2,7 +2,7 @@
 connection.
 
 The rule: no peer holds anything. A peer that takes nothing of what is sent to it is cut off after TAKE_TIMEOUT, one
-that asks nothing makes room for others (:mod:`~inferencegw.rpc.places`), and whatever peers do, cancelling
+that asks nothing makes room for others (``inferencegw.rpc.places``), and whatever peers do, cancelling
 :func:`serve` ends it at once.
 
 Why not ``hypercorn.trio.serve``: it shields what it sends, so one client that does not read would hold a drain; it

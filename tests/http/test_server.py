@@ -150,15 +150,21 @@ async def test_a_peer_that_has_gone_leaves_nothing(what: str, autojump_clock: Mo
 
 
 @pytest.mark.parametrize("begun", [b"", ASK[:10]], ids=["silent", "slow"])
-async def test_those_who_ask_nothing_make_room_for_who_comes(begun: bytes, autojump_clock: MockClock) -> None:
-    """As many as there are places, from one address: the one that has asked nothing for longest goes, at once, and who
-    comes is served; so is who is being served all the while.
+async def test_those_who_ask_nothing_make_room_for_who_comes(
+    begun: bytes, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """At once, who has asked nothing for longest first, though he was answered once; never who waits for an answer.
+
+    All are of one address, as a flood is.
     """
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 2 * SPARE)
     autojump_clock.autojump_threshold = 0.05
-    flood = Flood()
+    held = trio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await (flood if scope["path"] == "/flood" else hello)(scope, receive, send)
+        if scope["path"] == "/held":
+            await held.wait()
+        await hello(scope, receive, send)
 
     async with AsyncExitStack() as peers:
         place = await peers.enter_async_context(serving(app))
@@ -166,19 +172,18 @@ async def test_those_who_ask_nothing_make_room_for_who_comes(begun: bytes, autoj
         async def comes() -> trio.SocketStream:
             return await peers.enter_async_context(await a_peer(place))
 
-        served, rested = await comes(), await comes()
-        await served.send_all(ASK.replace(b"/ ", b"/flood "))
-        await served.receive_some()
-        idle = [await comes() for _ in range(MAX_CONNECTIONS - MAX_CONNECTIONS // SPARE - 2)]
-        for peer in idle:
+        served, answered = await comes(), await comes()
+        await served.send_all(ASK.replace(b"/ ", b"/held "))
+        silent = [await comes() for _ in range(2 * SPARE - 2 - 2)]  # two places are kept free, two are taken
+        for peer in silent:
             await peer.send_all(begun)
-        await is_served(rested)  # so that it has not been without a request for longest
+        await is_served(answered)
         now = trio.current_time()
-        for gone in idle[:3]:
+        for gone in (*silent, answered):
             await is_served(await comes())
             assert await gone.receive_some() == b""
-        await is_served(rested)
-        assert await served.receive_some()
+        held.set()
+        assert (await served.receive_some()).startswith(b"HTTP/1.1 200")
         assert trio.current_time() == now
 
 
